@@ -1,0 +1,46 @@
+# Every target sets up what it needs; .venv is made on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+WORKERS ?= 2
+
+.PHONY: demo test lint bench servers docs clean
+
+demo: $(VENV)/.app            ## make phantoms, run the application over them, show what was recorded
+	$(BIN)/python scripts/demo
+
+test: $(VENV)/.dev servers    ## the whole suite against real servers
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+lint: $(VENV)/.dev            ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy run.py
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev servers   ## speed, side by side with the alternatives
+	$(BIN)/python -m benchmarks
+
+servers:                      ## Debian's servers that the tests run against
+	@scripts/install-test-servers
+
+docs: $(VENV)/.dev            ## write the generated pages again
+	$(BIN)/python scripts/generate-docs
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, $(PYTHON) is older; try: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.app: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[app,cli]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[app,cli,onnx,gpu,dev]'
+	@touch $@ $(VENV)/.app
+
+clean:
+	rm -rf $(VENV) demo build dist

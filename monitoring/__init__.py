@@ -1,0 +1,46 @@
+"""Monitoring for medical-imaging AI that runs as short-lived batch containers.
+
+``MonitorManager`` is all that a host needs. Importing this package loads the standard library only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from monitoring.events import SessionRecord
+    from monitoring.exceptions import (
+        BackendConnectionError,
+        ConfigurationError,
+        MonitoringError,
+        RecordError,
+        StoreError,
+    )
+    from monitoring.monitor_manager import MonitorManager
+
+__all__ = [
+    "BackendConnectionError",
+    "ConfigurationError",
+    "MonitorManager",
+    "MonitoringError",
+    "RecordError",
+    "SessionRecord",
+    "StoreError",
+    "__version__",
+]
+
+__version__ = "0.1.0"
+
+_HOMES = {"MonitorManager": "monitor_manager", "SessionRecord": "events"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'exceptions')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,60 @@
+"""From settings to couriers: which backends are configured, and what carries to each.
+
+Sinks and the libraries under them are loaded when a courier is made, in that courier's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from monitoring.config_validator import InfluxDBConfig, MonitoringConfig, PrometheusConfig
+from monitoring.outbox.database import Database
+from monitoring.outbox.delivery import Courier, LineCourier, Route, StateCourier
+from monitoring.outbox.queue import BackendQueue
+
+
+def is_used(backend: Any) -> bool:
+    """Whether a backend's section is there and switched on."""
+    return backend is not None and backend.enabled
+
+
+def routes(config: MonitoringConfig, database: Database, instance: str) -> list[Route]:
+    """The configured backends, in the order in which their threads start."""
+    found: list[Route] = []
+    influxdb, prometheus = config.influxdb, config.prometheus
+    if influxdb is not None and influxdb.enabled:
+        make: Callable[[], Courier] = partial(_influx_courier, influxdb, config.metrics.batch_size, database)
+        found.append(Route("influxdb", make, is_state=False))
+    if prometheus is not None and prometheus.enabled:
+        if prometheus.gateway_url is not None:
+            make = partial(_gateway_courier, prometheus, database, instance)
+            found.append(Route("prometheus", make, is_state=True))
+        if prometheus.textfile is not None:
+            make = partial(_textfile_courier, prometheus.textfile, prometheus.timeout, database)
+            found.append(Route("textfile", make, is_state=True))
+    return found
+
+
+def _influx_courier(config: InfluxDBConfig, batch_lines: int, database: Database) -> Courier:
+    from monitoring.influx_client import InfluxClient
+    from monitoring.transport import HttpTransport
+
+    queue = BackendQueue(database.sibling(), "influxdb")
+    return LineCourier(queue, InfluxClient(config, HttpTransport()), batch_lines, config.timeout)
+
+
+def _gateway_courier(config: PrometheusConfig, database: Database, instance: str) -> Courier:
+    from monitoring.prometheus_client import PrometheusClient
+    from monitoring.transport import HttpTransport
+
+    queue = BackendQueue(database.sibling(), "prometheus")
+    return StateCourier(queue, PrometheusClient(config, HttpTransport(), instance), config.timeout)
+
+
+def _textfile_courier(path: Path, timeout: float, database: Database) -> Courier:
+    from monitoring.prometheus_client import TextfileClient
+
+    return StateCourier(BackendQueue(database.sibling(), "textfile"), TextfileClient(path), timeout)

@@ -1,0 +1,138 @@
+"""The commands. Exit 0 done, 1 not all done, 2 wrong input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from monitoring import __version__, catalogue
+from monitoring.cli import probe, reports
+from monitoring.cli.drain import drain as drain_backends
+from monitoring.cli.settings import ConfigOption, JsonOption, load_checked
+from monitoring.config_validator import MonitoringConfig
+from monitoring.exceptions import ConfigurationError, StoreError
+from monitoring.outbox.database import Database
+from monitoring.outbox.store import Store, open_store
+from monitoring.store_location import store_path
+
+DONE, NOT_ALL_DONE, WRONG_INPUT = 0, 1, 2
+
+app = typer.Typer(
+    help="Look after what the leg-length monitoring has recorded.", no_args_is_help=True, add_completion=False,
+    pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+console = Console(highlight=False, soft_wrap=True)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    """Look after what the leg-length monitoring has recorded."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit(DONE)
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Check the settings, the store and whether each backend answers and accepts the credentials."""
+    with _clear_errors():
+        checked = load_checked(config)
+        for problem in checked.problems:
+            console.print(f"{'error' if problem.is_error else 'warning'}: {problem}", markup=False)
+        findings = probe.store_and_backends(checked.config)
+    for finding in findings:
+        console.print(f"{'ok' if finding.is_good else 'FAILED':<7} {finding.what}: {finding.message}", markup=False)
+    if any(problem.is_error for problem in checked.problems):
+        raise typer.Exit(WRONG_INPUT)
+    raise typer.Exit(DONE if all(finding.is_good for finding in findings) else NOT_ALL_DONE)
+
+
+@app.command()
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show the sessions recorded, and what waits for each backend."""
+    with _clear_errors():
+        report = reports.status(load_checked(config).config)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        reports.print_status(report, console)
+
+
+@app.command()
+def drain(
+    config: ConfigOption = None,
+    timeout: Annotated[float, typer.Option(min=0.0, help="Seconds to go on at most.")] = 300.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Deliver now what is stored; exit 0 when all is delivered, 1 when something still waits."""
+    with _clear_errors():
+        results = drain_backends(load_checked(config).config, timeout, None if as_json else console)
+    if as_json:
+        typer.echo(json.dumps(results, indent=2))
+    raise typer.Exit(DONE if all(result["pending"] == 0 for result in results.values()) else NOT_ALL_DONE)
+
+
+@app.command()
+def sessions(
+    config: ConfigOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List stored sessions, newest first; with --json one whole record a line."""
+    with _clear_errors(), _existing_store(config) as store:
+        if as_json:
+            for stored in store.sessions(limit):
+                typer.echo(stored.record.to_json())
+        else:
+            console.print(reports.sessions_table(store.sessions(limit)))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of the settings' monitoring section."""
+    typer.echo(json.dumps(MonitoringConfig.model_json_schema(), indent=2))
+
+
+@app.command()
+def metrics(as_json: JsonOption = False) -> None:
+    """List every metric: name, kind, unit, labels, and its place in InfluxDB."""
+    if as_json:
+        typer.echo(json.dumps(reports.catalogue_rows(), indent=2))
+        return
+    table = Table("Prometheus", "kind", "unit", "labels", "InfluxDB", box=None)
+    for metric in catalogue.METRICS:
+        place = f"{metric.measurement}.{metric.field}" if metric.measurement else ""
+        table.add_row(metric.name, metric.kind, metric.unit, " ".join(label.name for label in metric.labels), place)
+    console.print(table)
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """One line on the error stream instead of a traceback, for what a user can mend."""
+    try:
+        yield
+    except ConfigurationError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(WRONG_INPUT) from None
+    except StoreError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(NOT_ALL_DONE) from None
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        sys.stderr.close()
+        raise typer.Exit(DONE) from None
+
+
+@contextmanager
+def _existing_store(config: ConfigOption) -> Iterator[Store]:
+    path = store_path(load_checked(config).config.store)
+    if not path.exists():
+        raise StoreError(f"there is no store at {path} yet")
+    with open_store(Database(path)) as store:
+        yield store

@@ -1,0 +1,82 @@
+"""Delivers in the foreground what is stored, for a person or a timer that waits for the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from monitoring.backends import routes
+from monitoring.config_validator import MonitoringConfig
+from monitoring.deadline import Deadline
+from monitoring.exceptions import StoreError
+from monitoring.outbox.database import Database
+from monitoring.outbox.delivery import Courier, Route, Step
+from monitoring.outbox.queue import BackendStatus, backend_statuses
+from monitoring.outbox.store import Store
+from monitoring.store_location import instance_name, store_path
+
+
+def drain(config: MonitoringConfig, timeout: float, console: Console | None) -> dict[str, dict[str, Any]]:
+    """Deliver until nothing waits, all backends fail, or ``timeout`` seconds are over; returns what then waits."""
+    path = store_path(config.store)
+    if not path.exists():
+        raise StoreError(f"there is no store at {path} yet")
+    database = Database(path)
+    try:
+        deadline = Deadline.after(timeout)
+        found = routes(config, database, instance_name(config, Store(database)))
+        for route in sorted(found, key=lambda route: route.is_state):  # states tell how much waits for the logs
+            _drain_one(route, database, deadline, console)
+        return {status.name: _result(status) for status in _statuses(database)}
+    finally:
+        database.close()
+
+
+def _drain_one(route: Route, database: Database, deadline: Deadline, console: Console | None) -> None:
+    courier = route.make()
+    try:
+        step = _repeat(courier, database, deadline, console)
+    finally:
+        courier.close()
+    if console is not None:
+        console.print(_last_words(route.name, step, database), markup=False)
+
+
+def _repeat(courier: Courier, database: Database, deadline: Deadline, console: Console | None) -> Step:
+    step = Step.DELIVERED
+    while step is Step.DELIVERED and not deadline.passed():
+        step = courier.step(deadline, ignore_backoff=True)
+        if console is not None and console.is_terminal and step is Step.DELIVERED:
+            console.print(f"{courier.name}: {_pending(database, courier.name)} waiting", markup=False)
+    return step
+
+
+def _last_words(name: str, step: Step, database: Database) -> str:
+    waiting = _pending(database, name)
+    if step is Step.IDLE:
+        return f"{name}: nothing waits"
+    if step is Step.BUSY:
+        return f"{name}: another process delivers; {waiting} waiting"
+    if step is Step.FAILED:
+        error = next((status.last_error for status in _statuses(database) if status.name == name), None)
+        return f"{name}: FAILED, {waiting} waiting: {error}"
+    return f"{name}: time is over, {waiting} waiting"
+
+
+def _pending(database: Database, name: str) -> int:
+    return next((status.pending for status in _statuses(database) if status.name == name), 0)
+
+
+def _statuses(database: Database) -> list[BackendStatus]:
+    with database.reading() as connection:
+        return backend_statuses(connection)
+
+
+def _result(status: BackendStatus) -> dict[str, Any]:
+    return {
+        "pending": status.pending,
+        "delivered": status.delivered,
+        "dead": status.dead,
+        "last_error": status.last_error,
+    }

@@ -1,0 +1,48 @@
+"""The errors of this package.
+
+::
+
+    MonitoringError
+    ├── ConfigurationError          a setting can't be used; the message names its path
+    ├── RecordError                 a stored or imported session record can't be read
+    ├── EncodingError               a point can't be written in line protocol without changing it
+    ├── StoreError                  the store can't be opened or written
+    │   └── StoreVersionError       the store was written by a newer version
+    └── BackendConnectionError      a backend can't be reached (raised by commands only, never into a host)
+
+None of these reaches a host: :class:`monitoring.MonitorManager` swallows and counts them.
+"""
+
+from __future__ import annotations
+
+
+class MonitoringError(Exception):
+    """The root of this package's errors."""
+
+
+class ConfigurationError(MonitoringError):
+    """A setting can't be used; the message names its path and never its value when that is a secret."""
+
+
+class RecordError(MonitoringError):
+    """A session record can't be read back: unknown version, or not a record."""
+
+
+class EncodingError(MonitoringError):
+    """A name or value can't be written in line protocol without changing it."""
+
+
+class StoreError(MonitoringError):
+    """The store can't be opened or written."""
+
+
+class StoreVersionError(StoreError):
+    """The store was written by a newer version of this package and is left untouched."""
+
+
+class BackendConnectionError(MonitoringError):
+    """A backend can't be reached."""
+
+
+# The name that existing hosts import.
+ConnectionError = BackendConnectionError  # noqa: A001 - an alias under the name that hosts already catch

@@ -1,0 +1,92 @@
+"""What an HTTP answer means, as a table that both sinks read.
+
+Sources: the write API references of InfluxDB OSS 1.8, 2.7 and 3; the Pushgateway's README; RFC 9110.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+
+class Action(StrEnum):
+    """What an answer means for the lines that were sent."""
+
+    ACCEPT = "accept"
+    ISOLATE = "isolate"  # some line is bad: halve the batch until it stands alone
+    SPLIT = "split"  # too large: halve it
+    KEEP = "keep"  # try again later
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """An answer's meaning: the action, and the reason under which a failure is counted."""
+
+    action: Action
+    reason: str = ""
+
+
+# 422 (and 400 on versions 1 and 3) say that some lines were refused and the rest written: sending the
+# halves again overwrites what is there with the same values.
+STATUS_POLICY: dict[int, Policy] = {
+    200: Policy(Action.ACCEPT),
+    204: Policy(Action.ACCEPT),
+    400: Policy(Action.ISOLATE, "rejected"),
+    401: Policy(Action.KEEP, "unauthorized"),
+    403: Policy(Action.KEEP, "forbidden"),
+    404: Policy(Action.KEEP, "not_found"),
+    408: Policy(Action.KEEP, "timeout"),
+    413: Policy(Action.SPLIT, "rejected"),
+    422: Policy(Action.ISOLATE, "rejected"),
+    429: Policy(Action.KEEP, "rate_limited"),
+    503: Policy(Action.KEEP, "unavailable"),
+}
+CLASS_POLICY: dict[int, Policy] = {
+    2: Policy(Action.KEEP, "bad_answer"),  # e.g. 202 of a proxy's: not the promise that 204 is
+    3: Policy(Action.KEEP, "redirect"),
+    4: Policy(Action.KEEP, "http_4xx"),
+    5: Policy(Action.KEEP, "http_5xx"),
+}
+
+_HINTS = {
+    "unauthorized": "the token or password is not accepted",
+    "forbidden": "the credentials don't allow writing there",
+    "not_found": "the address, organisation, bucket or database does not exist",
+    "redirect": "the address answers with a redirect; set the address that it points to",
+    "refused": "nothing listens at this address",
+    "dns": "the host's name is unknown",
+    "timeout": "no answer in time",
+}
+
+
+def policy(status: int) -> Policy:
+    """What a status means."""
+    return STATUS_POLICY.get(status) or CLASS_POLICY.get(status // 100, Policy(Action.KEEP, "bad_answer"))
+
+
+def detail(reason: str, status: int | None) -> str:
+    """A failure in a person's words, without anything that the server said."""
+    number = f"HTTP {status}" if status is not None else reason
+    return f"{number}: {_HINTS[reason]}" if reason in _HINTS else number
+
+
+def basic_authorization(username: str, password: str) -> str:
+    """HTTP Basic credentials (RFC 7617), UTF-8."""
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def retry_after_seconds(value: str | None, now: Callable[[], float] = time.time) -> float | None:
+    """The Retry-After header in seconds, from either of its forms (RFC 9110, 10.2.3); None when absent or garbage."""
+    if value is None:
+        return None
+    if re.fullmatch(r"\s*\d{1,9}\s*", value):
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now())
+    except (TypeError, ValueError, OverflowError):
+        return None

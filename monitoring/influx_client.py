@@ -1,0 +1,125 @@
+"""Sink: line protocol to InfluxDB 1, 2 and 3, and to what speaks it (VictoriaMetrics, Telegraf).
+
+Sources: the write API references of InfluxDB OSS 1.8, 2.7 and 3, tried against the servers that the
+tests start.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, urlencode
+
+from monitoring.config_validator import InfluxDBConfig
+from monitoring.deadline import Deadline
+from monitoring.delivery_result import Delivery, Rejection
+from monitoring.http_policy import Action, basic_authorization, detail, policy, retry_after_seconds
+from monitoring.transport import Response, Transport, gzipped
+
+_REFUSED_THROUGHOUT = 8
+_EXPIRED = re.compile(rb"retention|outside.{0,40}time range|too old", re.IGNORECASE)
+
+
+class InfluxClient:
+    """Writes lines; keeps no state but its connection."""
+
+    name = "influxdb"
+
+    def __init__(self, config: InfluxDBConfig, transport: Transport) -> None:
+        self._config = config
+        self._transport = transport
+        self._url = write_url(config)
+        self._headers = {"Content-Type": "text/plain; charset=utf-8", **authorization(config)}
+
+    def send(self, lines: list[bytes], deadline: Deadline) -> Delivery:
+        """See :class:`monitoring.delivery_result.LineSink`."""
+        outcome = _Outcome()
+        waiting = [range(len(lines))]
+        while waiting and outcome.error is None:
+            part = waiting.pop()
+            response = self._write(lines[part.start : part.stop], deadline)
+            waiting += reversed(_judge(response, part, outcome))
+            if outcome.refused_throughout():
+                outcome.fail_throughout(response)
+        return outcome.delivery()
+
+    def close(self) -> None:
+        """See :class:`monitoring.delivery_result.LineSink`."""
+        self._transport.close()
+
+    def _write(self, lines: list[bytes], deadline: Deadline) -> Response:
+        body, encoding = gzipped(b"\n".join(lines))
+        return self._transport.request(
+            "POST", self._url, {**self._headers, **encoding}, body, deadline.sooner(self._config.timeout)
+        )
+
+
+class _Outcome:
+    """A delivery while it grows."""
+
+    def __init__(self) -> None:
+        self.accepted: set[int] = set()
+        self.rejected: dict[int, str] = {}
+        self.error: str | None = None
+        self.detail = ""
+        self.retry_after: float | None = None
+
+    def fail(self, reason: str, response: Response) -> None:
+        self.error = reason
+        self.detail = detail(reason, response.status)
+        self.retry_after = retry_after_seconds(response.headers.get("retry-after"))
+
+    def refused_throughout(self) -> bool:
+        """Whether so many lines stood alone and were refused, and none taken, that it can't be the lines."""
+        refused = sum(reason == "rejected" for reason in self.rejected.values())
+        return not self.accepted and refused >= _REFUSED_THROUGHOUT
+
+    def fail_throughout(self, response: Response) -> None:
+        """Keep everything: a server that refuses every line objects to the request, such as its bucket."""
+        self.rejected = {index: reason for index, reason in self.rejected.items() if reason != "rejected"}
+        self.fail("http_4xx", response)
+        self.detail = f"HTTP {response.status}: every line is refused; check org, bucket and api"
+
+    def delivery(self) -> Delivery:
+        rejected = tuple(Rejection(index, reason) for index, reason in sorted(self.rejected.items()))
+        return Delivery(frozenset(self.accepted), rejected, self.error, self.detail, self.retry_after)
+
+
+def _judge(response: Response, part: range, outcome: _Outcome) -> list[range]:
+    """Note what an answer means for the lines of ``part``; returns the parts that are to be sent again."""
+    if response.status is None:
+        outcome.fail(response.error or "unreachable", response)
+        return []
+    meaning = policy(response.status)
+    if meaning.action is Action.KEEP:
+        outcome.fail(meaning.reason, response)
+    elif meaning.action is Action.ACCEPT:
+        outcome.accepted.update(part)
+    elif len(part) > 1:
+        middle = part.start + len(part) // 2
+        # The newest line goes first: while nothing is accepted yet, it tells a bad request from bad lines.
+        probe = [] if outcome.accepted else [range(part.stop - 1, part.stop)]
+        return [*probe, range(part.start, middle), range(middle, part.stop)]
+    else:
+        outcome.rejected[part.start] = "expired" if _EXPIRED.search(response.body) else meaning.reason
+    return []
+
+
+def write_url(config: InfluxDBConfig) -> str:
+    """The write endpoint of the configured version; never holds a secret."""
+    path, parameters = {
+        "v1": ("/write", {"db": config.bucket, "precision": "ns"}),
+        "v2": ("/api/v2/write", {"org": config.org, "bucket": config.bucket, "precision": "ns"}),
+        "v3": ("/api/v3/write_lp", {"db": config.bucket, "precision": "nanosecond"}),
+    }[config.api]
+    return f"{config.url}{path}?{urlencode(parameters, quote_via=quote)}"
+
+
+def authorization(config: InfluxDBConfig) -> dict[str, str]:
+    """The header that carries the credentials."""
+    if config.token is not None:
+        scheme = "Bearer" if config.api == "v3" else "Token"
+        return {"Authorization": f"{scheme} {config.token.get_secret_value()}"}
+    if config.username is not None:
+        password = config.password.get_secret_value() if config.password else ""
+        return {"Authorization": basic_authorization(config.username, password)}
+    return {}

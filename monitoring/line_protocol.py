@@ -1,0 +1,72 @@
+"""InfluxDB line protocol: what goes in comes back equal, or is refused with a reason.
+
+Source: the line protocol reference of InfluxDB 1 and 2. Numbers are always floats, since a field's
+type must never change; backslashes and control characters in names are refused, because servers
+disagree on how they unescape them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from monitoring.exceptions import EncodingError
+
+_UNSAFE = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNSAFE_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+MAX_STRING_BYTES = 64 * 1024
+_MAX_NAME = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point without its timestamp: measurement, tag set, and fields (finite floats or short text)."""
+
+    measurement: str
+    tags: Mapping[str, str]
+    fields: Mapping[str, float | str]
+
+
+@lru_cache(maxsize=4096)
+def _name(text: str, special: str) -> str:
+    """Escape a measurement, a key or a tag value; raises :class:`EncodingError`."""
+    if not text or len(text) > _MAX_NAME:
+        raise EncodingError("a name or tag value is empty or too long")
+    if _UNSAFE.search(text):
+        raise EncodingError("a name or tag value holds a backslash or a control character")
+    for character in special:
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def _field(value: float | str) -> str:
+    if isinstance(value, str):
+        return _text(value)
+    if not math.isfinite(value):
+        raise EncodingError("a field is NaN or infinite")
+    return repr(float(value))
+
+
+def _text(value: str) -> str:
+    if _UNSAFE_TEXT.search(value) or len(value.encode()) > MAX_STRING_BYTES:
+        raise EncodingError("a text field holds a control character or is longer than 64 KiB")
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def encode(point: Point) -> str:
+    """``measurement,tag=value field=1.5`` without the timestamp, tags sorted by key; raises :class:`EncodingError`."""
+    if point.measurement.startswith(("_", "#")):
+        raise EncodingError("a measurement begins with an underscore or a hash sign")
+    if not point.fields:
+        raise EncodingError("a point has no field")
+    tags = "".join([f",{_name(key, ',= ')}={_name(value, ',= ')}" for key, value in sorted(point.tags.items())])
+    values = ",".join([f"{_name(key, ',= ')}={_field(value)}" for key, value in point.fields.items()])
+    return f"{_name(point.measurement, ', ')}{tags} {values}"
+
+
+def line(point: Point, timestamp_ns: int) -> str:
+    """The whole line with its timestamp, in nanoseconds since 1970 UTC; raises :class:`EncodingError`."""
+    return f"{encode(point)} {timestamp_ns:d}"

@@ -1,0 +1,260 @@
+"""MonitorManager: the face that hosts see, and the only place that swallows errors.
+
+Whatever goes wrong behind it is counted, said once by type and code location (never by its message,
+which may quote an identity), and does not reach the host. Importing this module loads the standard
+library only; a host without monitoring settings gets nothing more than that.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from monitoring.events import SessionRecord
+    from monitoring.runtime import Runtime
+    from monitoring.session import Session
+
+T = TypeVar("T")
+
+ON_WORDS = frozenset({"true", "1", "yes", "on"})
+OFF_WORDS = frozenset({"", "false", "0", "no", "off", "none", "null"})
+
+on_swallowed: Callable[[Exception], None] | None = None
+"""Called with every error that was kept from the host: tests set it, so that nothing hides."""
+
+
+class MonitorManager:
+    """Records sessions for a host. No public method raises, blocks on a network, or changes what the host does.
+
+    ``config`` is task.json's ``process.settings``, whose ``monitoring`` section switches it on.
+    """
+
+    def __init__(self, config: Any, logger: logging.Logger | None = None) -> None:
+        self._logger = logger or logging.getLogger("monitoring")
+        self._said: set[str] = set()
+        self._said_lock = threading.Lock()
+        self.swallowed_errors = 0
+        self._runtime: Runtime | None = None
+        settings = config if isinstance(config, Mapping) else {}
+        if settings.get("monitoring") is not None:
+            self._runtime = self._guarded(lambda: self._start(settings), None)
+
+    def is_enabled(self) -> bool:
+        """Whether sessions are recorded."""
+        return self._runtime is not None
+
+    def session(self, series_id: Any, config: Any = None) -> ManagedSession:  # noqa: ARG002 - part of the contract
+        """A context manager that records one image's processing; ``config`` is not kept."""
+        return ManagedSession(self, series_id)
+
+    def start_session(self, series_id: Any, config: Any = None) -> str:  # noqa: ARG002 - part of the contract
+        """Open a session and return its id; "" when monitoring is off."""
+        runtime = self._runtime
+        if runtime is None:
+            return ""
+        return self._guarded(lambda: runtime.begin(series_id).session_id, "")
+
+    def track_processing_time(self, session_id: str, stage: str, start_time: float, end_time: float) -> None:
+        """Keep a stage's duration, from two readings of ``time.time()`` in seconds."""
+        self._record(session_id, lambda session: session.record_stage(stage, _difference(start_time, end_time)))
+
+    def record_metrics(self, session_id: str, metric_name: str, value: Any, tags: Any = None) -> None:
+        """Keep a number of the host's own under a short name."""
+        self._record(session_id, lambda session: session.record_metric(metric_name, value, tags))
+
+    def record_model_performance(self, session_id: str, model_name: str, metrics: Any) -> None:
+        """Keep what one model did: ``landmarks_detected``, ``confidence_scores``, ``inference_seconds``, ..."""
+        self._record(session_id, lambda session: session.record_model_performance(model_name, metrics))
+
+    def record_measurements(self, session_id: str, measurements: Any, dicom_path: Any = None) -> None:
+        """Keep lengths, ``{name: {"millimeters": mm}}`` or ``{name: mm}``, and the image's non-identifying context."""
+        self._record(session_id, lambda session: session.record_measurements(measurements))
+        self._record_context(session_id, dicom_path)
+
+    def record_performance_data(self, session_id: str, performance_data: Any, dicom_path: Any = None) -> None:
+        """Keep the ensemble's image metrics, the models' raw predictions, and issues by code."""
+        self._record(session_id, lambda session: session.record_performance_data(performance_data))
+        self._record_context(session_id, dicom_path)
+
+    def end_session(self, session_id: str, status: str = "completed") -> None:
+        """Commit the session: when this returns, it survives the process."""
+        runtime = self._runtime
+        if runtime is not None and session_id:
+            self._guarded(lambda: runtime.end(session_id, status), None)
+
+    def session_records(self) -> list[dict[str, Any]]:
+        """The records that this manager has committed, JSON-ready, for a host's own results; [] when off."""
+        runtime = self._runtime
+        if runtime is None:
+            return []
+        return self._guarded(lambda: [record.to_dict() for record in runtime.committed], [])
+
+    def close(self, timeout: float | None = None) -> None:
+        """Deliver what can be within ``timeout`` seconds (default: ``shutdown_timeout``); the rest stays stored."""
+        runtime, self._runtime = self._runtime, None
+        if runtime is None:
+            return
+        atexit.unregister(self.close)
+        self._guarded(lambda: _close(runtime, timeout), None)
+
+    def __enter__(self) -> MonitorManager:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self, settings: Mapping[str, Any]) -> Runtime | None:
+        section = settings["monitoring"]
+        if not self._is_switched_on(section):
+            return None
+        from monitoring.config_validator import check_section
+        from monitoring.runtime import Runtime
+
+        checked = check_section(section)
+        for problem in checked.problems:
+            self._logger.warning("monitoring: %s", problem)
+        if not checked.config.enabled:
+            return None
+        runtime = Runtime(checked, settings, self._logger, self._guarded)
+        atexit.register(self.close)
+        return runtime
+
+    def _is_switched_on(self, section: Any) -> bool:
+        """Whether the section asks for monitoring, decided before anything is imported."""
+        if not isinstance(section, Mapping):
+            self._logger.warning("monitoring: process.settings.monitoring must be an object (monitoring is off)")
+            return False
+        enabled = section.get("enabled", False)
+        word = str(enabled).strip().lower()
+        if word not in ON_WORDS | OFF_WORDS:
+            self._logger.warning(
+                "monitoring: process.settings.monitoring.enabled must be true or false (monitoring is off)"
+            )
+        return word in ON_WORDS
+
+    def _record(self, session_id: str, keep: Callable[[Session], None]) -> None:
+        runtime = self._runtime
+        if runtime is None or not session_id:
+            return
+
+        def record() -> None:
+            session = runtime.open_session(session_id)
+            if session is not None:
+                keep(session)
+
+        self._guarded(record, None)
+
+    def _record_context(self, session_id: str, dicom_path: Any) -> None:
+        if dicom_path is not None and self._runtime is not None:
+            self._record(session_id, lambda session: session.record_context(_read_context(dicom_path)))
+
+    def _guarded(self, call: Callable[[], T], otherwise: T) -> T:
+        """The one place where errors end."""
+        try:
+            return call()
+        except Exception as error:
+            self._swallow(error)
+            return otherwise
+
+    def _swallow(self, error: Exception) -> None:
+        from monitoring.session import code_location
+
+        where = f"{type(error).__name__} at {code_location(error)}"
+        with self._said_lock:
+            self.swallowed_errors += 1
+            is_new = where not in self._said
+            self._said.add(where)
+        if is_new:
+            self._logger.warning("monitoring: %s; the application goes on", where)
+        if on_swallowed is not None:
+            on_swallowed(error)
+
+
+class ManagedSession:
+    """One image's processing, as a context manager; every method does nothing when monitoring is off."""
+
+    def __init__(self, manager: MonitorManager, series_id: Any) -> None:
+        self._manager = manager
+        self._series_id = series_id
+        self._ended: SessionRecord | None = None
+        self.id = ""
+
+    def __enter__(self) -> ManagedSession:
+        self.id = self._manager.start_session(self._series_id)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._manager._record(self.id, lambda session: session.fail_with(error))
+        self._manager.end_session(self.id, None)  # type: ignore[arg-type]  # None: what the session itself says
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage; what the host raises inside passes through, and marks the stage that failed."""
+        started = time.monotonic()
+        self._manager._record(self.id, lambda session: session.enter_stage(name))
+        try:
+            yield
+        except BaseException as error:
+            failure = error
+            self._manager._record(self.id, lambda session: session.note_failure(failure))
+            raise
+        finally:
+            seconds = time.monotonic() - started
+            self._manager._record(self.id, lambda session: session.leave_stage(name, seconds))
+
+    def record_stage(self, name: str, seconds: float) -> None:
+        """Add a duration in seconds that the host measured itself."""
+        self._manager._record(self.id, lambda session: session.record_stage(name, seconds))
+
+    def record_metric(self, name: str, value: Any) -> None:
+        """Keep a number of the host's own."""
+        self._manager.record_metrics(self.id, name, value)
+
+    def record_model_performance(self, model_name: str, metrics: Any) -> None:
+        """See :meth:`MonitorManager.record_model_performance`."""
+        self._manager.record_model_performance(self.id, model_name, metrics)
+
+    def record_measurements(self, measurements: Any, dicom_path: Any = None) -> None:
+        """See :meth:`MonitorManager.record_measurements`."""
+        self._manager.record_measurements(self.id, measurements, dicom_path)
+
+    def record_performance_data(self, performance_data: Any, dicom_path: Any = None) -> None:
+        """See :meth:`MonitorManager.record_performance_data`."""
+        self._manager.record_performance_data(self.id, performance_data, dicom_path)
+
+    def skip(self, reason: str) -> None:
+        """End as skipped, for a reason given as a short code."""
+        self._manager._record(self.id, lambda session: session.skip(reason))
+
+    def fail(
+        self, reason: str, stage: str | None = None, error_type: str | None = None, location: str | None = None
+    ) -> None:
+        """End as failed, for a reason given as a short code; the rest says where, in names of code."""
+        self._manager._record(self.id, lambda session: session.fail(reason, stage, error_type, location))
+
+
+def _close(runtime: Runtime, timeout: float | None) -> None:
+    from monitoring.deadline import Deadline
+
+    seconds = runtime.config.shutdown_timeout if timeout is None else max(0.0, float(timeout))
+    runtime.close(Deadline.after(seconds))
+
+
+def _read_context(dicom_path: Any) -> dict[str, str | float]:
+    from monitoring.dicom_context import read_context
+
+    return read_context(dicom_path)
+
+
+def _difference(start_time: Any, end_time: Any) -> float:
+    return float(end_time) - float(start_time)

@@ -1,0 +1,237 @@
+"""The delivery: one courier and one thread per backend, so that a silent one holds up no other.
+
+A courier takes one step at a time: lease, read, send, settle. The threads repeat steps while a host
+runs; ``leglength-monitor drain`` repeats them in the foreground. No thread is ever waited for longer than
+the deadline that the exit hands down.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Protocol, TypeVar
+
+from monitoring.deadline import Deadline
+from monitoring.delivery_result import LineSink, StateSink
+from monitoring.outbox.queue import BackendQueue
+
+T = TypeVar("T")
+
+LEASE_MARGIN_SECONDS = 15.0
+_IDLE_SECONDS = 30.0
+_BUSY_SECONDS = 1.0
+
+
+class Step(Enum):
+    """What one step came to."""
+
+    DELIVERED = "delivered"  # there may be more
+    IDLE = "idle"  # nothing waits
+    FAILED = "failed"  # the backend did not take it; it rests now
+    BUSY = "busy"  # another process delivers, or the backend rests
+
+
+class Courier(Protocol):
+    """Carries what waits for one backend."""
+
+    name: str
+
+    def step(self, deadline: Deadline, ignore_backoff: bool = False) -> Step:
+        """Deliver one batch; raises :class:`StoreError` when the store fails."""
+
+    def rest_seconds(self) -> float:
+        """Seconds until the backend may be tried again."""
+
+    def close(self) -> None:
+        """Give back the lease and the connections."""
+
+
+class _LeasedCourier:
+    """What both couriers share: the lease, and giving things back."""
+
+    def __init__(self, queue: BackendQueue, request_seconds: float) -> None:
+        self.name = queue.name
+        self._queue = queue
+        self._lease_seconds = request_seconds + LEASE_MARGIN_SECONDS
+        self._leased = False
+        queue.register()
+
+    def _lease(self, ignore_backoff: bool) -> bool:
+        self._leased = self._queue.try_lease(self._lease_seconds, ignore_backoff)
+        return self._leased
+
+    def _release(self) -> None:
+        if self._leased:
+            self._queue.release()
+            self._leased = False
+
+    def rest_seconds(self) -> float:
+        return self._queue.next_attempt_in_seconds()
+
+
+class LineCourier(_LeasedCourier):
+    """Carries lines to a log such as InfluxDB."""
+
+    def __init__(self, queue: BackendQueue, sink: LineSink, batch_lines: int, request_seconds: float) -> None:
+        super().__init__(queue, request_seconds)
+        self._sink = sink
+        self._batch_lines = batch_lines
+
+    def step(self, deadline: Deadline, ignore_backoff: bool = False) -> Step:
+        """See :class:`Courier`."""
+        if not self._queue.has_lines():
+            self._release()
+            return Step.IDLE
+        if not self._lease(ignore_backoff):
+            return Step.BUSY
+        batch = self._queue.next_batch(self._batch_lines)
+        if not batch.lines:
+            return Step.IDLE
+        # The lease outlives the request, so that nobody else sends while this answer is on its way.
+        delivery = self._sink.send(batch.lines, deadline.sooner(self._lease_seconds - LEASE_MARGIN_SECONDS))
+        self._queue.settle(batch, delivery)
+        if delivery.error is not None:
+            self._release()
+            return Step.FAILED
+        return Step.DELIVERED
+
+    def close(self) -> None:
+        """See :class:`Courier`."""
+        self._release()
+        self._sink.close()
+        self._queue.close()
+
+
+class StateCourier(_LeasedCourier):
+    """Carries the totals to a state such as a Pushgateway.
+
+    The totals are read after the lease is held: of two containers, the one that pushes last read last.
+    """
+
+    def __init__(self, queue: BackendQueue, sink: StateSink, request_seconds: float) -> None:
+        super().__init__(queue, request_seconds)
+        self._sink = sink
+
+    def step(self, deadline: Deadline, ignore_backoff: bool = False) -> Step:
+        """See :class:`Courier`."""
+        if not self._queue.has_news():
+            return Step.IDLE
+        if not self._lease(ignore_backoff):
+            return Step.BUSY
+        try:
+            exposition = self._queue.exposition()
+            delivery = self._sink.send(exposition, deadline.sooner(self._lease_seconds - LEASE_MARGIN_SECONDS))
+            self._queue.settle_state(exposition, delivery)
+        finally:
+            self._release()
+        return Step.DELIVERED if delivery.error is None else Step.FAILED
+
+    def close(self) -> None:
+        """See :class:`Courier`."""
+        self._release()
+        self._sink.close()
+        self._queue.close()
+
+
+class Guard(Protocol):
+    """The manager's swallow point."""
+
+    def __call__(self, call: Callable[[], T], otherwise: T) -> T:
+        """What the call returns; or ``otherwise``, after reporting what it raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A backend's courier, to be made in its own thread so that the host waits for no import."""
+
+    name: str
+    make: Callable[[], Courier]
+    is_state: bool
+
+
+class DeliveryThreads:
+    """Runs the couriers beside the host, and ends within the exit's deadline."""
+
+    def __init__(self, routes: list[Route], guard: Guard) -> None:
+        self._routes = routes
+        self._guard = guard
+        self._changed = threading.Condition()
+        self._generation = 0
+        self._closing: Deadline | None = None
+        self._running_logs: set[str] = set()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start one daemon thread per backend; where no thread can be had, the store keeps everything."""
+        for route in self._routes:
+            self._guard(partial(self._start, route), None)
+
+    def _start(self, route: Route) -> None:
+        thread = threading.Thread(
+            target=self._run, args=(route,), name=f"leglength-monitoring-{route.name}", daemon=True
+        )
+        thread.start()
+        self._threads.append(thread)
+        if not route.is_state:
+            self._running_logs.add(route.name)
+
+    def wake(self) -> None:
+        """Something was committed."""
+        with self._changed:
+            self._generation += 1
+            self._changed.notify_all()
+
+    def close(self, deadline: Deadline) -> None:
+        """Deliver what can be delivered until the deadline, for all backends together; the rest stays stored."""
+        with self._changed:
+            self._closing = deadline
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(deadline.remaining())
+
+    def _run(self, route: Route) -> None:
+        try:
+            self._work(route)
+        finally:
+            with self._changed:
+                self._running_logs.discard(route.name)
+                self._changed.notify_all()
+
+    def _work(self, route: Route) -> None:
+        made: list[Courier] = []
+
+        def step() -> float:
+            if not made:
+                made.append(route.make())
+            return _pause_after(made[0].step(self._closing or Deadline.after(3600.0)), made[0])
+
+        goes_on = True
+        while goes_on and not (self._closing and self._closing.passed()):
+            seen = self._generation
+            pause = self._guard(step, _IDLE_SECONDS)
+            goes_on = pause == 0.0 or self._rest(route, seen, pause)
+        for courier in made:
+            self._guard(courier.close, None)
+
+    def _rest(self, route: Route, seen: int, seconds: float) -> bool:
+        """Wait for news; False when the thread is to end."""
+        with self._changed:
+            if self._closing is None:
+                if self._generation == seen:
+                    self._changed.wait(seconds)
+                return True
+            # What is pushed last tells how much still waits for the logs: states go on until those are done.
+            if not route.is_state or not self._running_logs:
+                return False
+            self._changed.wait(self._closing.remaining())
+            return True
+
+
+def _pause_after(step: Step, courier: Courier) -> float:
+    """Seconds to rest before the next step."""
+    if step is Step.DELIVERED:
+        return 0.0
+    return _IDLE_SECONDS if step is Step.IDLE else max(_BUSY_SECONDS, courier.rest_seconds())

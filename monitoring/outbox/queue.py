@@ -1,0 +1,314 @@
+"""What waits for one backend: leases, batches, and what becomes of them.
+
+Several processes drain one store: whoever holds the backend's lease delivers, the others don't
+wait. A lease expires, so that a process that was killed blocks nobody for longer than that.
+A crash between the backend's answer and `settle` sends the batch again; the lines carry their
+timestamps, so the repeat overwrites itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from monitoring import catalogue
+from monitoring.delivery_result import Delivery, Exposition, Row
+from monitoring.metrics_collector import NANOSECONDS
+from monitoring.outbox.database import Database
+from monitoring.outbox.store import bump_revision, count_loss
+
+BACKOFF_BASE_SECONDS = 1.0
+BACKOFF_CAP_SECONDS = 300.0
+RETRY_AFTER_CAP_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Leased rows of the outbox. ``row_of_line[i]`` is the position in ``row_ids`` of line i's row."""
+
+    lines: list[bytes]
+    row_ids: list[int]
+    row_of_line: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStatus:
+    """One backend as the store knows it; instants are UTC nanoseconds."""
+
+    name: str
+    pending: int
+    dead: int
+    delivered: int
+    oldest_ns: int | None
+    last_success_ns: int | None
+    last_error: str | None
+    next_attempt_ns: int
+    consecutive_failures: int
+
+
+class BackendQueue:
+    """One backend's part of the store. Every method raises :class:`StoreError` when the file fails."""
+
+    def __init__(
+        self, database: Database, name: str, clock_ns: Callable[[], int] = time.time_ns, owner: str | None = None
+    ) -> None:
+        self.name = name
+        self._database = database
+        self._clock_ns = clock_ns
+        self._owner = owner or f"{os.getpid()}-{uuid.uuid4().hex}"
+
+    def register(self) -> None:
+        """Make the backend known to the store."""
+        with self._database.reading() as connection:
+            known = connection.execute("SELECT 1 FROM backends WHERE name = ?", (self.name,)).fetchone()
+        if not known:
+            with self._database.transaction() as connection:
+                connection.execute("INSERT OR IGNORE INTO backends (name) VALUES (?)", (self.name,))
+
+    def try_lease(self, seconds: float, ignore_backoff: bool = False) -> bool:
+        """Take or renew the lease; False when another holds it, or a failed backend rests."""
+        now = self._clock_ns()
+        with self._database.transaction() as connection:
+            changed = connection.execute(
+                "UPDATE backends SET lease_owner = ?1, lease_until_ns = ?2 WHERE name = ?3"
+                " AND (lease_owner IS NULL OR lease_owner = ?1 OR lease_until_ns <= ?4)"
+                " AND (?5 OR next_attempt_ns <= ?4)",
+                (self._owner, now + round(seconds * NANOSECONDS), self.name, now, ignore_backoff),
+            ).rowcount
+        return changed == 1
+
+    def release(self) -> None:
+        """Give the lease back, if it is still ours."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE backends SET lease_owner = NULL, lease_until_ns = 0 WHERE name = ? AND lease_owner = ?",
+                (self.name, self._owner),
+            )
+
+    def next_batch(self, max_lines: int) -> Batch:
+        """The oldest rows, up to ``max_lines`` lines but at least one row; empty when nothing waits."""
+        lines: list[bytes] = []
+        row_ids: list[int] = []
+        row_of_line: list[int] = []
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT id, line_count, lines FROM outbox WHERE backend = ? ORDER BY id", (self.name,)
+            )
+            for row_id, count, encoded in rows:
+                if lines and len(lines) + count > max_lines:
+                    break
+                row_lines = encoded.split(b"\n")
+                row_of_line += [len(row_ids)] * len(row_lines)
+                row_ids.append(row_id)
+                lines += row_lines
+        return Batch(lines, row_ids, row_of_line)
+
+    def settle(self, batch: Batch, delivery: Delivery) -> int:
+        """Delete what was accepted, put aside what was refused, keep the rest. Returns how many lines left.
+
+        A row leaves when each of its lines is accepted or refused; lines of a row that stays are
+        sent again, which has no effect on those that the backend already has.
+        """
+        decided = delivery.accepted | {rejection.index for rejection in delivery.rejected}
+        kept_rows = {batch.row_of_line[index] for index in range(len(batch.lines)) if index not in decided}
+        with self._database.transaction() as connection:
+            # Another process may have settled rows after our lease ran out: count only what we delete.
+            left = {
+                position
+                for position, row_id in enumerate(batch.row_ids)
+                if position not in kept_rows and _delete_row(connection, row_id)
+            }
+            refused = [item for item in delivery.rejected if batch.row_of_line[item.index] in left]
+            count = sum(row in left for row in batch.row_of_line)
+            for rejection in refused:
+                self._bury(connection, batch.lines[rejection.index], rejection.reason)
+            self._count(connection, count, count - len(refused))
+            self._note(connection, delivery)
+        return count
+
+    def has_lines(self) -> bool:
+        """Whether lines wait for this backend."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT 1 FROM outbox WHERE backend = ? LIMIT 1", (self.name,)).fetchone()
+        return row is not None
+
+    def has_news(self) -> bool:
+        """Whether the Prometheus state has changed since this backend was last told."""
+        with self._database.reading() as connection:
+            row = connection.execute(
+                "SELECT 1 FROM state, backends WHERE key = 'revision' AND name = ? AND pushed_revision < value",
+                (self.name,),
+            ).fetchone()
+        return row is not None
+
+    def exposition(self) -> Exposition:
+        """The whole Prometheus state, with the module's own metrics, as it is now."""
+        now = self._clock_ns()
+        with self._database.reading() as connection:
+            revision = int(connection.execute("SELECT value FROM state WHERE key = 'revision'").fetchone()[0])
+            rows = [
+                Row(metric, tuple(json.loads(labels).items()), part, value)
+                for metric, labels, part, value in connection.execute("SELECT * FROM totals ORDER BY metric, labels")
+            ]
+            sequence = connection.execute("SELECT coalesce(max(sequence), 0) FROM sessions").fetchone()[0]
+            rows += _own_metrics(connection, now, state_backend=self.name)
+        return Exposition(tuple(rows), revision, sequence)
+
+    def settle_state(self, exposition: Exposition, delivery: Delivery) -> None:
+        """Remember that the backend has this revision, or why it has not."""
+        with self._database.transaction() as connection:
+            if delivery.error is None:
+                connection.execute(
+                    "UPDATE backends SET delivered = delivered + max(0, ?1 - pushed_sequence),"
+                    " pushed_sequence = max(pushed_sequence, ?1), pushed_revision = max(pushed_revision, ?2)"
+                    " WHERE name = ?3",
+                    (exposition.sequence, exposition.revision, self.name),
+                )
+            self._note(connection, delivery)
+
+    def next_attempt_in_seconds(self) -> float:
+        """Seconds until a failed backend may be tried again; 0 when it may be tried now."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT next_attempt_ns FROM backends WHERE name = ?", (self.name,)).fetchone()
+        return max(0.0, ((row[0] if row else 0) - self._clock_ns()) / NANOSECONDS)
+
+    def close(self) -> None:
+        """Close the connection, unless it is the store's own in memory."""
+        if self._database.path is not None:
+            self._database.close()
+
+    def _bury(self, connection: sqlite3.Connection, line: bytes, reason: str) -> None:
+        connection.execute(
+            "INSERT INTO dead_letters (backend, line, reason, created_ns) VALUES (?, ?, ?, ?)",
+            (self.name, line.decode(), reason, self._clock_ns()),
+        )
+        count_loss(connection, reason, 1)
+
+    def _count(self, connection: sqlite3.Connection, left: int, delivered: int) -> None:
+        if left:
+            connection.execute(
+                "UPDATE backends SET pending = pending - ?, delivered = delivered + ? WHERE name = ?",
+                (left, delivered, self.name),
+            )
+            bump_revision(connection)  # the pushed state tells how much waits for this backend
+
+    def _note(self, connection: sqlite3.Connection, delivery: Delivery) -> None:
+        if delivery.error is None:
+            connection.execute(
+                "UPDATE backends SET consecutive_failures = 0, next_attempt_ns = 0, last_success_ns = ?,"
+                " last_error = NULL WHERE name = ?",
+                (self._clock_ns(), self.name),
+            )
+            return
+        failures = connection.execute(
+            "UPDATE backends SET consecutive_failures = consecutive_failures + 1, last_error = ? WHERE name = ?"
+            " RETURNING consecutive_failures",
+            (delivery.detail or delivery.error, self.name),
+        ).fetchone()[0]
+        rest = backoff_seconds(failures, delivery.retry_after_seconds)
+        connection.execute(
+            "UPDATE backends SET next_attempt_ns = ? WHERE name = ?",
+            (self._clock_ns() + round(rest * NANOSECONDS), self.name),
+        )
+        connection.execute(
+            "INSERT INTO failures VALUES (?, ?, 1) ON CONFLICT (backend, reason) DO UPDATE SET count = count + 1",
+            (self.name, delivery.error),
+        )
+
+
+def backoff_seconds(
+    failures: int, retry_after_seconds: float | None = None, jitter: Callable[[float, float], float] = random.uniform
+) -> float:
+    """Exponential backoff with full jitter, from 0 to min(300, 2**failures) s; not sooner than the backend asks."""
+    ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** min(failures, 30))
+    asked = min(retry_after_seconds or 0.0, RETRY_AFTER_CAP_SECONDS)
+    return asked + jitter(0.0, ceiling if not asked else BACKOFF_BASE_SECONDS)
+
+
+def backend_statuses(connection: sqlite3.Connection) -> list[BackendStatus]:
+    """All backends that the store knows. State backends count sessions, log backends count lines."""
+    rows = connection.execute(
+        "SELECT name, pending, delivered, last_success_ns, last_error, next_attempt_ns, consecutive_failures,"
+        " pushed_sequence FROM backends ORDER BY name"
+    ).fetchall()
+    return [_backend_status(connection, *row) for row in rows]
+
+
+def _backend_status(
+    connection: sqlite3.Connection, name: str, pending: int, delivered: int, last_success_ns: int | None,
+    last_error: str | None, next_attempt_ns: int, failures: int, pushed_sequence: int,
+) -> BackendStatus:  # fmt: skip
+    if name in STATE_BACKENDS:
+        newest = connection.execute("SELECT coalesce(max(sequence), 0) FROM sessions").fetchone()[0]
+        pending = max(0, newest - pushed_sequence)
+        oldest = connection.execute(
+            "SELECT timestamp_ns FROM sessions WHERE sequence > ? ORDER BY sequence LIMIT 1", (pushed_sequence,)
+        ).fetchone()
+    else:
+        oldest = connection.execute(
+            "SELECT created_ns FROM outbox WHERE backend = ? ORDER BY id LIMIT 1", (name,)
+        ).fetchone()
+    dead = connection.execute("SELECT count(*) FROM dead_letters WHERE backend = ?", (name,)).fetchone()[0]
+    return BackendStatus(
+        name,
+        pending,
+        dead,
+        delivered,
+        oldest[0] if oldest else None,
+        last_success_ns,
+        last_error,
+        next_attempt_ns,
+        failures,
+    )
+
+
+STATE_BACKENDS = ("prometheus", "textfile")
+
+
+def _own_metrics(connection: sqlite3.Connection, now_ns: int, state_backend: str) -> list[Row]:
+    """The module's metrics about itself. What this very push delivers counts as delivered."""
+    rows = []
+    for status in backend_statuses(connection):
+        labels = (("backend", status.name),)
+        own = status.name == state_backend
+        age = 0.0 if own or status.oldest_ns is None else max(0.0, (now_ns - status.oldest_ns) / NANOSECONDS)
+        last = now_ns if own else status.last_success_ns
+        values = (
+            (catalogue.MONITORING_PENDING, 0.0 if own else float(status.pending)),
+            (catalogue.MONITORING_OLDEST, age),
+            (catalogue.MONITORING_DELIVERED, float(status.delivered + (status.pending if own else 0))),
+            (catalogue.MONITORING_DEAD, float(status.dead)),
+        )
+        rows += [Row(metric.name, labels, "", value) for metric, value in values]
+        if last is not None:
+            rows.append(Row(catalogue.MONITORING_LAST_DELIVERY.name, labels, "", last / NANOSECONDS))
+        rows += _failure_rows(connection, status.name)
+    losses = dict(connection.execute("SELECT reason, count FROM losses"))
+    rows += [
+        Row(catalogue.MONITORING_DROPPED.name, (("reason", reason),), "", float(losses.get(reason, 0)))
+        for reason in catalogue.LOSS.values
+    ]
+    return rows
+
+
+def _failure_rows(connection: sqlite3.Connection, backend: str) -> list[Row]:
+    counts = dict(connection.execute("SELECT reason, count FROM failures WHERE backend = ?", (backend,)))
+    return [
+        Row(
+            catalogue.MONITORING_FAILURES.name,
+            (("backend", backend), ("reason", reason)),
+            "",
+            float(counts.get(reason, 0)),
+        )
+        for reason in catalogue.DELIVERY_FAILURE.values
+    ]
+
+
+def _delete_row(connection: sqlite3.Connection, row_id: int) -> bool:
+    return connection.execute("DELETE FROM outbox WHERE id = ?", (row_id,)).rowcount == 1

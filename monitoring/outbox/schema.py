@@ -1,0 +1,97 @@
+"""The store's tables, as numbered migrations. A released migration is never changed."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from monitoring.exceptions import StoreVersionError
+
+# Bucket counts and totals are kept per series; points wait as the exact bytes that will be sent,
+# one row a session and backend. `pending` in backends is kept in step by the same transactions,
+# so that asking for it costs the same however long the backlog is.
+_FIRST = """
+CREATE TABLE state (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE sessions (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    session_id TEXT NOT NULL UNIQUE,
+    status TEXT NOT NULL,
+    timestamp_ns INTEGER NOT NULL UNIQUE,
+    ended_ns INTEGER NOT NULL,
+    record TEXT NOT NULL
+);
+CREATE INDEX sessions_by_end ON sessions (ended_ns);
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    backend TEXT NOT NULL,
+    session_id TEXT NOT NULL,
+    created_ns INTEGER NOT NULL,
+    line_count INTEGER NOT NULL,
+    lines BLOB NOT NULL
+);
+CREATE INDEX outbox_by_backend ON outbox (backend, id);
+CREATE TABLE dead_letters (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    backend TEXT NOT NULL,
+    line TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    created_ns INTEGER NOT NULL
+);
+CREATE INDEX dead_letters_by_backend ON dead_letters (backend);
+CREATE TABLE totals (
+    metric TEXT NOT NULL,
+    labels TEXT NOT NULL,
+    part TEXT NOT NULL,
+    value REAL NOT NULL,
+    PRIMARY KEY (metric, labels, part)
+) WITHOUT ROWID;
+CREATE TABLE vocabulary (label TEXT, value TEXT, PRIMARY KEY (label, value)) WITHOUT ROWID;
+CREATE TABLE backends (
+    name TEXT PRIMARY KEY,
+    lease_owner TEXT,
+    lease_until_ns INTEGER NOT NULL DEFAULT 0,
+    consecutive_failures INTEGER NOT NULL DEFAULT 0,
+    next_attempt_ns INTEGER NOT NULL DEFAULT 0,
+    last_success_ns INTEGER,
+    last_error TEXT,
+    pending INTEGER NOT NULL DEFAULT 0,
+    delivered INTEGER NOT NULL DEFAULT 0,
+    pushed_sequence INTEGER NOT NULL DEFAULT 0,
+    pushed_revision INTEGER NOT NULL DEFAULT -1
+) WITHOUT ROWID;
+CREATE TABLE failures (
+    backend TEXT, reason TEXT, count INTEGER NOT NULL, PRIMARY KEY (backend, reason)
+) WITHOUT ROWID;
+CREATE TABLE losses (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO state VALUES ('revision', 0);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST,)
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """The store's schema version; 0 for a new file."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the store to the newest version, each step in one transaction of its own.
+
+    Raises :class:`StoreVersionError` when the store is newer than this package.
+    """
+    while (found := version(connection)) < len(MIGRATIONS):
+        _migrate_once(connection, found)
+    if found > len(MIGRATIONS):
+        raise StoreVersionError(f"the store has version {found}, this package knows up to {len(MIGRATIONS)}")
+
+
+def _migrate_once(connection: sqlite3.Connection, found: int) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if version(connection) == found:  # another process may have been first
+            for statement in filter(str.strip, MIGRATIONS[found].split(";")):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {found + 1:d}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,84 @@
+"""Keyed pseudonyms: the only form in which a study, a series or a patient is ever kept.
+
+HMAC-SHA256 (RFC 2104) under the site's key: the same series gets the same pseudonym at one site, and
+nobody without the key can find out which series it is by trying identifiers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from monitoring.config_validator import PrivacyConfig
+from monitoring.exceptions import ConfigurationError, StoreError
+
+KEY_VARIABLE = "MONITORING_PRIVACY_KEY"
+KEY_FILE_NAME = "monitoring.key"
+_PSEUDONYM_CHARACTERS = 32
+
+
+class Pseudonymizer:
+    """Names things by keyed hash; the kind of thing goes into the hash, so that kinds can't be linked."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def series(self, identifier: object) -> str:
+        """A series' pseudonym: 32 hexadecimal characters."""
+        return self._name("series", identifier)
+
+    def _name(self, kind: str, identifier: object) -> str:
+        message = f"{kind}:{identifier}".encode(errors="surrogatepass")
+        return hmac.new(self._key, message, hashlib.sha256).hexdigest()[:_PSEUDONYM_CHARACTERS]
+
+
+def find_key(config: PrivacyConfig, folder: Path | None, environment: Mapping[str, str] | None = None) -> bytes:
+    """The site's key: from settings, environment or file, else one made once in ``folder`` (mode 0600).
+
+    Without a folder (a store in memory) the key lives as long as the process. Raises
+    :class:`ConfigurationError` for a key file that can't be used, :class:`StoreError` where none can be made.
+    """
+    environment = os.environ if environment is None else environment
+    if config.key is not None:
+        return config.key.get_secret_value().encode()
+    if config.key_file is not None:
+        return _read_key(config.key_file)
+    if environment.get(KEY_VARIABLE):
+        return environment[KEY_VARIABLE].encode()
+    if folder is None:
+        return secrets.token_bytes(32)
+    return _made_once(folder / KEY_FILE_NAME)
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigurationError(f"privacy.key_file can't be read: {error.strerror}") from None
+    if len(key) < 16:
+        raise ConfigurationError("privacy.key_file holds less than 16 characters")
+    return key
+
+
+def _made_once(path: Path) -> bytes:
+    """The key in ``path``, made there if there is none; of several processes the first one's key counts."""
+    try:
+        if not path.exists():
+            draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+            descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            try:
+                os.write(descriptor, secrets.token_hex(32).encode())
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            with suppress(FileExistsError):
+                os.link(draft, path)  # whole or not at all, and never over another's key
+            draft.unlink()
+        return _read_key(path)
+    except OSError as error:
+        raise StoreError(f"can't make the key file: {error.strerror}") from None

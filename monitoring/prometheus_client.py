@@ -1,0 +1,161 @@
+"""Sinks: the stored totals to a Pushgateway, or to a file for node_exporter.
+
+A Pushgateway keeps what it was told last and adds nothing up, so what is pushed are totals over all
+runs, read from the store; a process that counted from 0 would set them back. prometheus-client makes
+the exposition, the group's address and the file; this module gives it the stored values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate, groupby
+from pathlib import Path
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry, push_to_gateway, write_to_textfile
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+
+from monitoring import catalogue
+from monitoring.catalogue import Kind, Metric
+from monitoring.config_validator import PrometheusConfig
+from monitoring.deadline import Deadline
+from monitoring.delivery_result import Delivery, Exposition, Row
+from monitoring.http_policy import basic_authorization, detail, policy, retry_after_seconds
+from monitoring.metrics_collector import bucket_part
+from monitoring.transport import Response, Transport
+
+
+class StoredState:
+    """A prometheus-client collector over the store's rows."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows = sorted(rows, key=lambda row: (row.metric, row.labels))
+
+    def collect(self) -> Iterator[Family]:
+        """One family per metric, in the order of names."""
+        for name, rows in groupby(self._rows, key=lambda row: row.metric):
+            metric = catalogue.BY_NAME.get(name)
+            if metric is not None:  # a metric of an older version: kept in the store, no longer exported
+                yield _family(metric, list(rows))
+
+
+def _family(metric: Metric, rows: list[Row]) -> Family:
+    names = [label.name for label in metric.labels]
+    if metric.kind is Kind.HISTOGRAM:
+        return _histogram(metric, names, rows)
+    make: Any = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+    family = make(metric.name, metric.help, labels=names)
+    for row in rows:
+        family.add_metric(_label_values(names, row), row.value)
+    return cast(Family, family)
+
+
+def _histogram(metric: Metric, names: list[str], rows: list[Row]) -> Family:
+    family = HistogramMetricFamily(metric.name, metric.help, labels=names)
+    for _, series in groupby(rows, key=lambda row: row.labels):
+        parts = list(series)
+        values = {row.part: row.value for row in parts}
+        bounds = [*metric.buckets, None]
+        cumulative = accumulate(values.get(bucket_part(bound), 0.0) for bound in bounds)
+        edges = ["+Inf" if bound is None else repr(bound) for bound in bounds]
+        family.add_metric(
+            _label_values(names, parts[0]),
+            buckets=list(zip(edges, cumulative, strict=True)),
+            sum_value=values.get("sum", 0.0),
+        )
+    return family
+
+
+def _label_values(names: list[str], row: Row) -> list[str]:
+    values = dict(row.labels)
+    return [values.get(name, "") for name in names]
+
+
+def _registry(exposition: Exposition) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(StoredState(exposition.rows))
+    return registry
+
+
+class PrometheusClient:
+    """Replaces this instance's group on a Pushgateway with one PUT."""
+
+    name = "prometheus"
+
+    def __init__(self, config: PrometheusConfig, transport: Transport, instance: str) -> None:
+        self._config = config
+        self._transport = transport
+        self._instance = instance
+        self._authorization = _authorization(config)
+
+    def send(self, exposition: Exposition, deadline: Deadline) -> Delivery:
+        """See :class:`monitoring.delivery_result.StateSink`."""
+        answers: list[Response] = []
+        push_to_gateway(
+            self._config.gateway_url or "",
+            self._config.job_name,
+            _registry(exposition),
+            grouping_key={"instance": self._instance},
+            handler=self._handler(answers, deadline.sooner(self._config.timeout)),
+        )
+        return _judge(answers[0])
+
+    def close(self) -> None:
+        """See :class:`monitoring.delivery_result.StateSink`."""
+        self._transport.close()
+
+    def _handler(self, answers: list[Response], deadline: Deadline) -> Callable[..., Callable[[], None]]:
+        """Let prometheus-client make the request, and our transport carry it."""
+
+        def handle(
+            *, url: str, method: str, headers: list[tuple[str, str]], data: bytes, **_: Any
+        ) -> Callable[[], None]:
+            def carry() -> None:
+                sent = {**dict(headers), **self._authorization}
+                answers.append(self._transport.request(method, url, sent, data, deadline))
+
+            return carry
+
+        return handle
+
+
+class TextfileClient:
+    """Writes the exposition to a ``*.prom`` file, by rename, for node_exporter's textfile collector."""
+
+    name = "textfile"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def send(self, exposition: Exposition, deadline: Deadline) -> Delivery:  # noqa: ARG002 - the sinks' signature
+        """See :class:`monitoring.delivery_result.StateSink`."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_to_textfile(str(self._path), _registry(exposition))
+        except OSError as error:
+            return Delivery(error="unreachable", detail=f"can't write the textfile: {error.strerror}")
+        return Delivery()
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+def _authorization(config: PrometheusConfig) -> dict[str, str]:
+    if config.username is None:
+        return {}
+    password = config.password.get_secret_value() if config.password else ""
+    return {"Authorization": basic_authorization(config.username, password)}
+
+
+def _judge(response: Response) -> Delivery:
+    if response.status in (200, 202, 204):
+        return Delivery()
+    reason = response.error or "unreachable"
+    if response.status is not None:
+        reason = policy(response.status).reason or "bad_answer"
+        reason = "http_4xx" if reason == "rejected" else reason
+    words = detail(reason, response.status)
+    return Delivery(
+        error=reason, detail=words, retry_after_seconds=retry_after_seconds(response.headers.get("retry-after"))
+    )

@@ -1,0 +1,334 @@
+"""What one image's processing records. Lenient about types, strict about what is kept.
+
+A value that is not what its name says (text for millimetres, NaN, a UID as a stage name) is left
+out and counted in the record's ``refused``, so that missing stays missing and is still noticed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from traceback import walk_tb
+from typing import Any
+
+from monitoring import catalogue, coerce
+from monitoring.events import Failure, ModelPerformance, Prediction, SessionRecord, Usage
+
+_STATUS_WORDS = {
+    "completed": "completed", "complete": "completed", "success": "completed", "ok": "completed", "done": "completed",
+    "failed": "failed", "failure": "failed", "error": "failed",
+    "skipped": "skipped", "skip": "skipped",
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Draft:
+    """The record while it grows."""
+
+    stages_seconds: dict[str, float] = field(default_factory=dict)
+    models: dict[str, ModelPerformance] = field(default_factory=dict)
+    measurements_mm: dict[str, float] = field(default_factory=dict)
+    ensemble: dict[str, float] = field(default_factory=dict)
+    predictions: dict[str, Prediction] = field(default_factory=dict)
+    issues: Counter[str] = field(default_factory=Counter)
+    custom: dict[str, float] = field(default_factory=dict)
+    context: dict[str, str | float] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
+    queue_depth: float | None = None
+    landmarks_found: int | None = None
+
+
+class Session:
+    """Records one image's processing and freezes it to a :class:`SessionRecord`, once. Thread-safe."""
+
+    def __init__(self, series_key: str = "", session_id: str | None = None) -> None:
+        self.session_id = session_id or uuid.uuid4().hex
+        self.series_key = series_key
+        self.started_ns = time.time_ns()
+        self.started_monotonic = time.monotonic()
+        self._draft = _Draft()
+        self._active_stages: list[str] = []
+        self._status: str | None = None
+        self._reason: str | None = None
+        self._failure: Failure | None = None
+        self._lock = threading.Lock()
+
+    def enter_stage(self, name: Any) -> None:
+        """A stage begins."""
+        self._active_stages.append(self._name(name))
+
+    def leave_stage(self, name: Any, seconds: Any) -> None:
+        """The innermost stage ends, after ``seconds``."""
+        if self._active_stages:
+            self._active_stages.pop()
+        self.record_stage(name, seconds)
+
+    @property
+    def current_stage(self) -> str | None:
+        """The innermost stage that is running."""
+        return self._active_stages[-1] if self._active_stages else None
+
+    def record_stage(self, name: Any, seconds: Any) -> None:
+        """Add ``seconds`` to a stage's time."""
+        duration = coerce.finite_float(seconds)
+        if duration is None or duration < 0:
+            self._refuse("stage_seconds")
+            return
+        stage = self._name(name)
+        with self._lock:
+            self._draft.stages_seconds[stage] = self._draft.stages_seconds.get(stage, 0.0) + duration
+
+    def record_metric(self, name: Any, value: Any, tags: Any = None) -> None:
+        """Keep a number of the host's own; ``queue_depth`` goes to its place in the catalogue."""
+        number = coerce.finite_float(value)
+        if number is None:
+            self._refuse("metric_value")
+            return
+        if tags:
+            self._refuse("metric_tags")  # free text that would label a series: not in the catalogue, so not kept
+        if name == "queue_depth":
+            self._draft.queue_depth = number
+            return
+        with self._lock:
+            self._draft.custom[self._name(name)] = number
+
+    def record_model_performance(self, model_name: Any, metrics: Any) -> None:
+        """Keep a model's inference time (seconds), landmarks, confidence scores and measurements (mm)."""
+        given = coerce.plain_mapping(metrics)
+        model = self._name(model_name)
+        seconds = next((given[key] for key in ("inference_seconds", "inference_time") if key in given), None)
+        performance = ModelPerformance(
+            model=model,
+            inference_seconds=self._non_negative(seconds, "inference_seconds"),
+            landmarks_found=_count(given.get("landmarks_detected", given.get("landmarks_found"))),
+            confidence_scores=self._scores(given.get("confidence_scores")),
+            measurements_mm=self._millimeters(given.get("measurements")),
+        )
+        with self._lock:
+            self._draft.models[model] = _merged(self._draft.models.get(model), performance)
+
+    def record_measurements(self, measurements: Any) -> None:
+        """Keep the image's measurements: ``{name: {"millimeters": mm}}`` or ``{name: mm}``."""
+        kept = self._millimeters(measurements)
+        with self._lock:
+            self._draft.measurements_mm.update(kept)
+
+    def record_performance_data(self, performance_data: Any) -> None:
+        """Keep the ensemble's image scores, the models' raw predictions and the issues' codes."""
+        data = coerce.plain_mapping(performance_data)
+        for key, value in coerce.plain_mapping(data.get("image_metrics")).items():
+            self._record_ensemble(str(key).lower().removeprefix("image_"), value)
+        for model, entry in coerce.plain_mapping(data.get("individual_model_predictions")).items():
+            self._record_prediction(self._name(model), entry)
+        for issue in coerce.plain_list(data.get("issues")):
+            code = issue.get("code", issue.get("type")) if isinstance(issue, Mapping) else issue
+            self._draft.issues[coerce.metric_name(code) or catalogue.OTHER] += 1
+
+    def record_context(self, context: Mapping[str, str | float]) -> None:
+        """Keep what the DICOM header says of the image, already free of identity."""
+        self._draft.context.update(context)
+
+    def skip(self, reason: str) -> None:
+        """End as skipped, for ``reason`` (a short code, not a sentence)."""
+        self._status, self._reason = "skipped", self._code(reason)
+
+    def fail(
+        self, reason: str, stage: str | None = None, error_type: str | None = None, location: str | None = None
+    ) -> None:
+        """End as failed, for ``reason`` (a short code, not a sentence)."""
+        self._status, self._reason = "failed", self._code(reason)
+        if error_type is not None or stage is not None:
+            self._failure = Failure(
+                type=self._code(error_type or "unknown"),
+                stage=coerce.metric_name(stage),
+                location=_location(location),
+            )
+
+    def fail_with(self, error: BaseException) -> None:
+        """End as failed because of ``error``, of which type and code location are kept."""
+        self.note_failure(error)
+        self._status, self._reason = "failed", "exception"
+
+    def note_failure(self, error: BaseException) -> None:
+        """Remember where ``error`` came from; the innermost stage that sees it first is the one that failed."""
+        if self._failure is None:
+            self._failure = Failure(type(error).__name__, self.current_stage, code_location(error))
+
+    def freeze(self, status: Any = None, system: Mapping[str, Usage] | None = None) -> SessionRecord:
+        """The finished record; ``status`` is the host's word where it has one."""
+        with self._lock:
+            draft = self._draft
+            models = _completed_models(draft.models, draft.predictions)
+            return SessionRecord(
+                session_id=self.session_id,
+                status=self._final_status(status),
+                started_ns=self.started_ns,
+                ended_ns=time.time_ns(),
+                duration_seconds=time.monotonic() - self.started_monotonic,
+                series_key=self.series_key,
+                reason=self._reason,
+                failure=self._failure if self._status == "failed" else None,
+                stages_seconds=dict(draft.stages_seconds),
+                models=tuple(models.values()),
+                measurements_mm=dict(draft.measurements_mm),
+                landmarks_found=_landmarks_found(models, draft.predictions),
+                ensemble=dict(draft.ensemble),
+                predictions=tuple(draft.predictions.values()),
+                issues=dict(draft.issues),
+                system=dict(system or {}),
+                custom=dict(draft.custom),
+                queue_depth=draft.queue_depth,
+                context=dict(draft.context),
+                refused=dict(draft.refused),
+            )
+
+    def _final_status(self, status: Any) -> str:
+        if status is not None and self._status is None:
+            self._status = _STATUS_WORDS.get(str(status).lower())
+            if self._status is None:
+                self._draft.refused["status"] += 1
+                self._status, self._reason = "failed", "unknown_status"
+        if self._status is None:
+            self._status = "completed"
+        return self._status
+
+    def _record_ensemble(self, key: str, value: Any) -> None:
+        if key not in catalogue.ENSEMBLE:
+            return
+        number = coerce.finite_float(value)
+        if number is None:
+            self._refuse("image_metrics")
+        else:
+            self._draft.ensemble[key] = number
+
+    def _record_prediction(self, model: str, entry: Any) -> None:
+        given = coerce.plain_mapping(entry)
+        given = coerce.plain_mapping(given.get("predictions", given))
+        columns = [coerce.plain_list(given.get(key)) for key in ("boxes", "labels", "scores")]
+        if len({len(column) for column in columns}) != 1:
+            self._refuse("predictions")
+            return
+        rows = [row for row in map(_detection, *columns) if row is not None]
+        if len(rows) < len(columns[0]):
+            self._refuse("predictions")
+        boxes, labels, scores = zip(*rows, strict=True) if rows else ((), (), ())
+        self._draft.predictions[model] = Prediction(model, boxes, labels, scores)
+
+    def _millimeters(self, measurements: Any) -> dict[str, float]:
+        kept = {}
+        for name, value in coerce.plain_mapping(measurements).items():
+            number = coerce.finite_float(_millimeter_value(value))
+            if number is None:
+                self._refuse("measurements")
+            else:
+                kept[self._name(name)] = number
+        return kept
+
+    def _scores(self, values: Any) -> tuple[float, ...]:
+        scores = coerce.finite_floats(values)
+        if len(scores) < len(coerce.plain_list(values)):
+            self._refuse("confidence_scores")
+        return tuple(scores)
+
+    def _non_negative(self, value: Any, what: str) -> float | None:
+        if value is None:
+            return None
+        number = coerce.finite_float(value)
+        if number is None or number < 0:
+            self._refuse(what)
+            return None
+        return number
+
+    def _name(self, value: Any) -> str:
+        name = coerce.metric_name(value)
+        if name is None:
+            self._refuse("name")
+        return name or catalogue.OTHER
+
+    def _code(self, reason: Any) -> str:
+        return coerce.metric_name(reason) or catalogue.OTHER
+
+    def _refuse(self, what: str) -> None:
+        self._draft.refused[what] += 1
+
+
+def _millimeter_value(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if "millimeters" in value:
+        return value["millimeters"]
+    centimeters = coerce.finite_float(value.get("centimeters"))
+    return None if centimeters is None else centimeters * 10.0
+
+
+def _count(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, Mapping) or (hasattr(value, "__len__") and not isinstance(value, str)):
+        return len(value)  # a host that passes the landmarks themselves
+    number = coerce.whole_number(value)
+    return number if number is not None and number >= 0 else None
+
+
+def _detection(box: Any, label: Any, score: Any) -> tuple[tuple[float, ...], int, float] | None:
+    corners = coerce.finite_floats(box)
+    kept_label, kept_score = coerce.whole_number(label), coerce.finite_float(score)
+    if len(corners) != 4 or kept_label is None or kept_score is None:
+        return None
+    return tuple(corners), kept_label, kept_score
+
+
+def _merged(old: ModelPerformance | None, new: ModelPerformance) -> ModelPerformance:
+    """Two reports on one model: the newer wins where it says anything."""
+    if old is None:
+        return new
+    return ModelPerformance(
+        model=new.model,
+        inference_seconds=old.inference_seconds if new.inference_seconds is None else new.inference_seconds,
+        landmarks_found=old.landmarks_found if new.landmarks_found is None else new.landmarks_found,
+        confidence_scores=new.confidence_scores or old.confidence_scores,
+        measurements_mm={**old.measurements_mm, **new.measurements_mm},
+    )
+
+
+def _completed_models(
+    models: Mapping[str, ModelPerformance], predictions: Mapping[str, Prediction]
+) -> dict[str, ModelPerformance]:
+    """The models' reports, with what their raw predictions tell where the host said nothing."""
+    completed = dict(models)
+    for name, prediction in predictions.items():
+        known = completed.get(name, ModelPerformance(name))
+        found = len(_landmark_labels([prediction])) if known.landmarks_found is None else known.landmarks_found
+        scores = known.confidence_scores or prediction.scores
+        completed[name] = replace(known, landmarks_found=found, confidence_scores=scores)
+    return completed
+
+
+def _landmarks_found(models: Mapping[str, ModelPerformance], predictions: Mapping[str, Prediction]) -> int | None:
+    if predictions:
+        return len(_landmark_labels(predictions.values()))
+    counts = [model.landmarks_found for model in models.values() if model.landmarks_found is not None]
+    return max(counts) if counts else None
+
+
+def _landmark_labels(predictions: Any) -> set[int]:
+    return {label for prediction in predictions for label in prediction.labels if 1 <= label <= 8}
+
+
+def _location(value: Any) -> str | None:
+    """``value`` when it has the form ``module:line``."""
+    module, _, number = str(value or "").rpartition(":")
+    return f"{module}:{number}" if coerce.metric_name(module) and number.isdigit() else None
+
+
+def code_location(error: BaseException) -> str | None:
+    """``module:line`` of the innermost frame: names of code, never of data."""
+    frames = list(walk_tb(error.__traceback__))
+    if not frames:
+        return None
+    frame, number = frames[-1]
+    return f"{frame.f_globals.get('__name__', '?')}:{number}"

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
         RecordError,
         StoreError,
     )
-    from monitoring.monitor_manager import MonitorManager
+    from monitoring.monitor_manager import ManagedSession, MonitorManager
 
 __all__ = [
     "BackendConnectionError",
     "ConfigurationError",
+    "ManagedSession",
     "MonitorManager",
     "MonitoringError",
     "RecordError",
@@ -31,7 +32,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_HOMES = {"MonitorManager": "monitor_manager", "SessionRecord": "events"}
+_HOMES = {"ManagedSession": "monitor_manager", "MonitorManager": "monitor_manager", "SessionRecord": "events"}
 
 
 def __getattr__(name: str) -> Any:

@@ -232,12 +232,12 @@ class ManagedSession:
         """See :meth:`MonitorManager.record_performance_data`."""
         self._manager.record_performance_data(self.id, performance_data, dicom_path)
 
-    def skip(self, reason: str) -> None:
+    def skip(self, reason: str | None) -> None:
         """End as skipped, for a reason given as a short code."""
         self._manager._record(self.id, lambda session: session.skip(reason))
 
     def fail(
-        self, reason: str, stage: str | None = None, error_type: str | None = None, location: str | None = None
+        self, reason: str | None, stage: str | None = None, error_type: str | None = None, location: str | None = None
     ) -> None:
         """End as failed, for a reason given as a short code; the rest says where, in names of code."""
         self._manager._record(self.id, lambda session: session.fail(reason, stage, error_type, location))

@@ -49,7 +49,10 @@ class Runtime:
         self._sessions: dict[str, _Open] = {}
         self._lock = threading.Lock()
         self.committed: list[SessionRecord] = []
-        self._threads = DeliveryThreads(routes(self.config, self.database, self.instance), guard)
+        backends = routes(self.config, self.database, self.instance)
+        names = " and ".join(route.name for route in backends) or "no backend"
+        logger.info("monitoring: on; store %s, %s", self.path or "in memory", names)
+        self._threads = DeliveryThreads(backends, guard, logger)
         self._threads.start()
 
     def begin(self, series_id: object) -> Session:

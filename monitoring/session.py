@@ -132,18 +132,18 @@ class Session:
         """Keep what the DICOM header says of the image, already free of identity."""
         self._draft.context.update(context)
 
-    def skip(self, reason: str) -> None:
+    def skip(self, reason: Any) -> None:
         """End as skipped, for ``reason`` (a short code, not a sentence)."""
         self._status, self._reason = "skipped", self._code(reason)
 
     def fail(
-        self, reason: str, stage: str | None = None, error_type: str | None = None, location: str | None = None
+        self, reason: Any, stage: str | None = None, error_type: str | None = None, location: str | None = None
     ) -> None:
         """End as failed, for ``reason`` (a short code, not a sentence)."""
         self._status, self._reason = "failed", self._code(reason)
-        if error_type is not None or stage is not None:
+        if error_type or stage:
             self._failure = Failure(
-                type=self._code(error_type or "unknown"),
+                type=self._code(error_type or reason),
                 stage=coerce.metric_name(stage),
                 location=_location(location),
             )

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from monitoring import __version__, catalogue
 from monitoring.cli import probe, reports
@@ -28,7 +27,8 @@ app = typer.Typer(
     help="Look after what the leg-length monitoring has recorded.", no_args_is_help=True, add_completion=False,
     pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
-console = Console(highlight=False, soft_wrap=True)
+# A pipe or a file has no width: lines stay whole there.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 @app.callback(invoke_without_command=True)
@@ -106,7 +106,7 @@ def metrics(as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(reports.catalogue_rows(), indent=2))
         return
-    table = Table("Prometheus", "kind", "unit", "labels", "InfluxDB", box=None)
+    table = reports.plain_table("Prometheus", "kind", "unit", "labels", "InfluxDB")
     for metric in catalogue.METRICS:
         place = f"{metric.measurement}.{metric.field}" if metric.measurement else ""
         table.add_row(metric.name, metric.kind, metric.unit, " ".join(label.name for label in metric.labels), place)

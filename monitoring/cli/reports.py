@@ -64,7 +64,7 @@ def print_status(report: dict[str, Any], console: Console) -> None:
     console.print(f"Store     {store['path']} ({size})", markup=False)
     counts = ", ".join(f"{count} {name}" for name, count in report["sessions"].items())
     console.print(f"Sessions  {counts}")
-    table = Table("backend", "pending", "oldest", "dead", "delivered", "last success", "last error", box=None)
+    table = plain_table("backend", "pending", "oldest", "dead", "delivered", "last success", "last error")
     for name, backend in report["outbox"].items():
         oldest = "" if backend["oldest_seconds"] is None else f"{backend['oldest_seconds']:.0f} s"
         numbers = (str(backend["pending"]), oldest, str(backend["dead"]), str(backend["delivered"]))
@@ -75,16 +75,24 @@ def print_status(report: dict[str, Any], console: Console) -> None:
         console.print(f"Lost      {count} {reason}")
 
 
+def plain_table(*titles: str) -> Table:
+    """A table without lines, whose cells are never cut off."""
+    table = Table(box=None)
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    return table
+
+
 def sessions_table(stored: Iterable[StoredSession]) -> Table:
     """One line a session."""
-    table = Table(
-        "ended (UTC)", "session", "status", "reason", "seconds", "landmarks", "femur R/L mm", "tibia R/L mm", box=None
+    table = plain_table(
+        "ended (UTC)", "session", "status", "reason", "seconds", "landmarks", "femur R/L mm", "tibia R/L mm"
     )
     for item in stored:
         record = item.record
         lengths = [_pair(record.measurements_mm, bone) for bone in ("FEM", "TIB")]
         landmarks = "" if record.landmarks_found is None else str(record.landmarks_found)
-        reason = record.failure.type if record.failure else record.reason or ""
+        reason = record.reason or ""
         table.add_row(
             _instant(item.timestamp_ns), record.session_id[:12], record.status, reason,
             f"{record.duration_seconds:.2f}", landmarks, *lengths,

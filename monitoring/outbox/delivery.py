@@ -7,6 +7,7 @@ the deadline that the exit hands down.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ class Courier(Protocol):
     def rest_seconds(self) -> float:
         """Seconds until the backend may be tried again."""
 
+    def last_error(self) -> str | None:
+        """Why the latest attempt failed, in a person's words; None after a success."""
+
     def close(self) -> None:
         """Give back the lease and the connections."""
 
@@ -57,6 +61,7 @@ class _LeasedCourier:
         self._queue = queue
         self._lease_seconds = request_seconds + LEASE_MARGIN_SECONDS
         self._leased = False
+        self._error: str | None = None
         queue.register()
 
     def _lease(self, ignore_backoff: bool) -> bool:
@@ -70,6 +75,9 @@ class _LeasedCourier:
 
     def rest_seconds(self) -> float:
         return self._queue.next_attempt_in_seconds()
+
+    def last_error(self) -> str | None:
+        return self._error
 
 
 class LineCourier(_LeasedCourier):
@@ -93,6 +101,7 @@ class LineCourier(_LeasedCourier):
         # The lease outlives the request, so that nobody else sends while this answer is on its way.
         delivery = self._sink.send(batch.lines, deadline.sooner(self._lease_seconds - LEASE_MARGIN_SECONDS))
         self._queue.settle(batch, delivery)
+        self._error = delivery.detail or delivery.error
         if delivery.error is not None:
             self._release()
             return Step.FAILED
@@ -125,6 +134,7 @@ class StateCourier(_LeasedCourier):
             exposition = self._queue.exposition()
             delivery = self._sink.send(exposition, deadline.sooner(self._lease_seconds - LEASE_MARGIN_SECONDS))
             self._queue.settle_state(exposition, delivery)
+            self._error = delivery.detail or delivery.error
         finally:
             self._release()
         return Step.DELIVERED if delivery.error is None else Step.FAILED
@@ -155,9 +165,11 @@ class Route:
 class DeliveryThreads:
     """Runs the couriers beside the host, and ends within the exit's deadline."""
 
-    def __init__(self, routes: list[Route], guard: Guard) -> None:
+    def __init__(self, routes: list[Route], guard: Guard, logger: logging.Logger) -> None:
         self._routes = routes
         self._guard = guard
+        self._logger = logger
+        self._failing: dict[str, str] = {}
         self._changed = threading.Condition()
         self._generation = 0
         self._closing: Deadline | None = None
@@ -206,7 +218,9 @@ class DeliveryThreads:
         def step() -> float:
             if not made:
                 made.append(route.make())
-            return _pause_after(made[0].step(self._closing or Deadline.after(3600.0)), made[0])
+            result = made[0].step(self._closing or Deadline.after(3600.0))
+            self._say(route.name, result, made[0].last_error())
+            return _pause_after(result, made[0])
 
         goes_on = True
         while goes_on and not (self._closing and self._closing.passed()):
@@ -215,6 +229,16 @@ class DeliveryThreads:
             goes_on = pause == 0.0 or self._rest(route, seen, pause)
         for courier in made:
             self._guard(courier.close, None)
+
+    def _say(self, name: str, step: Step, error: str | None) -> None:
+        """One line when a backend's state changes, not one per attempt."""
+        if step is Step.FAILED and error is not None and self._failing.get(name) != error:
+            self._failing[name] = error
+            self._logger.warning(
+                "monitoring: %s: %s; what is recorded stays in the store until it answers", name, error
+            )
+        elif step is Step.DELIVERED and self._failing.pop(name, None):
+            self._logger.info("monitoring: %s answers again", name)
 
     def _rest(self, route: Route, seen: int, seconds: float) -> bool:
         """Wait for news; False when the thread is to end."""

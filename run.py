@@ -1,0 +1,178 @@
+"""Measure the legs on every series in a folder: ``run.py IN OUT``.
+
+IN holds ``<SeriesUID>.dcm`` or ``<SeriesUID>#<anything>.dcm`` files and, where it has settings, a ``task.json``;
+the folders can also come from ``$MERCURE_IN_DIR`` and ``$MERCURE_OUT_DIR``. Exit 0 when every series was
+processed or skipped for a stated reason, 1 when one failed (the others still ran), 2 for wrong input.
+
+This is the one place that knows both the analysis and its monitoring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from analysis.errors import AnalysisError
+from analysis.pipeline import (
+    ModelResult,
+    SeriesFiles,
+    SeriesResult,
+    find_series,
+    load_detectors,
+    process_series,
+    summary,
+)
+from analysis.settings import AnalysisSettings, load_task, settings_section
+from monitoring import ManagedSession, MonitorManager
+
+LOG = logging.getLogger("run")
+DONE, SERIES_FAILED, WRONG_INPUT = 0, 1, 2
+
+
+class WrongInput(Exception):  # noqa: N818 - reads as what happened
+    """Something that the caller has to mend; the message is one line."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the application; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)-7s %(message)s", stream=sys.stderr)
+    try:
+        in_dir, out_dir = folders(arguments)
+        raw_settings = settings_section(load_task(in_dir))
+        settings = AnalysisSettings.from_mapping(raw_settings)
+        detectors = load_detectors(settings)
+        series = found_series(in_dir)
+    except (WrongInput, AnalysisError) as error:
+        LOG.error("%s", error)
+        return WRONG_INPUT
+    for warning in settings.warnings:
+        LOG.warning("%s", warning)
+    with MonitorManager(raw_settings, logging.getLogger("monitoring")) as monitor:
+        results = []
+        for one, waiting in progress(series):
+            with monitor.session(one.series_id) as session:
+                result = process_series(one, detectors, settings, out_dir, session.stage)
+                record(session, result, waiting)
+            results.append(result)
+        write_result(out_dir, results, monitor)
+    return report(results)
+
+
+def folders(arguments: Sequence[str] | None) -> tuple[Path, Path]:
+    """IN and OUT, from the command line or Mercure's environment; raises :class:`WrongInput`."""
+    parser = argparse.ArgumentParser(prog="run.py", description="Measure the legs on every series in a folder.")
+    parser.add_argument("IN", nargs="?", default=os.environ.get("MERCURE_IN_DIR"), help="default: $MERCURE_IN_DIR")
+    parser.add_argument("OUT", nargs="?", default=os.environ.get("MERCURE_OUT_DIR"), help="default: $MERCURE_OUT_DIR")
+    given = parser.parse_args(arguments)
+    if not given.IN or not given.OUT:
+        raise WrongInput("IN and OUT are needed: run.py IN OUT, or $MERCURE_IN_DIR and $MERCURE_OUT_DIR")
+    in_dir, out_dir = Path(given.IN), Path(given.OUT)
+    for name, folder in (("IN", in_dir), ("OUT", out_dir)):
+        if not folder.is_dir():
+            raise WrongInput(
+                f"{name}: {folder} is not a folder" if folder.exists() else f"{name}: {folder} does not exist"
+            )
+    if not os.access(in_dir, os.R_OK | os.X_OK):
+        raise WrongInput(f"IN: {in_dir} can't be read")
+    if not os.access(out_dir, os.W_OK | os.X_OK):
+        raise WrongInput(f"OUT: {out_dir} can't be written")
+    return in_dir, out_dir
+
+
+def found_series(in_dir: Path) -> list[SeriesFiles]:
+    """The series in a folder; raises :class:`WrongInput` when there is none."""
+    series = find_series(in_dir)
+    if not series:
+        raise WrongInput(f"IN: no *.dcm file in {in_dir}")
+    return series
+
+
+def record(session: ManagedSession, result: SeriesResult, waiting: int) -> None:
+    """Tell the monitoring what came of one series; ``waiting`` series are still to come."""
+    session.record_metric("queue_depth", waiting)
+    session.record_measurements(result.measurements, result.dicom_path)
+    session.record_performance_data(result.performance)
+    for name, model in result.model_results.items():
+        session.record_model_performance(name, model_metrics(model))
+    if result.status == "skipped":
+        session.skip(result.reason)
+    elif result.status == "failed":
+        kind, _, location = (result.failure or "").partition(" at ")
+        session.fail(result.reason, result.failed_stage, kind, location)
+
+
+def model_metrics(model: ModelResult) -> dict[str, Any]:
+    """One model's result under the names that the monitoring knows."""
+    return {
+        "inference_seconds": model.inference_seconds,
+        "landmarks_detected": model.landmarks_detected,
+        "confidence_scores": model.confidence_scores,
+        "measurements": model.measurements,
+    }
+
+
+def progress(series: Sequence[SeriesFiles]) -> Iterator[tuple[SeriesFiles, int]]:
+    """Each series and how many wait behind it, with a progress bar on a terminal and plain lines elsewhere."""
+    with _bar(len(series)) as advance:
+        for number, one in enumerate(series, start=1):
+            # Numbers, not names: a file's name is a study's identity.
+            LOG.info("series %d of %d: %d image(s)", number, len(series), len(one.files))
+            yield one, len(series) - number
+            advance()
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Any]:
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.logging import RichHandler
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    root = logging.getLogger()
+    plain, root.handlers = root.handlers, [RichHandler(console=console, show_path=False, markup=False)]
+    try:
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task("Series", total=total)
+            yield lambda: bar.advance(task)
+    finally:
+        root.handlers = plain
+
+
+def write_result(out_dir: Path, results: Sequence[SeriesResult], monitor: MonitorManager) -> None:
+    """``OUT/result.json``: every series' summary and, where monitoring is on, the session records."""
+    content: dict[str, Any] = {"counts": counts(results), "series": [summary(result) for result in results]}
+    if monitor.is_enabled():
+        content["monitoring"] = {"sessions": monitor.session_records()}
+    path = out_dir / "result.json"
+    draft = path.with_suffix(".json.part")
+    draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def counts(results: Sequence[SeriesResult]) -> Mapping[str, int]:
+    """How many series ended how."""
+    found = Counter(result.status for result in results)
+    return {status: found[status] for status in ("completed", "skipped", "failed")}
+
+
+def report(results: Sequence[SeriesResult]) -> int:
+    """Say how it went; returns the exit code."""
+    words = ", ".join(f"{count} {status}" for status, count in counts(results).items())
+    LOG.info("%d series: %s", len(results), words)
+    return SERIES_FAILED if any(result.status == "failed" for result in results) else DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -237,7 +237,7 @@ class DeliveryThreads:
             self._logger.warning(
                 "monitoring: %s: %s; what is recorded stays in the store until it answers", name, error
             )
-        elif step is Step.DELIVERED and self._failing.pop(name, None):
+        elif step is Step.DELIVERED and self._failing.pop(name, ""):
             self._logger.info("monitoring: %s answers again", name)
 
     def _rest(self, route: Route, seen: int, seconds: float) -> bool:

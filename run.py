@@ -141,7 +141,7 @@ def _bar(total: int) -> Iterator[Any]:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     root = logging.getLogger()
-    plain, root.handlers = root.handlers, [RichHandler(console=console, show_path=False, markup=False)]
+    plain, root.handlers = root.handlers, [RichHandler(console=console, show_time=False, show_path=False)]
     try:
         with Progress(*columns, console=console) as bar:
             task = bar.add_task("Series", total=total)

@@ -194,7 +194,8 @@ def _system(resource: str, statistic: str) -> Metric:
     unit, words, labels = _SYSTEM[resource]
     adjective = "mean" if statistic == "average" else "largest"
     return Metric(
-        f"leglength_{resource}_{statistic}", Kind.GAUGE, unit, f"{words}: {adjective} over the latest session.",
+        f"leglength_{resource.removesuffix(unit)}{statistic}_{unit}", Kind.GAUGE, unit,
+        f"{words}: {adjective} over the latest session.",
         labels, "leglength_gpu" if GPU in labels else "leglength_disk" if VOLUME in labels else "leglength_system",
         f"{resource}_{statistic}", source="psutil, NVML",
     )  # fmt: skip

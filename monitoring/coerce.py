@@ -8,28 +8,36 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}\Z")
-# Two or more dots between digits: the shape of a DICOM UID or a date, never of a metric's name.
-_UID_LIKE = re.compile(r"\d+\.\d+\.\d+")
+# Dotted numbers are a DICOM UID or a date, six digits in a row a patient's or an accession number: never a metric's name.
+_ID_LIKE = re.compile(r"\d+\.\d+\.\d+|\d{6}")
+_MOST_ITEMS = 100_000
+# What the code of a host's own objects (a tensor on a lost device, a lazy column) may raise when it is asked
+# for its value. One value that can't be had must not cost the values beside it.
+_HOST_ERRORS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def finite_float(value: Any) -> float | None:
     """``value`` as a finite float; None for NaN, infinity, bool, text and whatever is not one number."""
-    if isinstance(value, float):  # the usual case, numpy.float64 included
-        return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | str | bytes):
-        return None
-    if hasattr(value, "item") and getattr(value, "size", 1) == 1:
-        value = value.item()
-        if isinstance(value, bool | str | bytes):
-            return None
     try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
+        number = _number(value)
+    except _HOST_ERRORS:
         return None
-    return number if math.isfinite(number) else None
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, float):  # the usual case, numpy.float64 included
+        return float(value)
+    if not isinstance(value, _NO_NUMBERS) and hasattr(value, "item") and getattr(value, "size", 1) == 1:
+        value = value.item()
+    return None if isinstance(value, _NO_NUMBERS) else float(value)
+
+
+_NO_NUMBERS = (bool, str, bytes, bytearray, memoryview, type(None))
 
 
 def whole_number(value: Any) -> int | None:
@@ -41,14 +49,15 @@ def whole_number(value: Any) -> int | None:
 
 
 def plain_list(value: Any) -> list[Any]:
-    """``value`` (list, tuple, array, scalar, None) as a list of plain Python values."""
+    """``value`` (list, tuple, array, generator, scalar, None) as a list of plain Python values, of bounded length."""
     if value is None or isinstance(value, str | bytes | Mapping):
         return []
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, Iterable):
-        return list(value)
-    return [value]
+    try:
+        if hasattr(value, "tolist"):
+            value = value.tolist()
+        return list(islice(value, _MOST_ITEMS)) if isinstance(value, Iterable) else [value]
+    except _HOST_ERRORS:
+        return []
 
 
 def finite_floats(value: Any) -> list[float]:
@@ -61,9 +70,17 @@ def plain_mapping(value: Any) -> Mapping[Any, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def plain_text(value: Any) -> str:
+    """``value`` when it is text (also as an enum's member, or in an array of one), otherwise ""."""
+    if isinstance(value, str):
+        return str.__str__(value).strip()  # not an enum's own "Status.FAILED"
+    try:
+        return str(value).strip() if hasattr(value, "dtype") else ""
+    except _HOST_ERRORS:
+        return ""
+
+
 def metric_name(value: Any) -> str | None:
-    """``value`` when it can name a stage, a model or a metric: a short identifier that doesn't look like a UID."""
-    text = str(value).strip() if isinstance(value, str) or hasattr(value, "dtype") else ""
-    if not _NAME.match(text) or _UID_LIKE.search(text):
-        return None
-    return text
+    """``value`` when it can name a stage, a model or a metric: a short identifier that doesn't look like an ID."""
+    text = plain_text(value)
+    return text if _NAME.match(text) and not _ID_LIKE.search(text) else None

@@ -16,12 +16,30 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 SECTION_PATH = "process.settings.monitoring"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
-Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+
+def _not_a_switch(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true/false")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_not_a_switch)]
+Whole = Annotated[int, BeforeValidator(_not_a_switch)]
+Seconds = Annotated[Number, Field(gt=0, le=3600, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -62,15 +80,21 @@ class InfluxDBConfig(_Section):
     def _no_control_characters(cls, value: str | None) -> str | None:
         return _printable(value)
 
-    @field_validator("token", "password")
+    @field_validator("username")
     @classmethod
-    def _secret_fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+    def _user_fits_basic_authentication(cls, value: str | None) -> str | None:
+        return _without_colon(value)
+
+    @field_validator("token")
+    @classmethod
+    def _token_fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
         return _header_safe(value)
 
     @model_validator(mode="after")
     def _token_is_readable(self) -> InfluxDBConfig:
         if self.token is None and self.token_file is not None:
-            return self.model_copy(update={"token": _secret_from_file(self.token_file)})
+            token = _header_safe(_secret_from_file("token_file", self.token_file))
+            return self.model_copy(update={"token": token})
         return self
 
 
@@ -108,6 +132,11 @@ class PrometheusConfig(_Section):
     def _no_control_characters(cls, value: str | None) -> str | None:
         return _printable(value)
 
+    @field_validator("username")
+    @classmethod
+    def _user_fits_basic_authentication(cls, value: str | None) -> str | None:
+        return _without_colon(value)
+
     @field_validator("textfile")
     @classmethod
     def _named_prom(cls, value: Path | None) -> Path | None:
@@ -126,7 +155,7 @@ class MetricsConfig(_Section):
     """What is collected."""
 
     collection_interval: Seconds = Field(10.0, description="Seconds between samples of the system during a session.")
-    batch_size: int = Field(5000, ge=1, le=50_000, description="Lines that one request to InfluxDB carries at most.")
+    batch_size: Whole = Field(5000, ge=1, le=50_000, description="Lines that one request to InfluxDB carries at most.")
     include_system_metrics: bool = Field(True, description="CPU, memory, disk, GPU.")
     include_model_metrics: bool = Field(True, description="Per-model inference time, confidence and landmarks.")
 
@@ -139,10 +168,11 @@ class StoreConfig(_Section):
         description="Folder (or a *.db file); default $MONITORING_DATA_PATH, then $MODULE_PERSISTENCE_DIR,"
         " then the user's state folder.",
     )
-    max_size_mb: int = Field(512, ge=1, description="Megabytes that the store may take.")
-    retention_days: float = Field(
-        365.0, gt=0, allow_inf_nan=False, description="Days that delivered sessions are kept."
+    max_size_mb: Whole = Field(512, ge=1, description="Megabytes that the store may take.")
+    retention_days: Number = Field(
+        365.0, gt=0, le=36_500, allow_inf_nan=False, description="Days that sessions are kept."
     )
+    min_free_mb: Whole = Field(100, ge=0, description="Megabytes that the store leaves free on its volume.")
 
 
 class PrivacyConfig(_Section):
@@ -163,6 +193,13 @@ class PrivacyConfig(_Section):
             raise ValueError("must have 16 characters or more")
         return value
 
+    @model_validator(mode="after")
+    def _key_file_is_readable(self) -> PrivacyConfig:
+        if self.key is None and self.key_file is not None:
+            key = self._key_is_long_enough(_secret_from_file("key_file", self.key_file))
+            return self.model_copy(update={"key": key})
+        return self
+
 
 class MonitoringConfig(_Section):
     """The ``monitoring`` section of task.json's ``process.settings``."""
@@ -173,7 +210,7 @@ class MonitoringConfig(_Section):
     metrics: MetricsConfig = Field(MetricsConfig(), description="What is collected.")
     store: StoreConfig = Field(StoreConfig(), description="Where sessions are kept.")
     privacy: PrivacyConfig = Field(PrivacyConfig(), description="How studies are named.")
-    shutdown_timeout: float = Field(
+    shutdown_timeout: Number = Field(
         5.0,
         ge=0,
         le=600,
@@ -217,7 +254,7 @@ def check_section(section: Any, environment: Mapping[str, str] | None = None) ->
     usable: dict[str, Any] = {}
     for key, value in section.items():
         if key not in MonitoringConfig.model_fields:
-            problems.append(_unknown(SECTION_PATH, str(key), MonitoringConfig))
+            problems.append(_unknown(SECTION_PATH, key, MonitoringConfig))
         elif value is not None:
             found = _check_setting(key, value, os.environ if environment is None else environment)
             problems += found.problems
@@ -238,31 +275,57 @@ class _Found:
 def _check_setting(key: str, value: Any, environment: Mapping[str, str]) -> _Found:
     path = f"{SECTION_PATH}.{key}"
     problems: list[Problem] = []
-    annotation = _section_class(key)
-    if annotation is not None and isinstance(value, Mapping):
-        value, unknown = _known_keys(path, value, annotation)
-        problems += unknown
-    value, missing = _expanded(path, value, environment)
-    errors = missing + ([] if missing and annotation else _validation_problems(key, value))
-    effect = _effect(key)
-    problems += [replace(error, effect=effect) for error in errors]
+    section = _section_class(key)
+    if section is not None and isinstance(value, Mapping):
+        value, problems = _known_keys(path, value, section)
+        if key in _BACKENDS and _is_off(value):
+            return _Found(_UNUSABLE, problems)  # what else it says needs not be right
+    value, errors = _expanded(path, value, environment)
     if not errors:
-        return _Found(value, problems)
-    return _Found(_UNUSABLE, problems)
+        usable, errors = _validated(key, value)
+        if not errors:
+            return _Found(usable, problems)
+    problems += [replace(error, effect=_effect(key)) for error in errors]
+    if section is None or key in _BACKENDS or not isinstance(value, Mapping):
+        return _Found(_UNUSABLE, problems)
+    bad = {error.path.removeprefix(f"{path}.").partition(".")[0] for error in errors}
+    usable, still_wrong = _validated(key, {name: item for name, item in value.items() if name not in bad})
+    return _Found(_UNUSABLE if still_wrong else usable, problems)
 
 
-def _validation_problems(key: str, value: Any) -> list[Problem]:
+def _is_off(backend: Mapping[str, Any]) -> bool:
+    enabled = backend.get("enabled")
+    return enabled is False or str(enabled).strip().lower() in ("false", "0", "no", "off")
+
+
+def _validated(key: str, value: Any) -> tuple[Any, list[Problem]]:
+    """The setting in its own type, or what is wrong with it."""
     try:
-        MonitoringConfig(**{key: value})
+        return getattr(MonitoringConfig(**{key: value}), key), []
     except ValidationError as error:
-        return [_problem(details) for details in error.errors(include_input=False, include_url=False)]
-    return []
+        return _UNUSABLE, [_problem(details) for details in error.errors(include_input=False, include_url=False)]
 
 
 def _problem(details: Any) -> Problem:
     path = ".".join([SECTION_PATH, *map(str, details["loc"])])
-    message = str(details["msg"]).removeprefix("Value error, ")
+    message = _MESSAGES.get(details["type"]) or str(details["msg"]).removeprefix("Value error, ")
     return Problem(path, message[:1].lower() + message[1:])
+
+
+# pydantic's own words, where they would puzzle a reader of JSON.
+_MESSAGES = {
+    "model_type": "must be an object",
+    "missing": "is missing",
+    "string_type": "must be text",
+    "path_type": "must be text",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+}
 
 
 def _effect(key: str) -> str:
@@ -284,14 +347,15 @@ def _section_class(key: str) -> type[_Section] | None:
 
 def _known_keys(path: str, section: Mapping[Any, Any], model: type[_Section]) -> tuple[dict[str, Any], list[Problem]]:
     known = {str(key): value for key, value in section.items() if key in model.model_fields}
-    unknown = [_unknown(path, str(key), model) for key in section if key not in model.model_fields]
+    unknown = [_unknown(path, key, model) for key in section if key not in model.model_fields]
     return known, unknown
 
 
-def _unknown(path: str, key: str, model: type[_Section]) -> Problem:
-    close = difflib.get_close_matches(key, model.model_fields, n=1)
+def _unknown(path: str, key: Any, model: type[_Section]) -> Problem:
+    name = re.sub(r"[^A-Za-z0-9_.\-]", "?", str(key))[:60]  # one line, whatever it is
+    close = difflib.get_close_matches(name.lower(), model.model_fields, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(model.model_fields)}"
-    return Problem(f"{path}.{key}"[:200], f"unknown setting; {hint}", "ignored", is_error=False)
+    return Problem(f"{path}.{name}", f"unknown setting; {hint}", "ignored", is_error=False)
 
 
 def _expanded(path: str, value: Any, environment: Mapping[str, str]) -> tuple[Any, list[Problem]]:
@@ -318,7 +382,7 @@ def _http_url(value: str) -> str:
         raise ValueError("must be an address that begins with http:// or https://")
     if parts.username or parts.password:
         raise ValueError("must not hold credentials; use username, password or token")
-    if parts.query or parts.fragment or not port_ok or re.search(r"\s", value.strip()):
+    if parts.query or parts.fragment or not port_ok or not re.fullmatch(r"[!-~]+", value.strip()):
         raise ValueError("must be a plain address without query or fragment")
     return value.strip().rstrip("/")
 
@@ -326,6 +390,12 @@ def _http_url(value: str) -> str:
 def _printable(value: str | None) -> str | None:
     if value is not None and not value.isprintable():
         raise ValueError("must not hold control characters")
+    return value
+
+
+def _without_colon(value: str | None) -> str | None:
+    if value is not None and ":" in value:
+        raise ValueError("must not hold a colon: basic authentication ends the user's name there")
     return value
 
 
@@ -338,14 +408,15 @@ def _header_safe(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
-def _secret_from_file(path: Path) -> SecretStr:
+def _secret_from_file(setting: str, path: Path) -> SecretStr:
     try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"token_file can't be read: {getattr(error, 'strerror', None) or 'not text'}") from None
-    secret = SecretStr(text)
-    _header_safe(secret)
-    return secret
+        if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
+            raise ValueError(f"{setting} can't be read: not a file")
+        return SecretStr(path.read_text(encoding="utf-8").strip())
+    except OSError as error:
+        raise ValueError(f"{setting} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{setting} can't be read: not text") from None
 
 
 def _kind(value: Any) -> str:

@@ -72,8 +72,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Exposition:
-    """The whole Prometheus state at one revision of the store, up to and with session ``sequence``."""
+    """The whole Prometheus state at one revision of the store, up to and with session ``sequence``.
+
+    Without ``counts_all_runs`` (a store in memory) its counters begin at 0 with this process and must not
+    replace those that a backend has.
+    """
 
     rows: tuple[Row, ...]
     revision: int
     sequence: int
+    counts_all_runs: bool = True

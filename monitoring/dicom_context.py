@@ -7,6 +7,8 @@ never read into a variable that outlives the call.
 from __future__ import annotations
 
 import re
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -39,27 +41,47 @@ def read_context(path: Any) -> dict[str, str | float]:
         return {}
     try:
         header = dcmread(Path(path), stop_before_pixels=True, specific_tags=list(_TAGS))
-    except (OSError, InvalidDicomError, TypeError, ValueError, EOFError, NotImplementedError, AttributeError):
+    except (InvalidDicomError, *_UNREADABLE):
         return {}
     return context(header)
 
 
+# What pydicom raises for broken files and values, beside its own errors.
+_UNREADABLE = (
+    ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError,
+    struct.error, zlib.error,
+)  # fmt: skip
+_OLDEST_TOLD = 90  # older ages identify by themselves (45 CFR 164.514): they are kept as this one
+_OLDEST_BELIEVED = 120
 _TAGS = (
     "PatientAge", "PatientSex", "BodyPartExamined", "Rows", "Columns", "PixelSpacing", "ImagerPixelSpacing",
 )  # fmt: skip
 
 
 def context(header: Any) -> dict[str, str | float]:
-    """``header`` is a pydicom Dataset. Ages are completed years, spacings mm, sizes pixels."""
+    """``header`` is a pydicom Dataset. Ages are completed years (90 for all above), spacings mm, sizes pixels."""
     found: dict[str, str | float | None] = {
-        **_age(str(header.get("PatientAge") or "")),
-        "sex": _one_of(header.get("PatientSex"), {"M", "F", "O"}),
-        "body_part": _one_of(header.get("BodyPartExamined"), _BODY_PARTS),
-        "rows": coerce.finite_float(header.get("Rows")),
-        "columns": coerce.finite_float(header.get("Columns")),
-        **_spacing(header.get("PixelSpacing") or header.get("ImagerPixelSpacing")),
+        **_age(str(_value(header, "PatientAge") or "")),
+        "sex": _one_of(_value(header, "PatientSex"), {"M", "F", "O"}),
+        "body_part": _one_of(_value(header, "BodyPartExamined"), _BODY_PARTS),
+        "rows": _positive(_value(header, "Rows")),
+        "columns": _positive(_value(header, "Columns")),
+        **(_spacing(_value(header, "PixelSpacing")) or _spacing(_value(header, "ImagerPixelSpacing"))),
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _value(header: Any, keyword: str) -> Any:
+    """A value is converted when it is asked for, so that each may fail for itself."""
+    try:
+        return header.get(keyword)
+    except _UNREADABLE:
+        return None
+
+
+def _positive(value: Any) -> float | None:
+    number = coerce.finite_float(value)
+    return number if number is not None and number > 0 else None
 
 
 def _age(text: str) -> dict[str, str | float | None]:
@@ -67,6 +89,9 @@ def _age(text: str) -> dict[str, str | float | None]:
     if match is None:
         return {}
     years = int(int(match[1]) * _YEARS_PER_UNIT[match[2]])
+    if years > _OLDEST_BELIEVED:
+        return {}
+    years = min(years, _OLDEST_TOLD)
     band = next((band for limit, band in _AGE_BANDS if years < limit), "18+")
     return {"age_years": float(years), "age_band": band}
 
@@ -78,6 +103,6 @@ def _one_of(value: Any, allowed: set[str]) -> str | None:
 
 def _spacing(value: Any) -> dict[str, str | float | None]:
     numbers = coerce.finite_floats(value)
-    if len(numbers) != 2:
+    if len(numbers) != 2 or min(numbers) <= 0:
         return {}
     return {"row_spacing_mm": numbers[0], "column_spacing_mm": numbers[1]}

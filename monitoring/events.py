@@ -7,11 +7,14 @@ total is derived from it, and can be derived again under a newer formula.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from monitoring.exceptions import RecordError
+
+T = TypeVar("T")
 
 RECORD_VERSION = 1
 """Raised when a field changes its meaning; new optional fields don't raise it."""
@@ -100,8 +103,8 @@ class SessionRecord:
         """Read a record; raises :class:`RecordError` when it is none, or of a newer version."""
         try:
             data = json.loads(text)
-        except ValueError as error:
-            raise RecordError(f"not a session record: {error}") from None
+        except (TypeError, ValueError, RecursionError) as error:
+            raise RecordError(f"not a session record: {type(error).__name__}") from None
         return cls.from_dict(data)
 
     @classmethod
@@ -109,11 +112,13 @@ class SessionRecord:
         """Build a record from :meth:`to_dict`'s form; raises :class:`RecordError`."""
         if not isinstance(data, dict):
             raise RecordError(f"not a session record: {type(data).__name__} instead of an object")
-        if data.get("version", 0) not in range(1, RECORD_VERSION + 1):
-            raise RecordError(f"session record of version {data.get('version')!r}; known up to {RECORD_VERSION}")
+        version = data.get("version")
+        if type(version) is not int or not 1 <= version <= RECORD_VERSION:
+            shown = version if type(version) is int else "unknown"
+            raise RecordError(f"session record of version {shown}; known up to {RECORD_VERSION}")
         try:
-            return cls(**{name: _typed(name, value) for name, value in data.items() if name in _FIELD_NAMES})
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            return cls(**{name: read(data[name]) for name, read in _READERS.items() if name in data})
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             raise RecordError(f"not a session record: {type(error).__name__}") from None
 
 
@@ -132,27 +137,106 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _typed(name: str, value: Any) -> Any:
-    reader = _READERS.get(name)
-    return reader(value) if reader else value
+# The readers of the record's fields: each raises TypeError, ValueError or KeyError for what is not of its type.
 
 
-def _read_model(data: dict[str, Any]) -> ModelPerformance:
-    return ModelPerformance(**{**data, "confidence_scores": tuple(data.get("confidence_scores", ()))})
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
-def _read_prediction(data: dict[str, Any]) -> Prediction:
-    return Prediction(
-        model=data["model"],
-        boxes=tuple(tuple(box) for box in data["boxes"]),
-        labels=tuple(data["labels"]),
-        scores=tuple(data["scores"]),
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError
+    return float(value)
+
+
+def _status(value: Any) -> str:
+    if value not in STATUSES:
+        raise ValueError
+    return str(value)
+
+
+def _context_value(value: Any) -> str | float:
+    return value if isinstance(value, str) else _number(value)
+
+
+def _optional(read: Callable[[Any], T]) -> Callable[[Any], T | None]:
+    return lambda value: None if value is None else read(value)
+
+
+def _tuple_of(read: Callable[[Any], T]) -> Callable[[Any], tuple[T, ...]]:
+    def read_all(value: Any) -> tuple[T, ...]:
+        if not isinstance(value, list | tuple):
+            raise TypeError
+        return tuple(map(read, value))
+
+    return read_all
+
+
+def _mapping_of(read: Callable[[Any], T]) -> Callable[[Any], dict[str, T]]:
+    def read_all(value: Any) -> dict[str, T]:
+        return {_text(name): read(item) for name, item in value.items()}
+
+    return read_all
+
+
+_numbers = _tuple_of(_number)
+_optional_text, _optional_number, _optional_whole = _optional(_text), _optional(_number), _optional(_whole)
+
+
+def _read_failure(data: Any) -> Failure:
+    return Failure(_text(data["type"]), _optional_text(data.get("stage")), _optional_text(data.get("location")))
+
+
+def _read_model(data: Any) -> ModelPerformance:
+    return ModelPerformance(
+        model=_text(data["model"]),
+        inference_seconds=_optional_number(data.get("inference_seconds")),
+        landmarks_found=_optional_whole(data.get("landmarks_found")),
+        confidence_scores=_numbers(data.get("confidence_scores", ())),
+        measurements_mm=_mapping_of(_number)(data.get("measurements_mm", {})),
     )
 
 
+def _read_prediction(data: Any) -> Prediction:
+    boxes, labels, scores = _tuple_of(_numbers)(data["boxes"]), data["labels"], _numbers(data["scores"])
+    if not len(boxes) == len(labels) == len(scores):
+        raise ValueError
+    return Prediction(_text(data["model"]), boxes, _tuple_of(_whole)(labels), scores)
+
+
+def _read_usage(data: Any) -> Usage:
+    return Usage(_number(data["average"]), _number(data["maximum"]))
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
-    "failure": lambda value: Failure(**value),
-    "models": lambda value: tuple(map(_read_model, value)),
-    "predictions": lambda value: tuple(map(_read_prediction, value)),
-    "system": lambda value: {name: Usage(**usage) for name, usage in value.items()},
+    "session_id": _text,
+    "status": _status,
+    "started_ns": _whole,
+    "ended_ns": _whole,
+    "duration_seconds": _number,
+    "series_key": _text,
+    "reason": _optional_text,
+    "failure": _optional(_read_failure),
+    "stages_seconds": _mapping_of(_number),
+    "models": _tuple_of(_read_model),
+    "measurements_mm": _mapping_of(_number),
+    "landmarks_found": _optional_whole,
+    "ensemble": _mapping_of(_number),
+    "predictions": _tuple_of(_read_prediction),
+    "issues": _mapping_of(_whole),
+    "system": _mapping_of(_read_usage),
+    "custom": _mapping_of(_number),
+    "queue_depth": _optional_number,
+    "context": _mapping_of(_context_value),
+    "refused": _mapping_of(_whole),
+    "version": _whole,
 }

@@ -7,6 +7,7 @@
     ├── RecordError                 a stored or imported session record can't be read
     ├── EncodingError               a point can't be written in line protocol without changing it
     ├── StoreError                  the store can't be opened or written
+    │   ├── StoreCorruptError       the store's file is damaged
     │   └── StoreVersionError       the store was written by a newer version
     └── BackendConnectionError      a backend can't be reached (raised by commands only, never into a host)
 
@@ -34,6 +35,10 @@ class EncodingError(MonitoringError):
 
 class StoreError(MonitoringError):
     """The store can't be opened or written."""
+
+
+class StoreCorruptError(StoreError):
+    """The store's file is damaged, or is no store."""
 
 
 class StoreVersionError(StoreError):

@@ -16,6 +16,7 @@ from monitoring.http_policy import Action, basic_authorization, detail, policy, 
 from monitoring.transport import Response, Transport, gzipped
 
 _REFUSED_THROUGHOUT = 8
+_CREDENTIALS = re.compile(rb"auth token|unauthori[sz]ed", re.IGNORECASE)
 _EXPIRED = re.compile(rb"retention|outside.{0,40}time range|too old", re.IGNORECASE)
 
 
@@ -34,12 +35,11 @@ class InfluxClient:
         """See :class:`monitoring.delivery_result.LineSink`."""
         outcome = _Outcome()
         waiting = [range(len(lines))]
-        while waiting and outcome.error is None:
+        while waiting and outcome.error is None and not outcome.refused_throughout():
             part = waiting.pop()
             response = self._write(lines[part.start : part.stop], deadline)
             waiting += reversed(_judge(response, part, outcome))
-            if outcome.refused_throughout():
-                outcome.fail_throughout(response)
+        outcome.fail_unproven(response)
         return outcome.delivery()
 
     def close(self) -> None:
@@ -70,14 +70,22 @@ class _Outcome:
 
     def refused_throughout(self) -> bool:
         """Whether so many lines stood alone and were refused, and none taken, that it can't be the lines."""
-        refused = sum(reason == "rejected" for reason in self.rejected.values())
-        return not self.accepted and refused >= _REFUSED_THROUGHOUT
+        return not self.accepted and self._refused() >= _REFUSED_THROUGHOUT
 
-    def fail_throughout(self, response: Response) -> None:
-        """Keep everything: a server that refuses every line objects to the request, such as its bucket."""
-        self.rejected = {index: reason for index, reason in self.rejected.items() if reason != "rejected"}
-        self.fail("http_4xx", response)
-        self.detail = f"HTTP {response.status}: every line is refused; check org, bucket and api"
+    def fail_unproven(self, response: Response) -> None:
+        """Keep what was refused as long as no line was taken: the server may object to the request.
+
+        A proxy answers 400 to a wrong token, and a server to a wrong organisation, whatever the lines are.
+        """
+        if self.error is None and not self.accepted and self._refused():
+            self.rejected = {index: reason for index, reason in self.rejected.items() if reason != "rejected"}
+            is_token = _CREDENTIALS.search(response.body) is not None
+            self.fail("unauthorized" if is_token else "http_4xx", response)
+            if not is_token:
+                self.detail = f"HTTP {response.status}: every line is refused; check org, bucket and api"
+
+    def _refused(self) -> int:
+        return sum(reason == "rejected" for reason in self.rejected.values())
 
     def delivery(self) -> Delivery:
         rejected = tuple(Rejection(index, reason) for index, reason in sorted(self.rejected.items()))

@@ -2,7 +2,7 @@
 
 Source: the line protocol reference of InfluxDB 1 and 2. Numbers are always floats, since a field's
 type must never change; backslashes and control characters in names are refused, because servers
-disagree on how they unescape them.
+disagree on how they unescape them; line breaks are refused everywhere, so that one point stays one line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import lru_cache
 from monitoring.exceptions import EncodingError
 
 _UNSAFE = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_UNSAFE_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+_UNSAFE_TEXT = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 MAX_STRING_BYTES = 64 * 1024
 _MAX_NAME = 256
 
@@ -45,9 +45,13 @@ def _name(text: str, special: str) -> str:
 def _field(value: float | str) -> str:
     if isinstance(value, str):
         return _text(value)
-    if not math.isfinite(value):
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise EncodingError("a field is no number that fits a float") from None
+    if not math.isfinite(number):
         raise EncodingError("a field is NaN or infinite")
-    return repr(float(value))
+    return repr(number)
 
 
 def _text(value: str) -> str:

@@ -47,7 +47,6 @@ def points(derived: list[Sample], record: SessionRecord, instance: str) -> list[
     """The InfluxDB points: samples of one measurement and tag set become fields of one point."""
     fields: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, float | str]] = {}
     session_tags: tuple[tuple[str, str], ...] = (("instance", instance), ("status", record.status))
-    fields[catalogue.SESSION_DURATION.measurement or "", session_tags] = {"session_id": record.session_id}
     for sample in derived:
         metric = sample.metric
         if metric.measurement is None or metric.field is None:
@@ -103,7 +102,7 @@ def zero_changes(models: tuple[str, ...] = ()) -> list[Change]:
     known = [
         (metric, labels)
         for metric in catalogue.METRICS
-        if metric.kind is not Kind.GAUGE and not metric.name.startswith("leglength_monitoring_")
+        if metric.kind is not Kind.GAUGE
         for labels in metric.known_series()
     ]
     known += [(catalogue.MODEL_INFERENCE, {"model": model}) for model in models]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from monitoring.events import SessionRecord
     from monitoring.runtime import Runtime
     from monitoring.session import Session
+    from monitoring.termination import Termination
 
 T = TypeVar("T")
 
@@ -42,6 +43,7 @@ class MonitorManager:
         self._said_lock = threading.Lock()
         self.swallowed_errors = 0
         self._runtime: Runtime | None = None
+        self._termination: Termination | None = None
         settings = config if isinstance(config, Mapping) else {}
         if settings.get("monitoring") is not None:
             self._runtime = self._guarded(lambda: self._start(settings), None)
@@ -64,6 +66,7 @@ class MonitorManager:
     def track_processing_time(self, session_id: str, stage: str, start_time: float, end_time: float) -> None:
         """Keep a stage's duration, from two readings of ``time.time()`` in seconds."""
         self._record(session_id, lambda session: session.record_stage(stage, _difference(start_time, end_time)))
+        self._renew_trace(session_id)
 
     def record_metrics(self, session_id: str, metric_name: str, value: Any, tags: Any = None) -> None:
         """Keep a number of the host's own under a short name."""
@@ -103,6 +106,8 @@ class MonitorManager:
             return
         atexit.unregister(self.close)
         self._guarded(lambda: _close(runtime, timeout), None)
+        if self._termination is not None:
+            self._termination.uninstall()
 
     def __enter__(self) -> MonitorManager:
         return self
@@ -116,6 +121,7 @@ class MonitorManager:
             return None
         from monitoring.config_validator import check_section
         from monitoring.runtime import Runtime
+        from monitoring.termination import Termination
 
         checked = check_section(section)
         for problem in checked.problems:
@@ -124,6 +130,8 @@ class MonitorManager:
             return None
         runtime = Runtime(checked, settings, self._logger, self._guarded)
         atexit.register(self.close)
+        self._termination = Termination(self._terminate)
+        self._termination.install()
         return runtime
 
     def _is_switched_on(self, section: Any) -> bool:
@@ -151,17 +159,36 @@ class MonitorManager:
 
         self._guarded(record, None)
 
+    def _renew_trace(self, session_id: str) -> None:
+        """Keep what the session has recorded so far, in case the process is killed."""
+        runtime = self._runtime
+        if runtime is not None:
+            self._record(session_id, runtime.renew_trace)
+
     def _record_context(self, session_id: str, dicom_path: Any) -> None:
         if dicom_path is not None and self._runtime is not None:
             self._record(session_id, lambda session: session.record_context(_read_context(dicom_path)))
 
+    def _terminate(self) -> None:
+        """SIGTERM: commit what is open as failed, and deliver what time allows."""
+        runtime = self._runtime
+        if runtime is not None:
+            self._guarded(lambda: runtime.end_all("terminated"), None)
+        self.close()
+
     def _guarded(self, call: Callable[[], T], otherwise: T) -> T:
-        """The one place where errors end."""
+        """The one place where errors end; a SIGTERM that comes meanwhile takes effect when the call is over."""
+        termination = self._termination
+        if termination is not None:
+            termination.enter()
         try:
             return call()
         except Exception as error:
             self._swallow(error)
             return otherwise
+        finally:
+            if termination is not None:
+                termination.leave()
 
     def _swallow(self, error: Exception) -> None:
         from monitoring.session import code_location
@@ -202,6 +229,7 @@ class ManagedSession:
         """Time a stage; what the host raises inside passes through, and marks the stage that failed."""
         started = time.monotonic()
         self._manager._record(self.id, lambda session: session.enter_stage(name))
+        self._manager._renew_trace(self.id)
         try:
             yield
         except BaseException as error:

@@ -20,6 +20,7 @@ from monitoring.exceptions import ConfigurationError, StoreError
 KEY_VARIABLE = "MONITORING_PRIVACY_KEY"
 KEY_FILE_NAME = "monitoring.key"
 _PSEUDONYM_CHARACTERS = 32
+_SHORTEST_KEY = 16
 
 
 class Pseudonymizer:
@@ -44,12 +45,10 @@ def find_key(config: PrivacyConfig, folder: Path | None, environment: Mapping[st
     :class:`ConfigurationError` for a key file that can't be used, :class:`StoreError` where none can be made.
     """
     environment = os.environ if environment is None else environment
-    if config.key is not None:
+    if config.key is not None:  # from the settings or their key_file
         return config.key.get_secret_value().encode()
-    if config.key_file is not None:
-        return _read_key(config.key_file)
     if environment.get(KEY_VARIABLE):
-        return environment[KEY_VARIABLE].encode()
+        return _long_enough(environment[KEY_VARIABLE].encode(errors="surrogateescape"), KEY_VARIABLE)
     if folder is None:
         return secrets.token_bytes(32)
     return _made_once(folder / KEY_FILE_NAME)
@@ -59,9 +58,13 @@ def _read_key(path: Path) -> bytes:
     try:
         key = path.read_bytes().strip()
     except OSError as error:
-        raise ConfigurationError(f"privacy.key_file can't be read: {error.strerror}") from None
-    if len(key) < 16:
-        raise ConfigurationError("privacy.key_file holds less than 16 characters")
+        raise ConfigurationError(f"{KEY_FILE_NAME} beside the store can't be read: {error.strerror}") from None
+    return _long_enough(key, f"{KEY_FILE_NAME} beside the store")
+
+
+def _long_enough(key: bytes, what: str) -> bytes:
+    if len(key) < _SHORTEST_KEY:
+        raise ConfigurationError(f"{what} holds less than {_SHORTEST_KEY} characters")
     return key
 
 

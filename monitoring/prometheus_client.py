@@ -12,7 +12,7 @@ from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, cast
 
-from prometheus_client import CollectorRegistry, push_to_gateway, write_to_textfile
+from prometheus_client import CollectorRegistry, push_to_gateway, pushadd_to_gateway, write_to_textfile
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 
@@ -73,13 +73,17 @@ def _label_values(names: list[str], row: Row) -> list[str]:
 
 
 def _registry(exposition: Exposition) -> CollectorRegistry:
+    """All of the state; only its gauges when its counters don't hold all runs."""
+    rows = exposition.rows
+    if not exposition.counts_all_runs:
+        rows = tuple(row for row in rows if (metric := catalogue.BY_NAME.get(row.metric)) and metric.kind is Kind.GAUGE)
     registry = CollectorRegistry()
-    registry.register(StoredState(exposition.rows))
+    registry.register(StoredState(rows))
     return registry
 
 
 class PrometheusClient:
-    """Replaces this instance's group on a Pushgateway with one PUT."""
+    """Tells a Pushgateway this instance's group, in one request."""
 
     name = "prometheus"
 
@@ -92,7 +96,9 @@ class PrometheusClient:
     def send(self, exposition: Exposition, deadline: Deadline) -> Delivery:
         """See :class:`monitoring.delivery_result.StateSink`."""
         answers: list[Response] = []
-        push_to_gateway(
+        # PUT replaces the group; POST leaves the counters alone that this state doesn't hold.
+        push = push_to_gateway if exposition.counts_all_runs else pushadd_to_gateway
+        push(
             self._config.gateway_url or "",
             self._config.job_name,
             _registry(exposition),
@@ -130,6 +136,8 @@ class TextfileClient:
 
     def send(self, exposition: Exposition, deadline: Deadline) -> Delivery:  # noqa: ARG002 - the sinks' signature
         """See :class:`monitoring.delivery_result.StateSink`."""
+        if not exposition.counts_all_runs:
+            return Delivery()  # the file keeps the totals that are in it
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_to_textfile(str(self._path), _registry(exposition))

@@ -1,4 +1,4 @@
-"""Monitoring that is switched on: the store, the sampler and the delivery threads of one process.
+"""Monitoring that is switched on: the open sessions, the sampler and the keeper of one process.
 
 Raises what goes wrong; :mod:`monitoring.monitor_manager` is where errors end.
 """
@@ -6,24 +6,23 @@ Raises what goes wrong; :mod:`monitoring.monitor_manager` is where errors end.
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from monitoring import coerce
-from monitoring.backends import is_used, routes
-from monitoring.config_validator import Checked, MonitoringConfig
+from monitoring.config_validator import Checked
 from monitoring.deadline import Deadline
 from monitoring.events import SessionRecord
-from monitoring.line_protocol import line
-from monitoring.metrics_collector import Sample, changes, points, samples, zero_changes
-from monitoring.outbox.delivery import DeliveryThreads, Guard
-from monitoring.outbox.store import CommitContext, Commitment, Store
+from monitoring.exceptions import ConfigurationError, StoreError
+from monitoring.keeper import Keeper
+from monitoring.metrics_collector import zero_changes
+from monitoring.outbox.delivery import Guard
 from monitoring.privacy import Pseudonymizer, find_key
 from monitoring.session import Session
-from monitoring.store_location import instance_name, open_database
 from monitoring.system_resources import Recording, Sampler, output_folder
 
 
@@ -40,27 +39,22 @@ class Runtime:
         self.config = checked.config
         self._logger = logger
         self._guard = guard
-        self.database, self.path = open_database(self.config.store, logger)
-        self.store = Store(self.database)
-        self.instance = instance_name(self.config, self.store)
-        self.pseudonyms = Pseudonymizer(find_key(self.config.privacy, self.path and self.path.parent))
-        self.store.initialise(zero_changes(_configured_models(settings)))
+        self._keeper = Keeper(self.config, zero_changes(_configured_models(settings)), logger, guard)
+        self._pseudonyms = self._make_pseudonyms()
         self._sampler = self._make_sampler()
         self._sessions: dict[str, _Open] = {}
         self._lock = threading.Lock()
         self.committed: list[SessionRecord] = []
-        backends = routes(self.config, self.database, self.instance)
-        names = " and ".join(route.name for route in backends) or "no backend"
-        logger.info("monitoring: on; store %s, %s", self.path or "in memory", names)
-        self._threads = DeliveryThreads(backends, guard, logger)
-        self._threads.start()
+        _RUNTIMES.add(self)
+        logger.info("monitoring: on; %s", self._keeper.describe())
 
     def begin(self, series_id: object) -> Session:
-        """Open a session for one image."""
-        session = Session(self.pseudonyms.series(series_id))
+        """Open a session for one image; its trace is durable when this returns."""
+        session = Session(self._pseudonyms.series(series_id))
         recording = self._sampler.begin() if self._sampler else None
         with self._lock:
             self._sessions[session.session_id] = _Open(session, recording)
+            self._keeper.trace(session.trace(), durable=True)
         return session
 
     def open_session(self, session_id: object) -> Session | None:
@@ -68,56 +62,74 @@ class Runtime:
         found = self._sessions.get(str(session_id))
         return found.session if found else None
 
+    def renew_trace(self, session: Session) -> None:
+        """Keep what the session has recorded so far, in case the process dies."""
+        with self._lock:
+            if session.session_id in self._sessions:
+                self._keeper.trace(session.trace(), durable=False)
+
     def end(self, session_id: object, status: object = None) -> SessionRecord | None:
         """Freeze, commit and hand over to delivery; None when the session isn't open."""
         with self._lock:
             found = self._sessions.pop(str(session_id), None)
-        if found is None:
-            return None
-        usages = self._sampler.finish(found.recording) if self._sampler and found.recording else {}
-        record = found.session.freeze(status, usages)
-        if not self.config.metrics.include_model_metrics:
-            record = replace(record, models=(), predictions=())
-        self.store.commit(record, partial(_commitment, record, self.config, self.instance))
-        self.committed.append(record)
-        self._threads.wake()
+            if found is None:
+                return None
+            usages = self._sampler.finish(found.recording) if self._sampler and found.recording else {}
+            record = found.session.freeze(status, usages)
+            if not self.config.metrics.include_model_metrics:
+                record = replace(record, models=(), predictions=())
+            self._keeper.keep(record)
+            self.committed.append(record)
         return record
+
+    def end_all(self, reason: str) -> None:
+        """End what is open as failed, for a reason given as a short code."""
+        for session_id, found in list(self._sessions.items()):
+            found.session.fail(reason, found.session.current_stage)
+            self.end(session_id)
 
     def close(self, deadline: Deadline) -> None:
         """End open sessions as failed, deliver until the deadline, close the store."""
-        for session_id in list(self._sessions):
-            self._sessions[session_id].session.fail("not_ended")
-            self.end(session_id)
+        self.end_all("not_ended")
         if self._sampler:
             self._sampler.close()
-        self._threads.close(deadline)
-        if self.path is not None:
-            self.database.close()
+        self._keeper.close(deadline)
+        _RUNTIMES.discard(self)
+
+    def after_fork(self) -> None:
+        """In a child process: the open sessions are the parent's, and so is what holds our locks."""
+        self._lock = threading.Lock()
+        self._sessions = {}
+        self.committed = []
+        self._keeper.after_fork()
+        self._sampler = self._make_sampler()
+
+    def _make_pseudonyms(self) -> Pseudonymizer:
+        try:
+            return Pseudonymizer(find_key(self.config.privacy, self._keeper.folder))
+        except (ConfigurationError, StoreError) as error:
+            self._logger.warning("monitoring: %s; pseudonyms of this run can't be linked to earlier ones", error)
+            return Pseudonymizer(os.urandom(32))
 
     def _make_sampler(self) -> Sampler | None:
         if not self.config.metrics.include_system_metrics:
             return None
-        volumes = {"output": output_folder()} | ({"store": self.path.parent} if self.path else {})
+        folder = self._keeper.folder
+        volumes = {"output": output_folder()} | ({"store": folder} if folder else {})
         return Sampler(self.config.metrics.collection_interval, volumes, self._guard)
+
+
+_RUNTIMES: weakref.WeakSet[Runtime] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for runtime in list(_RUNTIMES):
+        runtime.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _configured_models(settings: Mapping[str, Any]) -> tuple[str, ...]:
     names = map(coerce.metric_name, coerce.plain_list(settings.get("models")))
     return tuple(name for name in names if name)
-
-
-def _commitment(record: SessionRecord, config: MonitoringConfig, instance: str, context: CommitContext) -> Commitment:
-    """What a session's commit writes: exact line-protocol bytes, and the changes of the totals."""
-    derived = [_admitted(sample, context) for sample in samples(record, context.sessions_last_hour)]
-    lines: dict[str, tuple[bytes, int]] = {}
-    if is_used(config.influxdb):
-        encoded = [line(point, context.timestamp_ns) for point in points(derived, record, instance)]
-        lines["influxdb"] = ("\n".join(encoded).encode(), len(encoded))
-    return Commitment(lines, changes(derived))
-
-
-def _admitted(sample: Sample, context: CommitContext) -> Sample:
-    if not sample.labels:
-        return sample
-    labels = {label.name: context.admit(label, sample.labels[label.name]) for label in sample.metric.labels}
-    return replace(sample, labels=labels)

@@ -23,6 +23,9 @@ _STATUS_WORDS = {
     "failed": "failed", "failure": "failed", "error": "failed",
     "skipped": "skipped", "skip": "skipped",
 }  # fmt: skip
+_COLUMNS = ("boxes", "labels", "scores")
+_ROUNDING = 1e-6  # a float32's, in a score of 1
+_MOST_LANDMARKS = 10_000
 
 
 @dataclass(slots=True)
@@ -55,11 +58,12 @@ class Session:
         self._status: str | None = None
         self._reason: str | None = None
         self._failure: Failure | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._frozen: SessionRecord | None = None
 
     def enter_stage(self, name: Any) -> None:
         """A stage begins."""
-        self._active_stages.append(self._name(name))
+        self._active_stages.append(coerce.metric_name(name) or catalogue.OTHER)
 
     def leave_stage(self, name: Any, seconds: Any) -> None:
         """The innermost stage ends, after ``seconds``."""
@@ -78,9 +82,13 @@ class Session:
         if duration is None or duration < 0:
             self._refuse("stage_seconds")
             return
-        stage = self._name(name)
         with self._lock:
-            self._draft.stages_seconds[stage] = self._draft.stages_seconds.get(stage, 0.0) + duration
+            stage = self._name(name)
+            total = coerce.finite_float(self._draft.stages_seconds.get(stage, 0.0) + duration)
+            if total is None:
+                self._refuse("stage_seconds")
+            else:
+                self._draft.stages_seconds[stage] = total
 
     def record_metric(self, name: Any, value: Any, tags: Any = None) -> None:
         """Keep a number of the host's own; ``queue_depth`` goes to its place in the catalogue."""
@@ -88,13 +96,15 @@ class Session:
         if number is None:
             self._refuse("metric_value")
             return
-        if tags:
+        if not (tags is None or (isinstance(tags, Mapping) and len(tags) == 0)):
             self._refuse("metric_tags")  # free text that would label a series: not in the catalogue, so not kept
-        if name == "queue_depth":
-            self._draft.queue_depth = number
-            return
         with self._lock:
-            self._draft.custom[self._name(name)] = number
+            if coerce.plain_text(name) != "queue_depth":
+                self._draft.custom[self._name(name)] = number
+            elif number >= 0:
+                self._draft.queue_depth = number
+            else:
+                self._refuse("metric_value")
 
     def record_model_performance(self, model_name: Any, metrics: Any) -> None:
         """Keep a model's inference time (seconds), landmarks, confidence scores and measurements (mm)."""
@@ -104,7 +114,7 @@ class Session:
         performance = ModelPerformance(
             model=model,
             inference_seconds=self._non_negative(seconds, "inference_seconds"),
-            landmarks_found=_count(given.get("landmarks_detected", given.get("landmarks_found"))),
+            landmarks_found=self._count(given.get("landmarks_detected", given.get("landmarks_found"))),
             confidence_scores=self._scores(given.get("confidence_scores")),
             measurements_mm=self._millimeters(given.get("measurements")),
         )
@@ -121,16 +131,19 @@ class Session:
         """Keep the ensemble's image scores, the models' raw predictions and the issues' codes."""
         data = coerce.plain_mapping(performance_data)
         for key, value in coerce.plain_mapping(data.get("image_metrics")).items():
-            self._record_ensemble(str(key).lower().removeprefix("image_"), value)
+            self._record_ensemble(coerce.plain_text(key).lower().removeprefix("image_"), value)
         for model, entry in coerce.plain_mapping(data.get("individual_model_predictions")).items():
-            self._record_prediction(self._name(model), entry)
-        for issue in coerce.plain_list(data.get("issues")):
+            self._record_prediction(model, entry)
+        issues = data.get("issues")
+        for issue in [issues] if isinstance(issues, str | Mapping) else coerce.plain_list(issues):
             code = issue.get("code", issue.get("type")) if isinstance(issue, Mapping) else issue
-            self._draft.issues[coerce.metric_name(code) or catalogue.OTHER] += 1
+            with self._lock:
+                self._draft.issues[coerce.metric_name(code) or catalogue.OTHER] += 1
 
     def record_context(self, context: Mapping[str, str | float]) -> None:
         """Keep what the DICOM header says of the image, already free of identity."""
-        self._draft.context.update(context)
+        with self._lock:
+            self._draft.context.update(context)
 
     def skip(self, reason: Any) -> None:
         """End as skipped, for ``reason`` (a short code, not a sentence)."""
@@ -158,39 +171,53 @@ class Session:
         if self._failure is None:
             self._failure = Failure(type(error).__name__, self.current_stage, code_location(error))
 
-    def freeze(self, status: Any = None, system: Mapping[str, Usage] | None = None) -> SessionRecord:
-        """The finished record; ``status`` is the host's word where it has one."""
+    def trace(self) -> SessionRecord:
+        """The record that would be reported if the process died now."""
         with self._lock:
-            draft = self._draft
-            models = _completed_models(draft.models, draft.predictions)
-            return SessionRecord(
-                session_id=self.session_id,
-                status=self._final_status(status),
-                started_ns=self.started_ns,
-                ended_ns=time.time_ns(),
-                duration_seconds=time.monotonic() - self.started_monotonic,
-                series_key=self.series_key,
-                reason=self._reason,
-                failure=self._failure if self._status == "failed" else None,
-                stages_seconds=dict(draft.stages_seconds),
-                models=tuple(models.values()),
-                measurements_mm=dict(draft.measurements_mm),
-                landmarks_found=_landmarks_found(models, draft.predictions),
-                ensemble=dict(draft.ensemble),
-                predictions=tuple(draft.predictions.values()),
-                issues=dict(draft.issues),
-                system=dict(system or {}),
-                custom=dict(draft.custom),
-                queue_depth=draft.queue_depth,
-                context=dict(draft.context),
-                refused=dict(draft.refused),
-            )
+            return self._record("crashed", "crashed", Failure("Crashed", self.current_stage), {})
+
+    def freeze(self, status: Any = None, system: Mapping[str, Usage] | None = None) -> SessionRecord:
+        """The finished record, the same one each time; ``status`` is the host's word where it has one."""
+        with self._lock:
+            if self._frozen is None:
+                final = self._final_status(status)
+                failure = self._failure if final == "failed" else None
+                self._frozen = self._record(final, self._reason, failure, system or {})
+            return self._frozen
+
+    def _record(
+        self, status: str, reason: str | None, failure: Failure | None, system: Mapping[str, Usage]
+    ) -> SessionRecord:
+        draft = self._draft
+        models = _completed_models(draft.models, draft.predictions)
+        return SessionRecord(
+            session_id=self.session_id,
+            status=status,
+            started_ns=self.started_ns,
+            ended_ns=time.time_ns(),
+            duration_seconds=time.monotonic() - self.started_monotonic,
+            series_key=self.series_key,
+            reason=reason,
+            failure=failure,
+            stages_seconds=dict(draft.stages_seconds),
+            models=tuple(models.values()),
+            measurements_mm=dict(draft.measurements_mm),
+            landmarks_found=_landmarks_found(models, draft.predictions),
+            ensemble=dict(draft.ensemble),
+            predictions=tuple(draft.predictions.values()),
+            issues=dict(draft.issues),
+            system=dict(system),
+            custom=dict(draft.custom),
+            queue_depth=draft.queue_depth,
+            context=dict(draft.context),
+            refused=dict(draft.refused),
+        )
 
     def _final_status(self, status: Any) -> str:
         if status is not None and self._status is None:
-            self._status = _STATUS_WORDS.get(str(status).lower())
+            self._status = _STATUS_WORDS.get(coerce.plain_text(status).lower())
             if self._status is None:
-                self._draft.refused["status"] += 1
+                self._refuse("status")
                 self._status, self._reason = "failed", "unknown_status"
         if self._status is None:
             self._status = "completed"
@@ -203,20 +230,25 @@ class Session:
         if number is None:
             self._refuse("image_metrics")
         else:
-            self._draft.ensemble[key] = number
+            with self._lock:
+                self._draft.ensemble[key] = number
 
-    def _record_prediction(self, model: str, entry: Any) -> None:
+    def _record_prediction(self, model_name: Any, entry: Any) -> None:
         given = coerce.plain_mapping(entry)
         given = coerce.plain_mapping(given.get("predictions", given))
-        columns = [coerce.plain_list(given.get(key)) for key in ("boxes", "labels", "scores")]
-        if len({len(column) for column in columns}) != 1:
+        columns = [coerce.plain_list(given.get(key)) for key in _COLUMNS]
+        rows = [row for row in map(_detection, *columns) if row is not None]
+        if any(given.get(key) is None for key in _COLUMNS) or len({len(column) for column in columns}) != 1:
             self._refuse("predictions")
             return
-        rows = [row for row in map(_detection, *columns) if row is not None]
         if len(rows) < len(columns[0]):
             self._refuse("predictions")
+            if not rows:  # nothing readable is not the same as nothing found
+                return
         boxes, labels, scores = zip(*rows, strict=True) if rows else ((), (), ())
-        self._draft.predictions[model] = Prediction(model, boxes, labels, scores)
+        with self._lock:
+            model = self._name(model_name)
+            self._draft.predictions[model] = Prediction(model, boxes, labels, scores)
 
     def _millimeters(self, measurements: Any) -> dict[str, float]:
         kept = {}
@@ -229,10 +261,17 @@ class Session:
         return kept
 
     def _scores(self, values: Any) -> tuple[float, ...]:
-        scores = coerce.finite_floats(values)
-        if len(scores) < len(coerce.plain_list(values)):
+        given = coerce.plain_list(list(values.values()) if isinstance(values, Mapping) else values)
+        scores = tuple(score for score in map(_score, given) if score is not None)
+        if len(scores) < len(given) or isinstance(values, str | bytes):
             self._refuse("confidence_scores")
-        return tuple(scores)
+        return scores
+
+    def _count(self, value: Any) -> int | None:
+        count = None if isinstance(value, str | bytes) else _length(value)
+        if count is None and value is not None:
+            self._refuse("landmarks")
+        return count
 
     def _non_negative(self, value: Any, what: str) -> float | None:
         if value is None:
@@ -253,7 +292,8 @@ class Session:
         return coerce.metric_name(reason) or catalogue.OTHER
 
     def _refuse(self, what: str) -> None:
-        self._draft.refused[what] += 1
+        with self._lock:
+            self._draft.refused[what] += 1
 
 
 def _millimeter_value(value: Any) -> Any:
@@ -265,21 +305,27 @@ def _millimeter_value(value: Any) -> Any:
     return None if centimeters is None else centimeters * 10.0
 
 
-def _count(value: Any) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, Mapping) or (hasattr(value, "__len__") and not isinstance(value, str)):
-        return len(value)  # a host that passes the landmarks themselves
+def _length(value: Any) -> int | None:
+    """A count as it is, or how many landmarks there are where a host passes these."""
+    if isinstance(value, Mapping | list | tuple | set) or bool(getattr(value, "ndim", None)):
+        return len(value)
     number = coerce.whole_number(value)
-    return number if number is not None and number >= 0 else None
+    return number if number is not None and 0 <= number <= _MOST_LANDMARKS else None
+
+
+def _score(value: Any) -> float | None:
+    number = coerce.finite_float(value)
+    if number is None or not -_ROUNDING <= number <= 1.0 + _ROUNDING:
+        return None
+    return min(max(number, 0.0), 1.0)
 
 
 def _detection(box: Any, label: Any, score: Any) -> tuple[tuple[float, ...], int, float] | None:
-    corners = coerce.finite_floats(box)
-    kept_label, kept_score = coerce.whole_number(label), coerce.finite_float(score)
-    if len(corners) != 4 or kept_label is None or kept_score is None:
+    corners = [coerce.finite_float(corner) for corner in coerce.plain_list(box)]
+    kept_label, kept_score = coerce.whole_number(label), _score(score)
+    if len(corners) != 4 or None in corners or kept_label is None or kept_score is None:
         return None
-    return tuple(corners), kept_label, kept_score
+    return tuple(corner for corner in corners if corner is not None), kept_label, kept_score
 
 
 def _merged(old: ModelPerformance | None, new: ModelPerformance) -> ModelPerformance:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import socket
@@ -10,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from monitoring.config_validator import MonitoringConfig, StoreConfig
-from monitoring.exceptions import StoreError
-from monitoring.outbox.database import Database
 from monitoring.outbox.store import Store
 
 STORE_FILE = "monitoring.db"
@@ -35,19 +32,24 @@ def instance_name(config: MonitoringConfig, store: Store) -> str:
     """
     if config.prometheus is not None and config.prometheus.instance is not None:
         return config.prometheus.instance
+    if store.database.path is None and in_container():
+        return "leglength"
     return str(store.state("instance", _new_instance_name))
 
 
 def _new_instance_name() -> str:
-    in_container = Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
-    return f"leglength-{secrets.token_hex(4)}" if in_container else socket.gethostname() or "leglength"
+    name = f"leglength-{secrets.token_hex(4)}" if in_container() else socket.gethostname()
+    return name if name.isprintable() and "\\" not in name and name else "leglength"
 
 
-def open_database(config: StoreConfig, logger: logging.Logger) -> tuple[Database, Path | None]:
-    """The store's file; where that can't be used, memory, and the log says so."""
-    path = store_path(config)
+def in_container() -> bool:
+    """Whether this process runs in a Docker or Podman container."""
+    return Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
+
+
+def is_gone_with_the_container(path: Path) -> bool:
+    """Whether the store lies on the container's own file system, which is removed with it."""
     try:
-        return Database(path), path
-    except StoreError as error:
-        logger.warning("monitoring: %s; sessions of this run are kept in memory only", error)
-        return Database(None), None
+        return in_container() and path.parent.stat().st_dev == Path("/").stat().st_dev
+    except OSError:
+        return False

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import psutil
 from monitoring.events import Usage
 
 Reading = Mapping[str, float]
+# A machine without /proc, or one that hides it: then there is nothing to say of it.
+_UNREADABLE = (psutil.Error, OSError, RuntimeError, ValueError, NotImplementedError)
 
 
 class Probe:
@@ -24,24 +27,30 @@ class Probe:
 
     def __init__(self, volumes: Mapping[str, Path]) -> None:
         self._volumes = volumes
-        self._process = psutil.Process()
-        self._process.cpu_percent(None)
-        psutil.cpu_percent(None)
+        self.read()
 
     def read(self) -> dict[str, float]:
         """What can be read; what can't is missing."""
-        reading = {
-            "process_cpu_ratio": self._process.cpu_percent(None) / 100.0,
-            "system_cpu_ratio": psutil.cpu_percent(None) / 100.0,
-            "process_resident_memory_bytes": float(self._process.memory_info().rss),
-            "system_memory_available_bytes": float(psutil.virtual_memory().available),
-        }
+        return dict(self._readings())
+
+    def _readings(self) -> Iterator[tuple[str, float]]:
+        with suppress(*_UNREADABLE):
+            yield "process_cpu_ratio", self._process.cpu_percent(None) / 100.0
+        with suppress(*_UNREADABLE):
+            yield "system_cpu_ratio", psutil.cpu_percent(None) / 100.0
+        with suppress(*_UNREADABLE):
+            yield "process_resident_memory_bytes", float(self._process.memory_info().rss)
+        with suppress(*_UNREADABLE):
+            yield "system_memory_available_bytes", float(psutil.virtual_memory().available)
         for volume, path in self._volumes.items():
-            with suppress(OSError):
+            with suppress(*_UNREADABLE):
                 usage = psutil.disk_usage(str(path))
-                reading[f"disk_used_bytes/{volume}"] = float(usage.used)
-                reading[f"disk_free_bytes/{volume}"] = float(usage.free)
-        return reading
+                yield f"disk_used_bytes/{volume}", float(usage.used)
+                yield f"disk_free_bytes/{volume}", float(usage.free)
+
+    @cached_property
+    def _process(self) -> psutil.Process:
+        return psutil.Process()
 
 
 class GpuProbe:
@@ -141,7 +150,7 @@ class Sampler:
         """A last reading, and the session's figures."""
         with self._changed:
             self._recordings.discard(recording)
-        recording.add(self._probe.read())
+        self._guard(lambda: recording.add(self._probe.read()), None)
         return recording.usages()
 
     def close(self) -> None:

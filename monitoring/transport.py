@@ -62,7 +62,7 @@ class HttpTransport:
         seconds = deadline.remaining()
         if seconds <= 0:
             return Response(error="timeout")
-        with _Watchdog(deadline):
+        with _Watchdog(deadline) as dog:
             try:
                 with self._pool.request(
                     method, url, body=body, headers=dict(headers), redirect=False, retries=False,
@@ -74,6 +74,8 @@ class HttpTransport:
                         answer.release_conn()  # reused only when it was read to its end
             except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 return Response(error="timeout" if deadline.passed() else _reason(error))
+        if dog.has_bitten:  # the answer's end is the watchdog's doing, so it may not be all of it
+            return Response(error="timeout")
         return Response(answer.status, {key.lower(): value for key, value in answer.headers.items()}, content)
 
     def close(self) -> None:
@@ -99,6 +101,7 @@ class _Watchdog:
         self._deadline = deadline
         self._sockets: list[socket.socket] = []
         self._timer: threading.Timer | None = None
+        self.has_bitten = False
 
     def __enter__(self) -> _Watchdog:
         _watched.dog = self
@@ -117,6 +120,7 @@ class _Watchdog:
                 self._timer.start()
 
     def _bite(self) -> None:
+        self.has_bitten = True
         for sock in self._sockets:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)

@@ -14,6 +14,7 @@ from monitoring import catalogue
 from monitoring.config_validator import MonitoringConfig
 from monitoring.events import STATUSES
 from monitoring.metrics_collector import NANOSECONDS
+from monitoring.outbox import totals
 from monitoring.outbox.database import Database
 from monitoring.outbox.queue import BackendStatus, backend_statuses
 from monitoring.outbox.store import StoredSession, open_store
@@ -37,7 +38,8 @@ def status(config: MonitoringConfig) -> dict[str, Any]:
         report["sessions"] = store.counts_by_status()
         with store.database.reading() as connection:
             report["outbox"] = {found.name: _backend(found) for found in backend_statuses(connection)}
-            report["losses"] = dict(connection.execute("SELECT reason, count FROM losses ORDER BY reason"))
+            losses = totals.values(connection, catalogue.MONITORING_DROPPED)
+            report["losses"] = {reason: int(count) for (reason,), count in losses.items() if count}
     return report
 
 

@@ -170,6 +170,7 @@ class DeliveryThreads:
         self._guard = guard
         self._logger = logger
         self._failing: dict[str, str] = {}
+        self._is_started = False
         self._changed = threading.Condition()
         self._generation = 0
         self._closing: Deadline | None = None
@@ -178,6 +179,7 @@ class DeliveryThreads:
 
     def start(self) -> None:
         """Start one daemon thread per backend; where no thread can be had, the store keeps everything."""
+        self._is_started = True
         for route in self._routes:
             self._guard(partial(self._start, route), None)
 
@@ -192,17 +194,30 @@ class DeliveryThreads:
 
     def wake(self) -> None:
         """Something was committed."""
+        if not self._is_started:
+            self.start()
         with self._changed:
             self._generation += 1
             self._changed.notify_all()
 
-    def close(self, deadline: Deadline) -> None:
-        """Deliver what can be delivered until the deadline, for all backends together; the rest stays stored."""
+    def begin_close(self, deadline: Deadline) -> None:
+        """Let the threads deliver what they can until the deadline, and end."""
         with self._changed:
             self._closing = deadline
             self._changed.notify_all()
+
+    def close(self, deadline: Deadline) -> None:
+        """Deliver what can be delivered until the deadline, for all backends together; the rest stays stored."""
+        self.begin_close(deadline)
         for thread in self._threads:
             thread.join(deadline.remaining())
+
+    def after_fork(self) -> None:
+        """In a child process there are no threads; they start when there is something to deliver."""
+        self._changed = threading.Condition()
+        self._running_logs.clear()
+        self._threads.clear()
+        self._is_started = False
 
     def _run(self, route: Route) -> None:
         try:

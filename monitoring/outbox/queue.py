@@ -8,7 +8,6 @@ timestamps, so the repeat overwrites itself.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import sqlite3
@@ -20,12 +19,15 @@ from dataclasses import dataclass
 from monitoring import catalogue
 from monitoring.delivery_result import Delivery, Exposition, Row
 from monitoring.metrics_collector import NANOSECONDS
-from monitoring.outbox.database import Database
-from monitoring.outbox.store import bump_revision, count_loss
+from monitoring.outbox import totals
+from monitoring.outbox.database import Database, checksum
 
+STATE_BACKENDS = ("prometheus", "textfile")
+MAX_LEASE_SECONDS = 3700.0
 BACKOFF_BASE_SECONDS = 1.0
 BACKOFF_CAP_SECONDS = 300.0
 RETRY_AFTER_CAP_SECONDS = 3600.0
+_MAX_AHEAD_NS = round(MAX_LEASE_SECONDS * NANOSECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,42 +74,51 @@ class BackendQueue:
                 connection.execute("INSERT OR IGNORE INTO backends (name) VALUES (?)", (self.name,))
 
     def try_lease(self, seconds: float, ignore_backoff: bool = False) -> bool:
-        """Take or renew the lease; False when another holds it, or a failed backend rests."""
+        """Take or renew the lease; False when another holds it, or a failed backend rests.
+
+        Instants further ahead than any lease or rest can be were written by another clock: they don't count.
+        """
         now = self._clock_ns()
-        with self._database.transaction() as connection:
+        with self._database.transaction(durable=False) as connection:
             changed = connection.execute(
                 "UPDATE backends SET lease_owner = ?1, lease_until_ns = ?2 WHERE name = ?3"
-                " AND (lease_owner IS NULL OR lease_owner = ?1 OR lease_until_ns <= ?4)"
-                " AND (?5 OR next_attempt_ns <= ?4)",
-                (self._owner, now + round(seconds * NANOSECONDS), self.name, now, ignore_backoff),
+                " AND (lease_owner IS NULL OR lease_owner = ?1 OR lease_until_ns NOT BETWEEN ?4 AND ?5)"
+                " AND (?6 OR next_attempt_ns NOT BETWEEN ?4 + 1 AND ?5)",
+                (self._owner, now + round(seconds * NANOSECONDS), self.name, now, now + _MAX_AHEAD_NS, ignore_backoff),
             ).rowcount
         return changed == 1
 
     def release(self) -> None:
         """Give the lease back, if it is still ours."""
-        with self._database.transaction() as connection:
+        with self._database.transaction(durable=False) as connection:
             connection.execute(
                 "UPDATE backends SET lease_owner = NULL, lease_until_ns = 0 WHERE name = ? AND lease_owner = ?",
                 (self.name, self._owner),
             )
 
     def next_batch(self, max_lines: int) -> Batch:
-        """The oldest rows, up to ``max_lines`` lines but at least one row; empty when nothing waits."""
-        lines: list[bytes] = []
-        row_ids: list[int] = []
-        row_of_line: list[int] = []
+        """The oldest rows, up to ``max_lines`` lines but at least one row; empty when nothing waits.
+
+        A row whose checksum doesn't hold is deleted and counted: what was damaged is not delivered.
+        """
+        batch, damaged = Batch([], [], []), []
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT id, line_count, lines FROM outbox WHERE backend = ? ORDER BY id", (self.name,)
+                "SELECT id, line_count, checksum, lines FROM outbox WHERE backend = ? ORDER BY id", (self.name,)
             )
-            for row_id, count, encoded in rows:
-                if lines and len(lines) + count > max_lines:
+            for row_id, count, expected, encoded in rows:
+                if not isinstance(encoded, bytes) or checksum(encoded) != expected:
+                    damaged.append((row_id, count))
+                    continue
+                lines = encoded.split(b"\n")
+                if batch.lines and len(batch.lines) + len(lines) > max_lines:
                     break
-                row_lines = encoded.split(b"\n")
-                row_of_line += [len(row_ids)] * len(row_lines)
-                row_ids.append(row_id)
-                lines += row_lines
-        return Batch(lines, row_ids, row_of_line)
+                batch.row_of_line.extend([len(batch.row_ids)] * len(lines))
+                batch.row_ids.append(row_id)
+                batch.lines.extend(lines)
+        if damaged:
+            self._drop_damaged(damaged)
+        return batch
 
     def settle(self, batch: Batch, delivery: Delivery) -> int:
         """Delete what was accepted, put aside what was refused, keep the rest. Returns how many lines left.
@@ -117,7 +128,7 @@ class BackendQueue:
         """
         decided = delivery.accepted | {rejection.index for rejection in delivery.rejected}
         kept_rows = {batch.row_of_line[index] for index in range(len(batch.lines)) if index not in decided}
-        with self._database.transaction() as connection:
+        with self._database.transaction(durable=False) as connection:
             # Another process may have settled rows after our lease ran out: count only what we delete.
             left = {
                 position
@@ -128,7 +139,7 @@ class BackendQueue:
             count = sum(row in left for row in batch.row_of_line)
             for rejection in refused:
                 self._bury(connection, batch.lines[rejection.index], rejection.reason)
-            self._count(connection, count, count - len(refused))
+            self._count_delivered(connection, count - len(refused))
             self._note(connection, delivery)
         return count
 
@@ -152,31 +163,30 @@ class BackendQueue:
         now = self._clock_ns()
         with self._database.reading() as connection:
             revision = int(connection.execute("SELECT value FROM state WHERE key = 'revision'").fetchone()[0])
-            rows = [
-                Row(metric, tuple(json.loads(labels).items()), part, value)
-                for metric, labels, part, value in connection.execute("SELECT * FROM totals ORDER BY metric, labels")
-            ]
-            sequence = connection.execute("SELECT coalesce(max(sequence), 0) FROM sessions").fetchone()[0]
-            rows += _own_metrics(connection, now, state_backend=self.name)
-        return Exposition(tuple(rows), revision, sequence)
+            rows = totals.read(connection) + _waiting(connection, now, state_backend=self.name)
+            sequence = _newest(connection)
+        return Exposition(tuple(rows), revision, sequence, counts_all_runs=self._database.path is not None)
 
     def settle_state(self, exposition: Exposition, delivery: Delivery) -> None:
         """Remember that the backend has this revision, or why it has not."""
-        with self._database.transaction() as connection:
+        with self._database.transaction(durable=False) as connection:
             if delivery.error is None:
+                before = connection.execute(
+                    "SELECT pushed_sequence FROM backends WHERE name = ?", (self.name,)
+                ).fetchone()[0]
                 connection.execute(
-                    "UPDATE backends SET delivered = delivered + max(0, ?1 - pushed_sequence),"
-                    " pushed_sequence = max(pushed_sequence, ?1), pushed_revision = max(pushed_revision, ?2)"
-                    " WHERE name = ?3",
+                    "UPDATE backends SET pushed_sequence = ?, pushed_revision = ? WHERE name = ?",
                     (exposition.sequence, exposition.revision, self.name),
                 )
+                self._count_delivered(connection, max(0, exposition.sequence - before), is_news=False)
             self._note(connection, delivery)
 
     def next_attempt_in_seconds(self) -> float:
         """Seconds until a failed backend may be tried again; 0 when it may be tried now."""
         with self._database.reading() as connection:
             row = connection.execute("SELECT next_attempt_ns FROM backends WHERE name = ?", (self.name,)).fetchone()
-        return max(0.0, ((row[0] if row else 0) - self._clock_ns()) / NANOSECONDS)
+        rest = ((row[0] if row else 0) - self._clock_ns()) / NANOSECONDS
+        return rest if 0.0 < rest <= MAX_LEASE_SECONDS else 0.0
 
     def close(self) -> None:
         """Close the connection, unless it is the store's own in memory."""
@@ -188,22 +198,27 @@ class BackendQueue:
             "INSERT INTO dead_letters (backend, line, reason, created_ns) VALUES (?, ?, ?, ?)",
             (self.name, line.decode(), reason, self._clock_ns()),
         )
-        count_loss(connection, reason, 1)
+        totals.count_loss(connection, reason, 1, self._clock_ns())
 
-    def _count(self, connection: sqlite3.Connection, left: int, delivered: int) -> None:
-        if left:
-            connection.execute(
-                "UPDATE backends SET pending = pending - ?, delivered = delivered + ? WHERE name = ?",
-                (left, delivered, self.name),
-            )
-            bump_revision(connection)  # the pushed state tells how much waits for this backend
+    def _drop_damaged(self, rows: list[tuple[int, int]]) -> None:
+        with self._database.transaction() as connection:
+            for row_id, count in rows:
+                if _delete_row(connection, row_id):
+                    totals.count_loss(connection, "corrupt", count, self._clock_ns())
+            totals.bump_revision(connection)
+
+    def _count_delivered(self, connection: sqlite3.Connection, amount: int, is_news: bool = True) -> None:
+        totals.count(connection, catalogue.MONITORING_DELIVERED, amount, self._clock_ns(), backend=self.name)
+        if is_news:  # the pushed state tells how much waits for this backend
+            totals.bump_revision(connection)
 
     def _note(self, connection: sqlite3.Connection, delivery: Delivery) -> None:
+        now = self._clock_ns()
         if delivery.error is None:
             connection.execute(
                 "UPDATE backends SET consecutive_failures = 0, next_attempt_ns = 0, last_success_ns = ?,"
                 " last_error = NULL WHERE name = ?",
-                (self._clock_ns(), self.name),
+                (now, self.name),
             )
             return
         failures = connection.execute(
@@ -213,13 +228,9 @@ class BackendQueue:
         ).fetchone()[0]
         rest = backoff_seconds(failures, delivery.retry_after_seconds)
         connection.execute(
-            "UPDATE backends SET next_attempt_ns = ? WHERE name = ?",
-            (self._clock_ns() + round(rest * NANOSECONDS), self.name),
+            "UPDATE backends SET next_attempt_ns = ? WHERE name = ?", (now + round(rest * NANOSECONDS), self.name)
         )
-        connection.execute(
-            "INSERT INTO failures VALUES (?, ?, 1) ON CONFLICT (backend, reason) DO UPDATE SET count = count + 1",
-            (self.name, delivery.error),
-        )
+        totals.count(connection, catalogue.MONITORING_FAILURES, 1, now, backend=self.name, reason=delivery.error)
 
 
 def backoff_seconds(
@@ -234,80 +245,60 @@ def backoff_seconds(
 def backend_statuses(connection: sqlite3.Connection) -> list[BackendStatus]:
     """All backends that the store knows. State backends count sessions, log backends count lines."""
     rows = connection.execute(
-        "SELECT name, pending, delivered, last_success_ns, last_error, next_attempt_ns, consecutive_failures,"
-        " pushed_sequence FROM backends ORDER BY name"
+        "SELECT name, pushed_sequence, last_success_ns, last_error, next_attempt_ns, consecutive_failures"
+        " FROM backends ORDER BY name"
     ).fetchall()
-    return [_backend_status(connection, *row) for row in rows]
+    delivered = totals.values(connection, catalogue.MONITORING_DELIVERED)
+    found = []
+    for name, pushed, *rest in rows:
+        pending, oldest_ns = _pending(connection, name, pushed)
+        dead = connection.execute("SELECT count(*) FROM dead_letters WHERE backend = ?", (name,)).fetchone()[0]
+        found.append(BackendStatus(name, pending, dead, int(delivered.get((name,), 0)), oldest_ns, *rest))
+    return found
 
 
-def _backend_status(
-    connection: sqlite3.Connection, name: str, pending: int, delivered: int, last_success_ns: int | None,
-    last_error: str | None, next_attempt_ns: int, failures: int, pushed_sequence: int,
-) -> BackendStatus:  # fmt: skip
+def _pending(connection: sqlite3.Connection, name: str, pushed_sequence: int) -> tuple[int, int | None]:
+    """How much waits for a backend, and since when (UTC nanoseconds)."""
     if name in STATE_BACKENDS:
-        newest = connection.execute("SELECT coalesce(max(sequence), 0) FROM sessions").fetchone()[0]
-        pending = max(0, newest - pushed_sequence)
+        pending = max(0, _newest(connection) - pushed_sequence)
         oldest = connection.execute(
             "SELECT timestamp_ns FROM sessions WHERE sequence > ? ORDER BY sequence LIMIT 1", (pushed_sequence,)
         ).fetchone()
     else:
+        pending = connection.execute(
+            "SELECT coalesce(sum(line_count), 0) FROM outbox WHERE backend = ?", (name,)
+        ).fetchone()[0]
         oldest = connection.execute(
             "SELECT created_ns FROM outbox WHERE backend = ? ORDER BY id LIMIT 1", (name,)
         ).fetchone()
-    dead = connection.execute("SELECT count(*) FROM dead_letters WHERE backend = ?", (name,)).fetchone()[0]
-    return BackendStatus(
-        name,
-        pending,
-        dead,
-        delivered,
-        oldest[0] if oldest else None,
-        last_success_ns,
-        last_error,
-        next_attempt_ns,
-        failures,
-    )
+    return pending, oldest[0] if oldest else None
 
 
-STATE_BACKENDS = ("prometheus", "textfile")
+def _newest(connection: sqlite3.Connection) -> int:
+    # Also right when the newest sessions have been evicted: a sequence is never used again.
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'sessions'").fetchone()
+    return int(row[0]) if row else 0
 
 
-def _own_metrics(connection: sqlite3.Connection, now_ns: int, state_backend: str) -> list[Row]:
-    """The module's metrics about itself. What this very push delivers counts as delivered."""
+def _waiting(connection: sqlite3.Connection, now_ns: int, state_backend: str) -> list[Row]:
+    """What waits for each backend, as metrics. What this very push delivers doesn't count as waiting."""
     rows = []
     for status in backend_statuses(connection):
-        labels = (("backend", status.name),)
         own = status.name == state_backend
         age = 0.0 if own or status.oldest_ns is None else max(0.0, (now_ns - status.oldest_ns) / NANOSECONDS)
-        last = now_ns if own else status.last_success_ns
-        values = (
-            (catalogue.MONITORING_PENDING, 0.0 if own else float(status.pending)),
-            (catalogue.MONITORING_OLDEST, age),
-            (catalogue.MONITORING_DELIVERED, float(status.delivered + (status.pending if own else 0))),
-            (catalogue.MONITORING_DEAD, float(status.dead)),
-        )
-        rows += [Row(metric.name, labels, "", value) for metric, value in values]
-        if last is not None:
-            rows.append(Row(catalogue.MONITORING_LAST_DELIVERY.name, labels, "", last / NANOSECONDS))
-        rows += _failure_rows(connection, status.name)
-    losses = dict(connection.execute("SELECT reason, count FROM losses"))
-    rows += [
-        Row(catalogue.MONITORING_DROPPED.name, (("reason", reason),), "", float(losses.get(reason, 0)))
-        for reason in catalogue.LOSS.values
-    ]
+        last_ns = now_ns if own else status.last_success_ns
+        values = {
+            catalogue.MONITORING_PENDING: 0.0 if own else float(status.pending),
+            catalogue.MONITORING_OLDEST: age,
+            catalogue.MONITORING_DEAD: float(status.dead),
+            catalogue.MONITORING_LAST_DELIVERY: None if last_ns is None else last_ns / NANOSECONDS,
+        }
+        rows += [
+            Row(metric.name, (("backend", status.name),), "", value)
+            for metric, value in values.items()
+            if value is not None
+        ]
     return rows
-
-
-def _failure_rows(connection: sqlite3.Connection, backend: str) -> list[Row]:
-    counts = dict(connection.execute("SELECT reason, count FROM failures WHERE backend = ?", (backend,)))
-    return [
-        Row(
-            catalogue.MONITORING_FAILURES.name,
-            (("backend", backend), ("reason", reason)),
-            "",
-            float(counts.get(reason, 0)),
-        )
-        for reason in catalogue.DELIVERY_FAILURE.values
-    ]
 
 
 def _delete_row(connection: sqlite3.Connection, row_id: int) -> bool:

@@ -6,9 +6,9 @@ import sqlite3
 
 from monitoring.exceptions import StoreVersionError
 
-# Bucket counts and totals are kept per series; points wait as the exact bytes that will be sent,
-# one row a session and backend. `pending` in backends is kept in step by the same transactions,
-# so that asking for it costs the same however long the backlog is.
+# What is sent carries a checksum (CRC-32), since SQLite notices a damaged structure but not a damaged
+# value, and a wrong value must never be delivered. `sessions.routed` names the log backends whose lines
+# were made, so that a relay can make them later for a host that knew no backend.
 _FIRST = """
 CREATE TABLE state (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE sessions (
@@ -17,18 +17,29 @@ CREATE TABLE sessions (
     status TEXT NOT NULL,
     timestamp_ns INTEGER NOT NULL UNIQUE,
     ended_ns INTEGER NOT NULL,
-    record TEXT NOT NULL
+    routed TEXT NOT NULL,
+    record TEXT NOT NULL,
+    checksum INTEGER NOT NULL
 );
 CREATE INDEX sessions_by_end ON sessions (ended_ns);
+CREATE INDEX sessions_not_routed ON sessions (sequence) WHERE routed = '';
+CREATE TABLE open_sessions (
+    session_id TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    updated_ns INTEGER NOT NULL,
+    record TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     backend TEXT NOT NULL,
     session_id TEXT NOT NULL,
     created_ns INTEGER NOT NULL,
     line_count INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
     lines BLOB NOT NULL
 );
-CREATE INDEX outbox_by_backend ON outbox (backend, id);
+CREATE INDEX outbox_by_backend ON outbox (backend, id, line_count);
+CREATE INDEX outbox_by_session ON outbox (session_id);
 CREATE TABLE dead_letters (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     backend TEXT NOT NULL,
@@ -42,6 +53,8 @@ CREATE TABLE totals (
     labels TEXT NOT NULL,
     part TEXT NOT NULL,
     value REAL NOT NULL,
+    time_ns INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
     PRIMARY KEY (metric, labels, part)
 ) WITHOUT ROWID;
 CREATE TABLE vocabulary (label TEXT, value TEXT, PRIMARY KEY (label, value)) WITHOUT ROWID;
@@ -53,15 +66,9 @@ CREATE TABLE backends (
     next_attempt_ns INTEGER NOT NULL DEFAULT 0,
     last_success_ns INTEGER,
     last_error TEXT,
-    pending INTEGER NOT NULL DEFAULT 0,
-    delivered INTEGER NOT NULL DEFAULT 0,
     pushed_sequence INTEGER NOT NULL DEFAULT 0,
     pushed_revision INTEGER NOT NULL DEFAULT -1
 ) WITHOUT ROWID;
-CREATE TABLE failures (
-    backend TEXT, reason TEXT, count INTEGER NOT NULL, PRIMARY KEY (backend, reason)
-) WITHOUT ROWID;
-CREATE TABLE losses (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO state VALUES ('revision', 0);
 """
 
@@ -81,7 +88,9 @@ def migrate(connection: sqlite3.Connection) -> None:
     while (found := version(connection)) < len(MIGRATIONS):
         _migrate_once(connection, found)
     if found > len(MIGRATIONS):
-        raise StoreVersionError(f"the store has version {found}, this package knows up to {len(MIGRATIONS)}")
+        raise StoreVersionError(
+            f"the store was written by a newer version of this package ({found}; this one knows {len(MIGRATIONS)})"
+        )
 
 
 def _migrate_once(connection: sqlite3.Connection, found: int) -> None:

@@ -1,0 +1,153 @@
+"""Keeps the store within its limits of size and age; what is lost by it is counted.
+
+Delivered sessions leave first, then dead letters, then what still waits, the oldest first. Work is done
+in small pieces, so that no session pays for a long clean-up.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from monitoring.config_validator import StoreConfig
+from monitoring.metrics_collector import NANOSECONDS
+from monitoring.outbox import totals
+from monitoring.outbox.database import Database
+from monitoring.outbox.queue import STATE_BACKENDS
+
+_PIECE = 200
+_PAGES_OF_A_SESSION = 16
+_DAY_NS = 86_400 * NANOSECONDS
+_MEGABYTE = 1_000_000
+
+_DELIVERED = (
+    "SELECT sequence, session_id FROM sessions"
+    " WHERE sequence <= ?1 AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.session_id = sessions.session_id)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes, nanoseconds and free bytes that the store is held to."""
+
+    max_bytes: int
+    retention_ns: int
+    min_free_bytes: int
+
+    @classmethod
+    def of(cls, config: StoreConfig) -> Limits:
+        """From the settings."""
+        return cls(
+            config.max_size_mb * _MEGABYTE,
+            round(config.retention_days * _DAY_NS),
+            config.min_free_mb * _MEGABYTE,
+        )
+
+
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """Bytes that the store's content takes, without pages that are free for reuse."""
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def disk_is_nearly_full(database: Database, limits: Limits) -> bool:
+    """Whether the store's volume has less free space than the settings want to leave."""
+    return database.path is not None and shutil.disk_usage(database.path.parent).free < limits.min_free_bytes
+
+
+def enforce(database: Database, limits: Limits, pieces: int = 1, clock_ns: Callable[[], int] = time.time_ns) -> bool:
+    """Remove what is too old, and what is too much; True when the limits are kept. Raises :class:`StoreError`."""
+    for _ in range(pieces):
+        with database.reading() as connection:
+            is_over = used_bytes(connection) > limits.max_bytes
+            is_old = _has_expired(connection, clock_ns() - limits.retention_ns)
+        if not is_over and not is_old:
+            return True
+        with database.transaction(durable=False) as connection:
+            if is_old:
+                _expire(connection, clock_ns() - limits.retention_ns, clock_ns())
+            if is_over:
+                _evict(connection, clock_ns())
+            connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()
+    return False
+
+
+def make_room(database: Database) -> None:
+    """Free one piece's pages for reuse, so that a commit needs no new space on a full volume."""
+    with database.transaction(durable=False) as connection:
+        _evict_delivered(connection)
+
+
+def has_free_pages(database: Database) -> bool:
+    """Whether a session fits into pages that the file already has."""
+    with database.reading() as connection:
+        return int(connection.execute("PRAGMA freelist_count").fetchone()[0]) >= _PAGES_OF_A_SESSION
+
+
+def _pushed_by_all(connection: sqlite3.Connection) -> int:
+    """The newest session that every state backend of the store has."""
+    names = ", ".join("?" * len(STATE_BACKENDS))
+    row = connection.execute(
+        f"SELECT min(pushed_sequence) FROM backends WHERE name IN ({names})",  # noqa: S608 - placeholders only
+        STATE_BACKENDS,
+    ).fetchone()
+    return 2**62 if row[0] is None else int(row[0])
+
+
+def _evict(connection: sqlite3.Connection, now_ns: int) -> None:
+    if _evict_delivered(connection):
+        return
+    dead = connection.execute(
+        "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters ORDER BY id LIMIT ?)", (_PIECE,)
+    ).rowcount
+    if not dead:
+        _evict_waiting(connection, now_ns)
+
+
+def _evict_delivered(connection: sqlite3.Connection) -> int:
+    rows = connection.execute(
+        f"{_DELIVERED} ORDER BY sequence LIMIT {_PIECE:d}", (_pushed_by_all(connection),)
+    ).fetchall()
+    return _delete_sessions(connection, [row[0] for row in rows])
+
+
+def _evict_waiting(connection: sqlite3.Connection, now_ns: int) -> None:
+    rows = connection.execute(
+        "SELECT sequence, session_id FROM sessions ORDER BY sequence LIMIT ?", (_PIECE,)
+    ).fetchall()
+    lost = sum(_delete_lines(connection, session_id) for _, session_id in rows)
+    totals.count_loss(connection, "evicted", max(lost, len(rows)), now_ns)
+    totals.bump_revision(connection)
+    _delete_sessions(connection, [row[0] for row in rows])
+
+
+def _has_expired(connection: sqlite3.Connection, before_ns: int) -> bool:
+    return connection.execute("SELECT 1 FROM sessions WHERE ended_ns < ? LIMIT 1", (before_ns,)).fetchone() is not None
+
+
+def _expire(connection: sqlite3.Connection, before_ns: int, now_ns: int) -> None:
+    rows = connection.execute(
+        "SELECT sequence, session_id FROM sessions WHERE ended_ns < ? ORDER BY ended_ns LIMIT ?", (before_ns, _PIECE)
+    ).fetchall()
+    lost = sum(_delete_lines(connection, session_id) for _, session_id in rows)
+    totals.count_loss(connection, "expired", lost, now_ns)
+    connection.execute("DELETE FROM dead_letters WHERE created_ns < ?", (before_ns,))
+    _delete_sessions(connection, [row[0] for row in rows])
+
+
+def _delete_lines(connection: sqlite3.Connection, session_id: str) -> int:
+    waiting = connection.execute(
+        "SELECT coalesce(sum(line_count), 0) FROM outbox WHERE session_id = ?", (session_id,)
+    ).fetchone()[0]
+    connection.execute("DELETE FROM outbox WHERE session_id = ?", (session_id,))
+    return int(waiting)
+
+
+def _delete_sessions(connection: sqlite3.Connection, sequences: list[int]) -> int:
+    connection.executemany("DELETE FROM sessions WHERE sequence = ?", [(sequence,) for sequence in sequences])
+    return len(sequences)

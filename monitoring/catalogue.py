@@ -193,11 +193,11 @@ _SYSTEM: dict[str, tuple[str, str, tuple[Label, ...]]] = {
 def _system(resource: str, statistic: str) -> Metric:
     unit, words, labels = _SYSTEM[resource]
     adjective = "mean" if statistic == "average" else "largest"
+    name = f"{resource.removesuffix(unit)}{statistic}_{unit}"
     return Metric(
-        f"leglength_{resource.removesuffix(unit)}{statistic}_{unit}", Kind.GAUGE, unit,
-        f"{words}: {adjective} over the latest session.",
+        f"leglength_{name}", Kind.GAUGE, unit, f"{words}: {adjective} over the latest session.",
         labels, "leglength_gpu" if GPU in labels else "leglength_disk" if VOLUME in labels else "leglength_system",
-        f"{resource}_{statistic}", source="psutil, NVML",
+        name, source="NVML" if GPU in labels else "psutil",
     )  # fmt: skip
 
 
@@ -241,11 +241,16 @@ MONITORING_LAST_DELIVERY = Metric(
     (BACKEND,), source="the store",
 )  # fmt: skip
 
+RELAY_LAST_SEEN = Metric(
+    "leglength_monitoring_relay_last_seen_timestamp_seconds", Kind.GAUGE, "s",
+    "Unix time at which a relay last looked after the store.", source="the relay",
+)  # fmt: skip
+
 METRICS: tuple[Metric, ...] = (
     SESSIONS, SESSION_DURATION, LANDMARKS_FOUND, QUEUE_DEPTH, THROUGHPUT, LAST_RUN, LAST_SUCCESS, STAGE_DURATION,
     MODEL_INFERENCE, MODEL_LANDMARKS, *MODEL_CONFIDENCE.values(), MEASUREMENT_MM, *ENSEMBLE.values(), *SYSTEM.values(),
     CUSTOM, MONITORING_PENDING, MONITORING_OLDEST, MONITORING_DELIVERED, MONITORING_DEAD, MONITORING_FAILURES,
-    MONITORING_DROPPED, MONITORING_LAST_DELIVERY,
+    MONITORING_DROPPED, MONITORING_LAST_DELIVERY, RELAY_LAST_SEEN,
 )  # fmt: skip
 
 BY_NAME = {metric.name: metric for metric in METRICS}

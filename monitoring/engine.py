@@ -51,7 +51,18 @@ class Engine:
             self._need_room()
         self.store.commit(record, self.builder)
         self.threads.wake()
-        limits.enforce(self.database, self._limits)
+        self.enforce_limits(pieces=1)
+
+    def route(self) -> int:
+        """Make the lines of sessions that were recorded without a log backend; returns how many sessions."""
+        routed = 0
+        while self.builder.writes_lines and (count := self.store.route("influxdb", self.builder)):
+            routed += count
+        return routed
+
+    def enforce_limits(self, pieces: int) -> None:
+        """Keep the store within its limits, in so many small pieces of work."""
+        limits.enforce(self.database, self._limits, pieces)
 
     def undelivered(self) -> bool:
         """Whether something waits for a backend, or there is no backend that could take it."""

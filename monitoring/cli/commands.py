@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,11 +19,14 @@ from rich.console import Console
 from monitoring import __version__, catalogue
 from monitoring.cli import probe, reports
 from monitoring.cli.drain import drain as drain_backends
+from monitoring.cli.importing import import_files
 from monitoring.cli.settings import ConfigOption, JsonOption, load_checked
 from monitoring.config_validator import MonitoringConfig
 from monitoring.exceptions import ConfigurationError, StoreError
 from monitoring.outbox.database import Database
+from monitoring.outbox.queue import dead_letters
 from monitoring.outbox.store import Store, open_store
+from monitoring.relay import Relay
 from monitoring.store_location import store_path
 
 DONE, NOT_ALL_DONE, WRONG_INPUT = 0, 1, 2
@@ -69,11 +77,12 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def drain(
     config: ConfigOption = None,
     timeout: Annotated[float, typer.Option(min=0.0, help="Seconds to go on at most.")] = 300.0,
+    requeue_dead: Annotated[bool, typer.Option("--requeue-dead", help="Send the dead letters once more, too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Deliver now what is stored; exit 0 when all is delivered, 1 when something still waits."""
     with _clear_errors():
-        results = drain_backends(load_checked(config).config, timeout, None if as_json else console)
+        results = drain_backends(load_checked(config).config, timeout, None if as_json else console, requeue_dead)
     if as_json:
         typer.echo(json.dumps(results, indent=2))
     raise typer.Exit(DONE if all(result["pending"] == 0 for result in results.values()) else NOT_ALL_DONE)
@@ -92,6 +101,51 @@ def sessions(
                 typer.echo(stored.record.to_json())
         else:
             console.print(reports.sessions_table(store.sessions(limit)))
+
+
+@app.command()
+def relay(
+    config: ConfigOption = None,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the store.")] = 5.0,
+) -> None:
+    """Deliver from the host, until stopped: for modules that are gone, or have no network."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)-7s %(message)s", stream=sys.stderr)
+    with _clear_errors():
+        settings, log = load_checked(config), logging.getLogger("relay")
+        for problem in settings.problems:
+            log.warning("%s", problem)
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        Relay(settings.config, log).run(stop, interval)
+
+
+@app.command()
+def export(
+    config: ConfigOption = None,
+    dead: Annotated[bool, typer.Option("--dead", help="The dead letters instead of the sessions.")] = False,
+) -> None:
+    """Print all stored sessions, oldest first, one JSON record a line."""
+    with _clear_errors(), _existing_store(config) as store:
+        if dead:
+            with store.database.reading() as connection:
+                for letter in dead_letters(connection):
+                    typer.echo(json.dumps(asdict(letter)))
+        else:
+            for stored in store.sessions(newest_first=False):
+                typer.echo(stored.record.to_json())
+
+
+@app.command("import")
+def import_results(
+    files: Annotated[list[Path], typer.Argument(help="result.json files, or archives of them.")],
+    config: ConfigOption = None,
+) -> None:
+    """Read session records back from result.json files, each once."""
+    with _clear_errors():
+        counts = import_files(load_checked(config).config, files)
+    typer.echo(f"{counts.new} imported, {counts.known} already there, {counts.unreadable} unreadable")
+    raise typer.Exit(NOT_ALL_DONE if counts.unreadable else DONE)
 
 
 @app.command()

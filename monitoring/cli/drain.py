@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from rich.console import Console
 
-from monitoring.backends import routes
 from monitoring.config_validator import MonitoringConfig
 from monitoring.deadline import Deadline
+from monitoring.engine import Engine
 from monitoring.exceptions import StoreError
+from monitoring.metrics_collector import zero_changes
 from monitoring.outbox.database import Database
 from monitoring.outbox.delivery import Courier, Route, Step
-from monitoring.outbox.queue import BackendStatus, backend_statuses
-from monitoring.outbox.store import Store
-from monitoring.store_location import instance_name, store_path
+from monitoring.outbox.queue import BackendQueue, BackendStatus, backend_statuses
+from monitoring.outbox.recovery import open_or_recover
+from monitoring.store_location import store_path
 
 
-def drain(config: MonitoringConfig, timeout: float, console: Console | None) -> dict[str, dict[str, Any]]:
+def drain(
+    config: MonitoringConfig, timeout: float, console: Console | None, requeues_dead: bool = False
+) -> dict[str, dict[str, Any]]:
     """Deliver until nothing waits, all backends fail, or ``timeout`` seconds are over; returns what then waits."""
     path = store_path(config.store)
     if not path.exists():
         raise StoreError(f"there is no store at {path} yet")
-    database = Database(path)
+    database, _ = open_or_recover(path)
     try:
         deadline = Deadline.after(timeout)
-        found = routes(config, database, instance_name(config, Store(database)))
+        found = _prepared(database, config, requeues_dead)
         for route in sorted(found, key=lambda route: route.is_state):  # states tell how much waits for the logs
             _drain_one(route, database, deadline, console)
         return {status.name: _result(status) for status in _statuses(database)}
     finally:
         database.close()
+
+
+def _prepared(database: Database, config: MonitoringConfig, requeues_dead: bool) -> list[Route]:
+    """Report crashed sessions and make lines that no module made, so that all of it is delivered."""
+    engine = Engine(database, config, logging.getLogger("monitoring"), lambda call, _: call())
+    engine.store.initialise(zero_changes())
+    engine.report_crashed()
+    engine.route()
+    for route in engine.backends:
+        if requeues_dead and not route.is_state:
+            BackendQueue(database, route.name).requeue_dead()
+    return engine.backends
 
 
 def _drain_one(route: Route, database: Database, deadline: Deadline, console: Console | None) -> None:

@@ -13,7 +13,7 @@ import random
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from monitoring import catalogue
@@ -21,9 +21,11 @@ from monitoring.delivery_result import Delivery, Exposition, Row
 from monitoring.metrics_collector import NANOSECONDS
 from monitoring.outbox import totals
 from monitoring.outbox.database import Database, checksum
+from monitoring.outbox.store import enqueue
 
 STATE_BACKENDS = ("prometheus", "textfile")
 MAX_LEASE_SECONDS = 3700.0
+_REQUEUED_TOGETHER = 100
 BACKOFF_BASE_SECONDS = 1.0
 BACKOFF_CAP_SECONDS = 300.0
 RETRY_AFTER_CAP_SECONDS = 3600.0
@@ -37,6 +39,16 @@ class Batch:
     lines: list[bytes]
     row_ids: list[int]
     row_of_line: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A line that a backend refused for good, why, and when (UTC nanoseconds)."""
+
+    backend: str
+    line: str
+    reason: str
+    created_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +200,18 @@ class BackendQueue:
         rest = ((row[0] if row else 0) - self._clock_ns()) / NANOSECONDS
         return rest if 0.0 < rest <= MAX_LEASE_SECONDS else 0.0
 
+    def requeue_dead(self) -> int:
+        """Let the dead letters be sent again; returns how many."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                "DELETE FROM dead_letters WHERE backend = ? RETURNING line", (self.name,)
+            ).fetchall()
+            for start in range(0, len(rows), _REQUEUED_TOGETHER):
+                lines = [line for (line,) in rows[start : start + _REQUEUED_TOGETHER]]
+                enqueue(connection, self.name, "", self._clock_ns(), "\n".join(lines).encode(), len(lines))
+            totals.bump_revision(connection)
+        return len(rows)
+
     def close(self) -> None:
         """Close the connection, unless it is the store's own in memory."""
         if self._database.path is not None:
@@ -240,6 +264,12 @@ def backoff_seconds(
     ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** min(failures, 30))
     asked = min(retry_after_seconds or 0.0, RETRY_AFTER_CAP_SECONDS)
     return asked + jitter(0.0, ceiling if not asked else BACKOFF_BASE_SECONDS)
+
+
+def dead_letters(connection: sqlite3.Connection) -> Iterator[DeadLetter]:
+    """All dead letters, the oldest first."""
+    for row in connection.execute("SELECT backend, line, reason, created_ns FROM dead_letters ORDER BY id"):
+        yield DeadLetter(*row)
 
 
 def backend_statuses(connection: sqlite3.Connection) -> list[BackendStatus]:

@@ -125,7 +125,7 @@ class Store:
                 if stored is not None:
                     context = _context(connection, stored.record, stored.timestamp_ns)
                     lines = build(stored.record, context).lines
-                    _enqueue(connection, stored.record.session_id, stored.timestamp_ns, lines)
+                    _enqueue_all(connection, stored.record.session_id, stored.timestamp_ns, lines)
                 connection.execute("UPDATE sessions SET routed = ? WHERE sequence = ?", (backend, row[0]))
             if rows:
                 totals.bump_revision(connection)
@@ -156,7 +156,7 @@ def _insert(connection: sqlite3.Connection, record: SessionRecord, build: Build)
             checksum(timestamp_ns, text),
         ),
     )  # fmt: skip
-    _enqueue(connection, record.session_id, timestamp_ns, commitment.lines)
+    _enqueue_all(connection, record.session_id, timestamp_ns, commitment.lines)
     totals.apply_changes(connection, commitment.changes, timestamp_ns)
     totals.bump_revision(connection)
     return True
@@ -195,16 +195,22 @@ def _free_timestamp(connection: sqlite3.Connection, ended_ns: int) -> int:
     return timestamp_ns
 
 
-def _enqueue(
+def enqueue(
+    connection: sqlite3.Connection, backend: str, session_id: str, created_ns: int, encoded: bytes, count: int
+) -> None:
+    """Let lines wait for a log backend."""
+    connection.execute("INSERT OR IGNORE INTO backends (name) VALUES (?)", (backend,))
+    connection.execute(
+        "INSERT INTO outbox (backend, session_id, created_ns, line_count, checksum, lines) VALUES (?, ?, ?, ?, ?, ?)",
+        (backend, session_id, created_ns, count, checksum(encoded), encoded),
+    )
+
+
+def _enqueue_all(
     connection: sqlite3.Connection, session_id: str, created_ns: int, lines: Mapping[str, tuple[bytes, int]]
 ) -> None:
     for backend, (encoded, count) in lines.items():
-        connection.execute("INSERT OR IGNORE INTO backends (name) VALUES (?)", (backend,))
-        connection.execute(
-            "INSERT INTO outbox (backend, session_id, created_ns, line_count, checksum, lines)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (backend, session_id, created_ns, count, checksum(encoded), encoded),
-        )
+        enqueue(connection, backend, session_id, created_ns, encoded, count)
 
 
 def _admitter(connection: sqlite3.Connection) -> Callable[[Label, str], str]:

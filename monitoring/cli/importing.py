@@ -1,0 +1,84 @@
+"""Reads session records back from result.json files, such as the ones that Mercure archives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monitoring.commitment import CommitmentBuilder
+from monitoring.config_validator import MonitoringConfig
+from monitoring.events import SessionRecord
+from monitoring.exceptions import ConfigurationError, RecordError
+from monitoring.metrics_collector import zero_changes
+from monitoring.outbox.recovery import open_or_recover
+from monitoring.outbox.store import Store
+from monitoring.store_location import instance_name, store_path
+
+
+@dataclass(slots=True)
+class Imported:
+    """What became of the records that were found."""
+
+    new: int = 0
+    known: int = 0
+    unreadable: int = 0
+
+
+def import_files(config: MonitoringConfig, paths: list[Path]) -> Imported:
+    """Commit the files' session records, each once however often it is imported; the store is made if need be.
+
+    Raises :class:`ConfigurationError` for a file that is no JSON, before anything is committed.
+    """
+    found = [record for path in paths for record in _records(_read(path))]
+    database, _ = open_or_recover(store_path(config.store))
+    try:
+        store = Store(database)
+        store.initialise(zero_changes())
+        return _commit(store, CommitmentBuilder.of(config, instance_name(config, store)), found)
+    finally:
+        database.close()
+
+
+def _commit(store: Store, build: CommitmentBuilder, found: list[Any]) -> Imported:
+    counts = Imported()
+    for data in found:
+        try:
+            record = SessionRecord.from_dict(data)
+        except RecordError:
+            counts.unreadable += 1
+            continue
+        if store.commit(record, build):
+            counts.new += 1
+        else:
+            counts.known += 1
+    return counts
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: not UTF-8 text") from None
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path}: nested too deeply") from None
+
+
+def _records(document: Any) -> Iterator[Any]:
+    """The records under any ``{"monitoring": {"sessions": [...]}}``, however an archive wraps the file."""
+    if isinstance(document, list):
+        for item in document:
+            yield from _records(item)
+    elif isinstance(document, dict):
+        section = document.get("monitoring")
+        if isinstance(section, dict) and isinstance(section.get("sessions"), list):
+            yield from section["sessions"]
+        else:
+            for item in document.values():
+                yield from _records(item)

@@ -1,0 +1,180 @@
+"""Fixtures that every test may use: real servers, a server of faults, and what happens when one is missing.
+
+A server that is not installed skips the test, loudly; with CI=true or REQUIRE_SERVERS=1 it fails it.
+Every fixture starts a server of the test's own (they start in milliseconds), so no test sees another's
+data, and each may stop, kill and start it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.faults import FaultServer
+from tests.support.servers import (
+    Alertmanager,
+    InfluxDB1,
+    InfluxDB2,
+    MissingServerError,
+    PointServer,
+    Prometheus,
+    Pushgateway,
+    VictoriaMetrics,
+    VmAuth,
+    influxdb2_is_available,
+)
+
+MISSING = "missing server: "
+POINT_SERVERS: dict[str, Callable[[], Any]] = {"victoria_metrics": VictoriaMetrics, "influxdb1": InfluxDB1}
+if influxdb2_is_available():
+    POINT_SERVERS["influxdb2"] = InfluxDB2
+SERVER_FIXTURES = {
+    "alertmanager_factory",
+    "influxdb1",
+    "influxdb1_factory",
+    "point_server",
+    "prometheus_factory",
+    "pushgateway",
+    "pushgateway_factory",
+    "victoria_metrics",
+    "victoria_metrics_factory",
+    "vmauth_factory",
+}
+
+
+# --- servers ------------------------------------------------------------------------------------
+
+
+def _factory(kind: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """Starts servers of a kind on demand, and ends them after the test, the last one first."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(kind(*args, **kwargs))
+
+
+@pytest.fixture
+def victoria_metrics() -> Iterator[VictoriaMetrics]:
+    with VictoriaMetrics() as server:
+        yield server
+
+
+@pytest.fixture
+def influxdb1() -> Iterator[InfluxDB1]:
+    with InfluxDB1() as server:
+        yield server
+
+
+@pytest.fixture
+def pushgateway() -> Iterator[Pushgateway]:
+    with Pushgateway() as server:
+        yield server
+
+
+@pytest.fixture(params=list(POINT_SERVERS))
+def point_server(request: pytest.FixtureRequest) -> Iterator[PointServer]:
+    """Each server that speaks InfluxDB's write protocol in turn."""
+    with POINT_SERVERS[request.param]() as server:
+        yield server
+
+
+@pytest.fixture
+def victoria_metrics_factory() -> Iterator[Callable[..., VictoriaMetrics]]:
+    yield from _factory(VictoriaMetrics)
+
+
+@pytest.fixture
+def influxdb1_factory() -> Iterator[Callable[..., InfluxDB1]]:
+    yield from _factory(InfluxDB1)
+
+
+@pytest.fixture
+def pushgateway_factory() -> Iterator[Callable[..., Pushgateway]]:
+    yield from _factory(Pushgateway)
+
+
+@pytest.fixture
+def prometheus_factory() -> Iterator[Callable[..., Prometheus]]:
+    yield from _factory(Prometheus)
+
+
+@pytest.fixture
+def alertmanager_factory() -> Iterator[Callable[..., Alertmanager]]:
+    yield from _factory(Alertmanager)
+
+
+@pytest.fixture
+def vmauth_factory() -> Iterator[Callable[..., VmAuth]]:
+    yield from _factory(VmAuth)
+
+
+@pytest.fixture
+def fault_server() -> Iterator[FaultServer]:
+    """Answers 204 until its `script`, `then` or `on_path` is changed."""
+    with FaultServer() as server:
+        yield server
+
+
+@pytest.fixture
+def unique_name() -> str:
+    """A name that no other test and no other run uses: for an instance, a database, a bucket."""
+    return f"test-{secrets.token_hex(6)}"
+
+
+# --- missing servers ----------------------------------------------------------------------------
+
+
+def servers_are_required() -> bool:
+    return os.environ.get("CI") == "true" or os.environ.get("REQUIRE_SERVERS") == "1"
+
+
+@contextlib.contextmanager
+def _missing_servers_skip_or_fail() -> Iterator[None]:
+    try:
+        yield
+    except MissingServerError as error:
+        reason = f"{error} (scripts/install-test-servers installs it)"
+        if servers_are_required():
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    with _missing_servers_skip_or_fail():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    with _missing_servers_skip_or_fail():
+        return (yield)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("servers")
+
+
+def _missing_server_of(report: Any) -> str | None:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    _, found, rest = reason.partition(MISSING)
+    return rest.partition(" (scripts")[0] if found else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Under xdist this runs in the controller, which has every worker's reports."""
+    skipped: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        if server := _missing_server_of(report):
+            skipped[server] = skipped.get(server, 0) + 1
+    if not skipped:
+        return
+    terminalreporter.section("SERVERS ARE MISSING", sep="!", red=True, bold=True)
+    for server, count in sorted(skipped.items()):
+        terminalreporter.line(f"{server}: {count} test{'s' * (count > 1)} skipped", red=True)
+    terminalreporter.line("Nothing above shows that the module works with them: scripts/install-test-servers")

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG_INPUT
     for warning in settings.warnings:
         LOG.warning("%s", warning)
-    with MonitorManager(raw_settings, logging.getLogger("monitoring")) as monitor:
+    with MonitorManager(raw_settings, logging.getLogger("monitoring"), output_dir=out_dir) as monitor:
         results = []
         for one, waiting in progress(series):
             with monitor.session(one.series_id) as session:

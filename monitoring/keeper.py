@@ -21,7 +21,7 @@ from monitoring.metrics_collector import Change
 from monitoring.outbox.database import Database
 from monitoring.outbox.delivery import Guard
 from monitoring.outbox.recovery import open_or_recover, quarantine
-from monitoring.store_location import is_gone_with_the_container, store_path
+from monitoring.store_location import is_gone_with_the_container, lies_in, state_path, store_path
 
 _PATIENCE_SECONDS = 30.0
 
@@ -29,9 +29,16 @@ _PATIENCE_SECONDS = 30.0
 class Keeper:
     """The durable engine, and the one in memory that stands in for it."""
 
-    def __init__(self, config: MonitoringConfig, zeros: Iterable[Change], logger: logging.Logger, guard: Guard) -> None:
+    def __init__(
+        self,
+        config: MonitoringConfig,
+        zeros: Iterable[Change],
+        output_dir: Path,
+        logger: logging.Logger,
+        guard: Guard,
+    ) -> None:
         self._config, self._zeros, self._logger, self._guard = config, list(zeros), logger, guard
-        self.path = store_path(config.store)
+        self.path = self._path_outside(output_dir)
         self._durable: Engine | None = None
         self._memory: Engine | None = None
         self._unsaved: list[SessionRecord] = []
@@ -86,6 +93,14 @@ class Keeper:
         for engine in (self._durable, self._memory):
             if engine is not None:
                 engine.after_fork()
+
+    def _path_outside(self, output_dir: Path) -> Path:
+        """The store's path, but never in the host's output folder: what lies there is sent to the PACS."""
+        path = store_path(self._config.store)
+        if not lies_in(path, output_dir):
+            return path
+        self._logger.error("monitoring: the store must not lie in the output folder; it is kept in %s", state_path())
+        return state_path()
 
     def _save(self) -> None:
         """Commit what is unsaved, the oldest first; a damaged store is put aside once, and tried anew."""

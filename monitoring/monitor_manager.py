@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,7 +38,8 @@ class MonitorManager:
     ``config`` is task.json's ``process.settings``, whose ``monitoring`` section switches it on.
     """
 
-    def __init__(self, config: Any, logger: logging.Logger | None = None) -> None:
+    def __init__(self, config: Any, logger: logging.Logger | None = None, output_dir: Any = None) -> None:
+        """``output_dir`` is where the host writes its results; the store never lies there."""
         self._logger = logger or logging.getLogger("monitoring")
         self._said: set[str] = set()
         self._said_lock = threading.Lock()
@@ -46,7 +48,7 @@ class MonitorManager:
         self._termination: Termination | None = None
         settings = config if isinstance(config, Mapping) else {}
         if settings.get("monitoring") is not None:
-            self._runtime = self._guarded(lambda: self._start(settings), None)
+            self._runtime = self._guarded(lambda: self._start(settings, output_dir), None)
 
     def is_enabled(self) -> bool:
         """Whether sessions are recorded."""
@@ -115,7 +117,7 @@ class MonitorManager:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start(self, settings: Mapping[str, Any]) -> Runtime | None:
+    def _start(self, settings: Mapping[str, Any], output_dir: Any) -> Runtime | None:
         section = settings["monitoring"]
         if not self._is_switched_on(section):
             return None
@@ -128,7 +130,7 @@ class MonitorManager:
             self._logger.warning("monitoring: %s", problem)
         if not checked.config.enabled:
             return None
-        runtime = Runtime(checked, settings, self._logger, self._guarded)
+        runtime = Runtime(checked, settings, output_dir and Path(output_dir), self._logger, self._guarded)
         atexit.register(self.close)
         self._termination = Termination(self._terminate)
         self._termination.install()

@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from monitoring import coerce
@@ -23,7 +24,7 @@ from monitoring.metrics_collector import zero_changes
 from monitoring.outbox.delivery import Guard
 from monitoring.privacy import Pseudonymizer, find_key
 from monitoring.session import Session
-from monitoring.system_resources import Recording, Sampler, output_folder
+from monitoring.system_resources import Recording, Sampler
 
 
 @dataclass(slots=True)
@@ -35,11 +36,19 @@ class _Open:
 class Runtime:
     """One process' monitoring."""
 
-    def __init__(self, checked: Checked, settings: Mapping[str, Any], logger: logging.Logger, guard: Guard) -> None:
+    def __init__(
+        self,
+        checked: Checked,
+        settings: Mapping[str, Any],
+        output_dir: Path | None,
+        logger: logging.Logger,
+        guard: Guard,
+    ) -> None:
         self.config = checked.config
+        self._output_dir = output_dir or Path(os.environ.get("MERCURE_OUT_DIR") or ".")
         self._logger = logger
         self._guard = guard
-        self._keeper = Keeper(self.config, zero_changes(_configured_models(settings)), logger, guard)
+        self._keeper = Keeper(self.config, zero_changes(_configured_models(settings)), self._output_dir, logger, guard)
         self._pseudonyms = self._make_pseudonyms()
         self._sampler = self._make_sampler()
         self._sessions: dict[str, _Open] = {}
@@ -115,7 +124,7 @@ class Runtime:
         if not self.config.metrics.include_system_metrics:
             return None
         folder = self._keeper.folder
-        volumes = {"output": output_folder()} | ({"store": folder} if folder else {})
+        volumes = {"output": self._output_dir} | ({"store": folder} if folder else {})
         return Sampler(self.config.metrics.collection_interval, volumes, self._guard)
 
 

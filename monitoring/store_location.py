@@ -18,10 +18,23 @@ def store_path(config: StoreConfig, environment: Mapping[str, str] | None = None
     """Where the store lies: the setting, else the environment, else the user's state folder."""
     environment = os.environ if environment is None else environment
     chosen = config.path or environment.get("MONITORING_DATA_PATH") or environment.get("MODULE_PERSISTENCE_DIR")
-    if chosen is None:
-        state = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        chosen = Path(state) / "leglength-monitoring"
-    path = Path(chosen).expanduser()
+    return _store_file(Path(chosen)) if chosen else state_path(environment)
+
+
+def state_path(environment: Mapping[str, str] | None = None) -> Path:
+    """The store in the user's state folder (XDG Base Directory Specification)."""
+    environment = os.environ if environment is None else environment
+    state = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return _store_file(Path(state) / "leglength-monitoring")
+
+
+def lies_in(path: Path, folder: Path) -> bool:
+    """Whether ``path`` lies in ``folder``, however both are written."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _store_file(chosen: Path) -> Path:
+    path = chosen.expanduser()
     return path if path.suffix == ".db" else path / STORE_FILE
 
 

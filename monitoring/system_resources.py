@@ -5,7 +5,6 @@ Keys are the catalogue's resources, with a label's value behind a slash: ``disk_
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -181,8 +180,3 @@ class Sampler:
             recordings = list(self._recordings)
         for recording in recordings:
             recording.add(reading)
-
-
-def output_folder() -> Path:
-    """The folder whose volume the host's outputs go to: Mercure's, else the working folder."""
-    return Path(os.environ.get("MERCURE_OUT_DIR") or ".")

@@ -33,7 +33,7 @@ class Keeper:
         self,
         config: MonitoringConfig,
         zeros: Iterable[Change],
-        output_dir: Path,
+        output_dir: Path | None,
         logger: logging.Logger,
         guard: Guard,
     ) -> None:
@@ -94,10 +94,10 @@ class Keeper:
             if engine is not None:
                 engine.after_fork()
 
-    def _path_outside(self, output_dir: Path) -> Path:
+    def _path_outside(self, output_dir: Path | None) -> Path:
         """The store's path, but never in the host's output folder: what lies there is sent to the PACS."""
         path = store_path(self._config.store)
-        if not lies_in(path, output_dir):
+        if output_dir is None or not lies_in(path, output_dir):
             return path
         self._logger.error("monitoring: the store must not lie in the output folder; it is kept in %s", state_path())
         return state_path()

@@ -45,7 +45,7 @@ class Runtime:
         guard: Guard,
     ) -> None:
         self.config = checked.config
-        self._output_dir = output_dir or Path(os.environ.get("MERCURE_OUT_DIR") or ".")
+        self._output_dir = output_dir or _mercure_output_dir()
         self._logger = logger
         self._guard = guard
         self._keeper = Keeper(self.config, zero_changes(_configured_models(settings)), self._output_dir, logger, guard)
@@ -124,7 +124,7 @@ class Runtime:
         if not self.config.metrics.include_system_metrics:
             return None
         folder = self._keeper.folder
-        volumes = {"output": self._output_dir} | ({"store": folder} if folder else {})
+        volumes = {"output": self._output_dir or Path()} | ({"store": folder} if folder else {})
         return Sampler(self.config.metrics.collection_interval, volumes, self._guard)
 
 
@@ -137,6 +137,11 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _mercure_output_dir() -> Path | None:
+    folder = os.environ.get("MERCURE_OUT_DIR")
+    return Path(folder) if folder else None
 
 
 def _configured_models(settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -153,12 +153,24 @@ def _bar(total: int) -> Iterator[Any]:
 def write_result(out_dir: Path, results: Sequence[SeriesResult], monitor: MonitorManager) -> None:
     """``OUT/result.json``: every series' summary and, where monitoring is on, the session records."""
     content: dict[str, Any] = {"counts": counts(results), "series": [summary(result) for result in results]}
+    if notice := notification(results):
+        content["__mercure_notification"] = {"requested": True, "text": notice}
     if monitor.is_enabled():
         content["monitoring"] = {"sessions": monitor.session_records()}
     path = out_dir / "result.json"
     draft = path.with_suffix(".json.part")
     draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     draft.replace(path)
+
+
+def notification(results: Sequence[SeriesResult]) -> str:
+    """What a person should look at, for Mercure to send on: counts, and nothing that identifies anybody."""
+    failed = sum(result.status == "failed" for result in results)
+    implausible = sum(any(issue["severity"] == "hard" for issue in result.issues) for result in results)
+    parts = [f"{failed} of {len(results)} series failed"] if failed else []
+    if implausible:
+        parts.append(f"{implausible} of {len(results)} series with lengths that no leg can have")
+    return f"Leg length: {'; '.join(parts)}." if parts else ""
 
 
 def counts(results: Sequence[SeriesResult]) -> Mapping[str, int]:

@@ -1,0 +1,76 @@
+"""Names to detectors: the three built in, and the checkpoints that `models/registry.json` lists."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from analysis.detectors.gradient import GradientEdges
+from analysis.detectors.onnx import OnnxDetector
+from analysis.detectors.profile import IntensityProfile
+from analysis.detectors.protocol import Detector
+from analysis.detectors.template import TemplateCorrelation
+from analysis.errors import ModelError, ModelNotFound
+
+MODELS_DIR_VARIABLE: Final = "LEGLENGTH_MODELS_DIR"
+_SHIPPED: Final = Path(__file__).parents[2] / "models"
+_REGISTRY_FILE: Final = "registry.json"
+
+BUILT_IN: Final[dict[str, Callable[[], Detector]]] = {
+    "intensity_profile": IntensityProfile,
+    "gradient_edges": GradientEdges,
+    "template_correlation": TemplateCorrelation,
+}
+
+
+def load(names: Sequence[str], models_dir: Path | str | None = None) -> list[Detector]:
+    """Build the named detectors, in order.
+
+    Checkpoints come from `models_dir`, else $LEGLENGTH_MODELS_DIR, else the repository's models/.
+    Raises `ModelError` before any model is loaded when one is unknown or has no checkpoint.
+    """
+    folder = Path(models_dir or os.environ.get(MODELS_DIR_VARIABLE) or _SHIPPED)
+    listed = _read_registry(folder)
+    for name in names:
+        _require(name, folder, listed)
+    return [_build(name, folder, listed) for name in names]
+
+
+def _read_registry(folder: Path) -> dict[str, dict[str, Any]]:
+    """The listed checkpoints; a folder without its own list is read with the shipped one."""
+    path = folder / _REGISTRY_FILE
+    if not path.is_file():
+        path = _SHIPPED / _REGISTRY_FILE
+    try:
+        models: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["models"]
+        # Touching both keys here turns a broken entry into one line instead of a later KeyError.
+        return {name: {"file": str(entry["file"]), "sha256": entry["sha256"]} for name, entry in models.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path}: not a model registry ({type(error).__name__})") from None
+
+
+def _require(name: str, folder: Path, listed: dict[str, dict[str, Any]]) -> None:
+    if name in BUILT_IN:
+        return
+    if name not in listed:
+        near = difflib.get_close_matches(name, [*BUILT_IN, *listed], n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        known = f"built in: {', '.join(BUILT_IN)}; listed: {', '.join(sorted(listed)) or 'none'}"
+        raise ModelNotFound(f"unknown model {name!r}; {hint}{known}")
+    path = folder / listed[name]["file"]
+    if not path.is_file():
+        message = f"the model {name!r} has no checkpoint: {path} not found; built in: {', '.join(BUILT_IN)}"
+        raise ModelNotFound(message)
+
+
+def _build(name: str, folder: Path, listed: dict[str, dict[str, Any]]) -> Detector:
+    if name in BUILT_IN:
+        return BUILT_IN[name]()
+    entry = listed[name]
+    return OnnxDetector(name, folder / entry["file"], entry["sha256"])

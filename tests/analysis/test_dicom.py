@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+
+from analysis.dicom import choose_image, find_series, read_radiograph, read_spacing
+from analysis.errors import SeriesFailed, SeriesSkipped, SeriesStop
+from analysis.landmarks import Spacing
+
+
+def edited(path: Path, **values: object) -> Path:
+    """The file with attributes changed; None removes one."""
+    dataset = pydicom.dcmread(path)
+    for keyword, value in values.items():
+        if value is None:
+            del dataset[keyword]
+        else:
+            setattr(dataset, keyword, value)
+    dataset.save_as(path)
+    return path
+
+
+def header(**values: object) -> Dataset:
+    dataset = Dataset()
+    dataset.Rows, dataset.Columns = 1000, 500
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def stop_of(path: Path) -> SeriesStop:
+    with pytest.raises(SeriesStop) as caught:
+        read_radiograph(path)
+    return caught.value
+
+
+def test_files_are_grouped_by_the_name_before_the_hash(tmp_path: Path):
+    for name in ("2.5#a.dcm", "2.5#b.DCM", "1.2.dcm", "task.json", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.dcm").mkdir()
+    found = {series.series_id: [path.name for path in series.files] for series in find_series(tmp_path)}
+    assert found == {"1.2": ["1.2.dcm"], "2.5": ["2.5#a.dcm", "2.5#b.DCM"]}
+
+
+def test_spacing_is_row_then_column():
+    assert read_spacing(header(PixelSpacing=[0.1, 0.2])) == Spacing(0.1, 0.2)
+
+
+def test_imager_spacing_is_used_only_where_pixel_spacing_is_absent_or_empty():
+    imager = [0.3, 0.4]
+    assert read_spacing(header(ImagerPixelSpacing=imager)) == Spacing(0.3, 0.4)
+    assert read_spacing(header(PixelSpacing=None, ImagerPixelSpacing=imager)) == Spacing(0.3, 0.4)
+    assert read_spacing(header(PixelSpacing=[0.1, 0.1], ImagerPixelSpacing=imager)) == Spacing(0.1, 0.1)
+    with pytest.raises(SeriesSkipped):
+        read_spacing(header(PixelSpacing=[0, 0], ImagerPixelSpacing=imager))
+
+
+@pytest.mark.parametrize(
+    "spacing",
+    [[0, 0], [0.1, 0], [-0.1, 0.1], [float("nan"), 0.1], [float("inf"), 0.1], [0.1], [0.1] * 3, [900, 900], [4, 4]],
+)
+def test_a_spacing_that_cannot_be_is_refused(spacing: list):
+    with pytest.raises(SeriesSkipped) as caught:
+        read_spacing(header(PixelSpacing=spacing))
+    assert caught.value.code == "invalid_pixel_spacing"
+
+
+def test_a_spacing_that_is_no_number_is_refused(dicom_file: Path):
+    content = dicom_file.read_bytes()
+    assert content.count(b"0.5\\0.5 ") == 2
+    dicom_file.write_bytes(content.replace(b"0.5\\0.5 ", b"abc\\def "))
+    assert stop_of(dicom_file).code == "invalid_pixel_spacing"
+
+
+def test_no_spacing_is_a_skip_of_its_own(dicom_file: Path):
+    stop = stop_of(edited(dicom_file, PixelSpacing=None, ImagerPixelSpacing=None))
+    assert (type(stop), stop.code) == (SeriesSkipped, "no_pixel_spacing")
+
+
+def pixels_of(path: Path, **values: object) -> np.ndarray:
+    return read_radiograph(edited(path, **values)).pixels
+
+
+def test_bone_is_bright_whichever_way_it_was_stored(dicom_file: Path):
+    stored = pydicom.dcmread(dicom_file).pixel_array.astype(np.float32)
+    assert np.allclose(pixels_of(dicom_file, PhotometricInterpretation="MONOCHROME2"), stored)
+    inverted = pixels_of(dicom_file, PhotometricInterpretation="MONOCHROME1")
+    assert np.allclose(inverted, stored.max() + stored.min() - stored)
+
+
+def test_rescale_is_applied_before_inversion_and_nonsense_in_it_ignored(dicom_file: Path):
+    plain = pixels_of(dicom_file, PhotometricInterpretation="MONOCHROME1")
+    assert np.allclose(pixels_of(dicom_file, RescaleSlope=2, RescaleIntercept=-5), plain * 2 - 5)
+    assert np.allclose(pixels_of(dicom_file, RescaleSlope=0, RescaleIntercept=0), plain)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.9999])
+def test_truncated_pixels_fail(dicom_file: Path, share: float):
+    content = dicom_file.read_bytes()
+    dicom_file.write_bytes(content[: int(len(content) * share)])
+    stop = stop_of(dicom_file)
+    assert (type(stop), stop.code) == (SeriesFailed, "truncated_pixel_data")
+
+
+def test_an_image_without_pixels_fails(dicom_file: Path):
+    assert stop_of(edited(dicom_file, PixelData=None)).code == "no_pixel_data"
+
+
+@pytest.mark.parametrize("content", [b"", b"DICM", b"no DICOM at all" * 50, b"\0" * 200])
+def test_what_is_no_dicom_file_fails(tmp_path: Path, content: bytes):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(content)
+    stop = stop_of(path)
+    assert isinstance(stop, SeriesFailed)
+    assert stop.code == "not_dicom"
+
+
+def test_a_file_that_cannot_be_opened_fails(tmp_path: Path):
+    stop = stop_of(tmp_path / "gone.dcm")
+    assert (type(stop), stop.code) == (SeriesFailed, "unreadable")
+
+
+def test_pixels_in_an_encoding_that_is_not_what_it_says_fail(dicom_file: Path):
+    dataset = pydicom.dcmread(dicom_file)
+    dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8 not a JPEG " * 40])
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
+    dataset.save_as(dicom_file)
+    assert stop_of(dicom_file).code == "undecodable_pixel_data"
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"NumberOfFrames": 2}, "multi_frame"),
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "colour_image"),
+        ({"Rows": None}, "not_an_image"),
+        ({"Rows": 0}, "not_an_image"),
+    ],
+)
+def test_what_is_no_plain_grey_image_is_skipped(dicom_file: Path, values: dict, code: str):
+    stop = stop_of(edited(dicom_file, **values))
+    assert (type(stop), stop.code) == (SeriesSkipped, code)
+
+
+def test_of_several_images_the_one_with_the_most_pixels_counts(dicom_file: Path, inbox: Path):
+    scout = pydicom.dcmread(dicom_file)
+    scout.Rows, scout.Columns = 10, 10
+    scout.PixelData = b"\0" * 200
+    scout.save_as(inbox / "a scout.dcm")
+    (inbox / "b broken.dcm").write_bytes(b"x")
+    assert choose_image(sorted(inbox.iterdir())) == dicom_file
+
+
+def test_a_broken_file_weighs_more_than_one_that_is_no_image(dicom_file: Path, inbox: Path):
+    edited(dicom_file, Rows=None)
+    (inbox / "z.dcm").write_bytes(b"x")
+    with pytest.raises(SeriesFailed):
+        choose_image(sorted(inbox.iterdir()))
+    with pytest.raises(SeriesSkipped):
+        choose_image([dicom_file])
+    with pytest.raises(SeriesSkipped):
+        choose_image([])
+
+
+def test_a_damaged_header_is_a_stop_and_never_another_exception(dicom_file: Path):
+    content = bytearray(dicom_file.read_bytes())
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        damaged = bytearray(content)
+        for place in rng.integers(132, 2200, 6):
+            damaged[place] = rng.integers(256)
+        dicom_file.write_bytes(damaged)
+        with suppress(SeriesStop):  # anything else fails the test
+            read_radiograph(choose_image([dicom_file]))

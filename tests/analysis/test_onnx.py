@@ -1,0 +1,155 @@
+"""Trained detectors: a small ONNX model stands in for a checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.detectors import registry
+from analysis.errors import ModelChecksumMismatch, ModelError, ModelNotFound, RuntimeMissing
+from analysis.landmarks import Spacing
+from analysis.pipeline import load_detectors
+from analysis.settings import AnalysisSettings
+
+LISTED = (
+    "resnet101",
+    "resnext101_32x8d",
+    "densenet201",
+    "vit_l_16",
+    "efficientnet_v2_m",
+    "mobilenet_v3_large",
+    "swin_v2_b",
+    "convnext_base",
+)
+
+
+def save_model(path: Path, shape: list, outputs: tuple[str, ...] = ("boxes", "labels", "scores")) -> str:
+    """A model that always answers with the same two boxes; returns its SHA-256."""
+    onnx = pytest.importorskip("onnx")
+    helper, numpy_helper, types = onnx.helper, onnx.numpy_helper, onnx.TensorProto
+    answers = {
+        "boxes": np.array([[10, 20, 30, 40], [50, 60, 70, 100]], dtype=np.float32),
+        "labels": np.array([1, 2], dtype=np.int64),
+        "scores": np.array([0.9, 0.4], dtype=np.float32),
+    }
+    nodes = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(answers[name], name)) for name in outputs
+    ]
+    kinds = {"boxes": types.FLOAT, "labels": types.INT64, "scores": types.FLOAT}
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("image", types.FLOAT, shape)],
+        [helper.make_tensor_value_info(name, kinds[name], answers[name].shape) for name in outputs],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def list_model(folder: Path, name: str, sha256: str | None) -> None:
+    entry = {name: {"file": f"{name}.onnx", "sha256": sha256}}
+    (folder / "registry.json").write_text(json.dumps({"version": 1, "models": entry}))
+
+
+@pytest.mark.parametrize(
+    ("shape", "image", "first_box"),
+    [
+        ([3, "h", "w"], (200, 100), [10, 20, 30, 40]),
+        ([1, 3, "h", "w"], (200, 100), [10, 20, 30, 40]),
+        ([1, 1, 100, 100], (200, 400), [40, 40, 120, 80]),
+        ([3, "h", "w"], (2666, 1000), [20, 40, 60, 80]),
+    ],
+    ids=["torchvision", "batched", "fixed size", "larger than the model's long side"],
+)
+def test_boxes_come_back_in_the_pixels_of_the_image(tmp_path, shape, image, first_box):
+    list_model(tmp_path, "resnet101", save_model(tmp_path / "resnet101.onnx", shape))
+    (detector,) = registry.load(["resnet101"], tmp_path)
+    found = detector.detect(np.random.default_rng(0).random(image, dtype=np.float32), Spacing(1, 1))
+    assert found.boxes[0] == pytest.approx(first_box, rel=0.01)
+    assert found.labels.tolist() == [1, 2]
+    assert found.scores == pytest.approx([0.9, 0.4])
+
+
+def test_a_checkpoint_other_than_the_listed_one_is_not_loaded(tmp_path):
+    save_model(tmp_path / "resnet101.onnx", [3, "h", "w"])
+    list_model(tmp_path, "resnet101", "0" * 64)
+    with pytest.raises(ModelChecksumMismatch, match=r"sha256 is [0-9a-f]{64}, the registry lists 0{64}"):
+        registry.load(["resnet101"], tmp_path)
+
+
+def test_a_checkpoint_without_a_listed_checksum_runs_with_a_warning(tmp_path, caplog, monkeypatch):
+    save_model(tmp_path / "resnet101.onnx", [3, "h", "w"])
+    monkeypatch.setenv("LEGLENGTH_MODELS_DIR", str(tmp_path))
+    with caplog.at_level(logging.WARNING, "analysis"):
+        (detector,) = registry.load(["resnet101"])
+    assert detector.name == "resnet101"
+    assert "resnet101.onnx runs unverified" in caplog.text
+
+
+def test_a_model_without_checkpoint_names_the_file_and_the_built_in_ones(tmp_path):
+    with pytest.raises(ModelNotFound) as caught:
+        registry.load(["gradient_edges", "resnet101"], tmp_path)
+    message = str(caught.value)
+    assert str(tmp_path / "resnet101.onnx") in message
+    assert all(name in message for name in registry.BUILT_IN)
+    assert "\n" not in message
+
+
+def test_an_unknown_model_lists_the_names():
+    with pytest.raises(ModelNotFound) as caught:
+        load_detectors(AnalysisSettings(models=("resnet10",)))
+    message = str(caught.value)
+    assert "did you mean 'resnet101'?" in message
+    assert all(name in message for name in (*registry.BUILT_IN, *LISTED))
+
+
+def test_a_model_name_cannot_leave_the_models_folder(tmp_path):
+    with pytest.raises(ModelNotFound, match="unknown model"):
+        registry.load(["../../etc/passwd"], tmp_path)
+
+
+def test_the_shipped_registry_lists_the_published_backbones_without_checkpoints():
+    listed = json.loads((Path(registry.__file__).parents[2] / "models" / "registry.json").read_text())["models"]
+    assert tuple(listed) == LISTED
+    assert all(entry == {"file": f"{name}.onnx", "sha256": None} for name, entry in listed.items())
+
+
+def test_without_onnxruntime_the_extra_is_named(tmp_path, monkeypatch):
+    list_model(tmp_path, "resnet101", save_model(tmp_path / "resnet101.onnx", [3, "h", "w"]))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(RuntimeMissing, match=r"leglength-monitoring\[onnx\]"):
+        registry.load(["resnet101"], tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model"])
+def test_a_file_that_is_no_model_is_one_line(tmp_path, content):
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "resnet101.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match="not a model that onnxruntime can load") as caught:
+        registry.load(["resnet101"], tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_with_other_outputs_is_refused(tmp_path):
+    save_model(tmp_path / "resnet101.onnx", [3, "h", "w"], outputs=("boxes",))
+    with pytest.raises(ModelError, match="expected the outputs"):
+        registry.load(["resnet101"], tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"models": {"a": {}}}', '{"models": []}', '{"models": {"a": 1}}'])
+def test_a_broken_registry_is_one_line(tmp_path, content):
+    (tmp_path / "registry.json").write_text(content)
+    with pytest.raises(ModelError, match="not a model registry"):
+        registry.load(["a"], tmp_path)
+
+
+def test_the_built_in_detectors_need_no_registry_entry_and_no_onnxruntime(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert [detector.name for detector in load_detectors(AnalysisSettings(), tmp_path)] == list(registry.BUILT_IN)

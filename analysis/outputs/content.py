@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import UID, generate_uid
 
 from analysis.dicom import Radiograph
@@ -95,12 +96,14 @@ def _text(dataset: Dataset, keyword: str) -> str:
         value = dataset.get(keyword)
     except Exception:  # a value that doesn't fit its type raises on access
         return ""
-    return "" if value is None else str(value).strip()
+    # A stray backslash parts a value in two; where one belongs, the parts are put together again.
+    parts = value if isinstance(value, MultiValue) else [value]
+    return " ".join(str(part) for part in parts if part is not None).strip()
 
 
 def _clean_text(text: str, keyword: str) -> str:
-    """Without control characters and backslashes, which would split a value in two."""
-    printable = "".join(character for character in text if character.isprintable() and character != "\\")
+    """Without control characters, and no longer than the attribute may be."""
+    printable = "".join(character for character in text if character.isprintable())
     return printable[: _LONGEST.get(keyword, _LONGEST_DEFAULT)].strip()
 
 

@@ -76,6 +76,7 @@ def test_a_chest_has_no_confident_leg_in_it(detector):
 
 
 @pytest.mark.parametrize("detector", each(DETECTORS))
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "image",
     [
@@ -85,10 +86,12 @@ def test_a_chest_has_no_confident_leg_in_it(detector):
         np.random.default_rng(0).random((160, 2000)),
         np.random.default_rng(0).random((2000, 160)),
         np.ones((1, 1)),
+        np.random.default_rng(0).random((4, 4)),
+        np.random.default_rng(0).random((900, 3)),
         np.tile(np.linspace(0, 1, 400), (900, 1)),
         np.indices((900, 400)).sum(axis=0) % 40 < 20,
     ],
-    ids=["black", "even", "noise", "wide", "tall", "one pixel", "ramp", "stripes"],
+    ids=["black", "even", "noise", "wide", "tall", "one pixel", "few pixels", "few columns", "ramp", "stripes"],
 )
 def test_pictures_without_legs_end_quietly(detector, image):
     found = detector.detect(image.astype(np.float32), Spacing(1.0, 1.0))

@@ -61,6 +61,12 @@ def test_a_difference_is_flagged_only_beyond_its_threshold_in_cm():
     assert (issue["difference_mm"], issue["threshold_mm"]) == (pytest.approx(20.0), pytest.approx(19.0))
 
 
+def test_the_shorter_side_is_the_one_that_is_flagged():
+    for longer, shorter in ((7, "L"), (8, "R")):
+        lengths = measure(landmarks(**{f"L{longer}": 900}), ROWS_OF_HALF_A_MM)
+        assert {issue["measurement"][4] for issue in find_issues(lengths, AnalysisSettings())} == {shorter}
+
+
 def test_odd_labels_are_the_right_side_and_each_has_its_place():
     assert all((PLACE[label][0] is Side.RIGHT) == bool(label % 2) for label in LABELS)
     assert [PLACE[label][1] for label in (1, 3, 5, 7)] == [

@@ -20,7 +20,7 @@ lint: $(VENV)/.dev            ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy run.py
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev servers   ## speed, side by side with the alternatives
+bench: $(VENV)/.bench servers ## speed, side by side with the alternatives
 	$(BIN)/python -m benchmarks
 
 servers:                      ## Debian's servers that the tests run against
@@ -41,6 +41,10 @@ $(VENV)/.app: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e '.[app,cli,onnx,gpu,dev]'
 	@touch $@ $(VENV)/.app
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) -e '.[bench]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 result = process_series(one, detectors, settings, out_dir, session.stage)
                 record(session, result, waiting)
             results.append(result)
-        write_result(out_dir, results, monitor)
-    return report(results)
+        is_written = try_write_result(out_dir, results, monitor)
+    return report(results) if is_written else SERIES_FAILED
 
 
 def folders(arguments: Sequence[str] | None) -> tuple[Path, Path]:
@@ -89,7 +89,10 @@ def folders(arguments: Sequence[str] | None) -> tuple[Path, Path]:
 
 def found_series(in_dir: Path) -> list[SeriesFiles]:
     """The series in a folder; raises :class:`WrongInput` when there is none."""
-    series = find_series(in_dir)
+    try:
+        series = find_series(in_dir)
+    except OSError as error:
+        raise WrongInput(f"IN: {in_dir} can't be read: {error.strerror}") from None
     if not series:
         raise WrongInput(f"IN: no *.dcm file in {in_dir}")
     return series
@@ -150,7 +153,7 @@ def _bar(total: int) -> Iterator[Any]:
         root.handlers = plain
 
 
-def write_result(out_dir: Path, results: Sequence[SeriesResult], monitor: MonitorManager) -> None:
+def try_write_result(out_dir: Path, results: Sequence[SeriesResult], monitor: MonitorManager) -> bool:
     """``OUT/result.json``: every series' summary and, where monitoring is on, the session records."""
     content: dict[str, Any] = {"counts": counts(results), "series": [summary(result) for result in results]}
     if notice := notification(results):
@@ -159,8 +162,14 @@ def write_result(out_dir: Path, results: Sequence[SeriesResult], monitor: Monito
         content["monitoring"] = {"sessions": monitor.session_records()}
     path = out_dir / "result.json"
     draft = path.with_suffix(".json.part")
-    draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    try:
+        draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        LOG.error("OUT: result.json can't be written: %s", error.strerror)
+        return False
+    return True
 
 
 def notification(results: Sequence[SeriesResult]) -> str:

@@ -21,40 +21,40 @@ def is_used(backend: Any) -> bool:
     return backend is not None and backend.enabled
 
 
-def routes(config: MonitoringConfig, database: Database, instance: str) -> list[Route]:
-    """The configured backends, in the order in which their threads start."""
+def routes(config: MonitoringConfig, database: Database, instance: str, owner: str) -> list[Route]:
+    """The configured backends, in the order in which their threads start; ``owner`` holds their leases."""
     found: list[Route] = []
     influxdb, prometheus = config.influxdb, config.prometheus
     if influxdb is not None and influxdb.enabled:
-        make: Callable[[], Courier] = partial(_influx_courier, influxdb, config.metrics.batch_size, database)
+        make: Callable[[], Courier] = partial(_influx_courier, influxdb, config.metrics.batch_size, database, owner)
         found.append(Route("influxdb", make, is_state=False))
     if prometheus is not None and prometheus.enabled:
         if prometheus.gateway_url is not None:
-            make = partial(_gateway_courier, prometheus, database, instance)
+            make = partial(_gateway_courier, prometheus, database, instance, owner)
             found.append(Route("prometheus", make, is_state=True))
         if prometheus.textfile is not None:
-            make = partial(_textfile_courier, prometheus.textfile, prometheus.timeout, database)
+            make = partial(_textfile_courier, prometheus.textfile, prometheus.timeout, database, owner)
             found.append(Route("textfile", make, is_state=True))
     return found
 
 
-def _influx_courier(config: InfluxDBConfig, batch_lines: int, database: Database) -> Courier:
+def _influx_courier(config: InfluxDBConfig, batch_lines: int, database: Database, owner: str) -> Courier:
     from monitoring.influx_client import InfluxClient
     from monitoring.transport import HttpTransport
 
-    queue = BackendQueue(database.sibling(), "influxdb")
+    queue = BackendQueue(database.sibling(), "influxdb", owner)
     return LineCourier(queue, InfluxClient(config, HttpTransport()), batch_lines, config.timeout)
 
 
-def _gateway_courier(config: PrometheusConfig, database: Database, instance: str) -> Courier:
+def _gateway_courier(config: PrometheusConfig, database: Database, instance: str, owner: str) -> Courier:
     from monitoring.prometheus_client import PrometheusClient
     from monitoring.transport import HttpTransport
 
-    queue = BackendQueue(database.sibling(), "prometheus")
+    queue = BackendQueue(database.sibling(), "prometheus", owner)
     return StateCourier(queue, PrometheusClient(config, HttpTransport(), instance), config.timeout)
 
 
-def _textfile_courier(path: Path, timeout: float, database: Database) -> Courier:
+def _textfile_courier(path: Path, timeout: float, database: Database, owner: str) -> Courier:
     from monitoring.prometheus_client import TextfileClient
 
-    return StateCourier(BackendQueue(database.sibling(), "textfile"), TextfileClient(path), timeout)
+    return StateCourier(BackendQueue(database.sibling(), "textfile", owner), TextfileClient(path), timeout)

@@ -12,9 +12,10 @@ from itertools import islice
 from typing import Any
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}\Z")
-# Dotted numbers are a DICOM UID or a date, six digits in a row a patient's or an accession number: never a metric's name.
+# Dotted numbers are a DICOM UID or a date, six digits in a row a patient's or an accession number: never a name here.
 _ID_LIKE = re.compile(r"\d+\.\d+\.\d+|\d{6}")
 _MOST_ITEMS = 100_000
+_MOST_EXACT = 2**53  # beyond it, a float's neighbours are whole, whatever was meant
 # What the code of a host's own objects (a tensor on a lost device, a lazy column) may raise when it is asked
 # for its value. One value that can't be had must not cost the values beside it.
 _HOST_ERRORS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
@@ -45,7 +46,9 @@ def whole_number(value: Any) -> int | None:
     if isinstance(value, str):
         return int(value) if re.fullmatch(r"-?\d{1,9}", value.strip()) else None
     number = finite_float(value)
-    return int(number) if number is not None and number == int(number) else None
+    if number is None or abs(number) > _MOST_EXACT or number != int(number):
+        return None
+    return int(number)
 
 
 def plain_list(value: Any) -> list[Any]:
@@ -78,6 +81,14 @@ def plain_text(value: Any) -> str:
         return str(value).strip() if hasattr(value, "dtype") else ""
     except _HOST_ERRORS:
         return ""
+
+
+def shown(value: Any) -> str | None:
+    """``value`` as its ``str()`` shows it; None when that fails."""
+    try:
+        return str(value)
+    except _HOST_ERRORS:
+        return None
 
 
 def metric_name(value: Any) -> str | None:

@@ -37,6 +37,21 @@ def _not_a_switch(value: Any) -> Any:
     return value
 
 
+def _usable_path(value: Any) -> Any:
+    if isinstance(value, str) and not _is_usable_path(value):
+        raise ValueError("must be a path")
+    return value
+
+
+def _is_usable_path(text: str) -> bool:
+    """Whether the system can take it; an empty one would be the working folder."""
+    try:
+        return bool(text.strip()) and b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+FilePath = Annotated[Path, BeforeValidator(_usable_path)]
 Number = Annotated[float, BeforeValidator(_not_a_switch)]
 Whole = Annotated[int, BeforeValidator(_not_a_switch)]
 Seconds = Annotated[Number, Field(gt=0, le=3600, allow_inf_nan=False)]
@@ -58,7 +73,7 @@ class InfluxDBConfig(_Section):
     enabled: bool = Field(True, description="Whether this backend is used.")
     url: str = Field(description="Base address, e.g. http://influxdb:8086; a path prefix is kept.")
     token: SecretStr | None = Field(None, description='API token; "${NAME}" is read from the environment.')
-    token_file: Path | None = Field(None, description="File that holds the token, e.g. a mounted secret.")
+    token_file: FilePath | None = Field(None, description="File that holds the token, e.g. a mounted secret.")
     org: str = Field("", description="Organisation (version 2).")
     bucket: str = Field("pediatric-leglength", min_length=1, description="Bucket (version 2) or database (1 and 3).")
     username: str | None = Field(None, description="User (version 1).")
@@ -90,12 +105,10 @@ class InfluxDBConfig(_Section):
     def _token_fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
         return _header_safe(value)
 
-    @model_validator(mode="after")
-    def _token_is_readable(self) -> InfluxDBConfig:
-        if self.token is None and self.token_file is not None:
-            token = _header_safe(_secret_from_file("token_file", self.token_file))
-            return self.model_copy(update={"token": token})
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _token_from_its_file(cls, data: Any) -> Any:
+        return _with_secret_from_file(data, "token", "token_file")
 
 
 class PrometheusConfig(_Section):
@@ -113,7 +126,7 @@ class PrometheusConfig(_Section):
     timeout: Seconds = Field(10.0, description="Seconds that one push may take in all.")
     username: str | None = Field(None, description="User for basic authentication.")
     password: SecretStr | None = Field(None, description='Password; "${NAME}" is read from the environment.')
-    textfile: Path | None = Field(None, description="A *.prom file for node_exporter's textfile collector.")
+    textfile: FilePath | None = Field(None, description="A *.prom file for node_exporter's textfile collector.")
 
     @field_validator("gateway_url")
     @classmethod
@@ -163,7 +176,7 @@ class MetricsConfig(_Section):
 class StoreConfig(_Section):
     """Where sessions are kept."""
 
-    path: Path | None = Field(
+    path: FilePath | None = Field(
         None,
         description="Folder (or a *.db file); default $MONITORING_DATA_PATH, then $MODULE_PERSISTENCE_DIR,"
         " then the user's state folder.",
@@ -182,7 +195,7 @@ class PrivacyConfig(_Section):
         None,
         description='The site\'s key for pseudonyms, 16 characters or more; "${NAME}" is read from the environment.',
     )
-    key_file: Path | None = Field(
+    key_file: FilePath | None = Field(
         None, description="File that holds the key; default: one made beside the store, once."
     )
 
@@ -193,12 +206,10 @@ class PrivacyConfig(_Section):
             raise ValueError("must have 16 characters or more")
         return value
 
-    @model_validator(mode="after")
-    def _key_file_is_readable(self) -> PrivacyConfig:
-        if self.key is None and self.key_file is not None:
-            key = self._key_is_long_enough(_secret_from_file("key_file", self.key_file))
-            return self.model_copy(update={"key": key})
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _key_from_its_file(cls, data: Any) -> Any:
+        return _with_secret_from_file(data, "key", "key_file")
 
 
 class MonitoringConfig(_Section):
@@ -207,9 +218,9 @@ class MonitoringConfig(_Section):
     enabled: bool = Field(False, description="Whether anything is recorded at all.")
     influxdb: InfluxDBConfig | None = Field(None, description="Where each session's points go.")
     prometheus: PrometheusConfig | None = Field(None, description="Where the running totals go.")
-    metrics: MetricsConfig = Field(MetricsConfig(), description="What is collected.")
-    store: StoreConfig = Field(StoreConfig(), description="Where sessions are kept.")
-    privacy: PrivacyConfig = Field(PrivacyConfig(), description="How studies are named.")
+    metrics: MetricsConfig = Field(default_factory=MetricsConfig, description="What is collected.")
+    store: StoreConfig = Field(default_factory=StoreConfig, description="Where sessions are kept.")
+    privacy: PrivacyConfig = Field(default_factory=PrivacyConfig, description="How studies are named.")
     shutdown_timeout: Number = Field(
         5.0,
         ge=0,
@@ -408,15 +419,26 @@ def _header_safe(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
-def _secret_from_file(setting: str, path: Path) -> SecretStr:
+def _with_secret_from_file(section: Any, name: str, file_setting: str) -> Any:
+    """The section with the secret that its file holds, where it has the file and not the secret itself."""
+    path = section.get(file_setting) if isinstance(section, dict) and section.get(name) is None else None
+    if not (isinstance(path, Path) or (isinstance(path, str) and _is_usable_path(path))):
+        return section
+    return {**section, name: _secret_from_file(file_setting, Path(path))}
+
+
+def _secret_from_file(setting: str, path: Path) -> str:
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
             raise ValueError(f"{setting} can't be read: not a file")
-        return SecretStr(path.read_text(encoding="utf-8").strip())
+        secret = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ValueError(f"{setting} can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{setting} can't be read: not text") from None
+    if not secret:
+        raise ValueError(f"{setting} is empty")
+    return secret
 
 
 def _kind(value: Any) -> str:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 import struct
+import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +39,43 @@ def read_context(path: Any) -> dict[str, str | float]:
     """The context of the image in ``path``; empty when it can't be read, or pydicom is not installed."""
     try:
         from pydicom import dcmread
-        from pydicom.errors import InvalidDicomError
     except ImportError:
         return {}
-    try:
-        header = dcmread(Path(path), stop_before_pixels=True, specific_tags=list(_TAGS))
-    except (InvalidDicomError, *_UNREADABLE):
-        return {}
-    return context(header)
+    with _without_warnings():
+        try:
+            header = dcmread(Path(path), stop_before_pixels=True, specific_tags=list(_TAGS))
+        except _unreadable():
+            return {}
+        return context(header)
 
 
-# What pydicom raises for broken files and values, beside its own errors.
-_UNREADABLE = (
-    ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError,
-    struct.error, zlib.error,
-)  # fmt: skip
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep pydicom from logging the values that it finds odd, such as an image's UID."""
+    from pydicom import config
+
+    with _reading:  # the setting is the process's
+        before = config.settings.reading_validation_mode
+        config.settings.reading_validation_mode = config.IGNORE
+        try:
+            yield
+        finally:
+            config.settings.reading_validation_mode = before
+
+
+_reading = threading.Lock()
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What pydicom raises for broken files and values."""
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
+    return (
+        BytesLengthException, InvalidDicomError, ArithmeticError, AttributeError, EOFError, LookupError, OSError,
+        RuntimeError, TypeError, ValueError, struct.error, zlib.error,
+    )  # fmt: skip
+
+
 _OLDEST_TOLD = 90  # older ages identify by themselves (45 CFR 164.514): they are kept as this one
 _OLDEST_BELIEVED = 120
 _TAGS = (
@@ -75,7 +100,7 @@ def _value(header: Any, keyword: str) -> Any:
     """A value is converted when it is asked for, so that each may fail for itself."""
     try:
         return header.get(keyword)
-    except _UNREADABLE:
+    except _unreadable():
         return None
 
 

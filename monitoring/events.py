@@ -124,6 +124,8 @@ class SessionRecord:
 
 _FIELD_NAMES = tuple(item.name for item in fields(SessionRecord))
 _EMPTY: tuple[Any, ...] = (None, (), [], {})
+_LARGEST_WHOLE = 2**63 - 1
+_LARGEST_INSTANT_NS = 2**62  # in the year 2116; SQLite's and InfluxDB's integers end in 2262
 
 
 def _plain(value: Any) -> Any:
@@ -143,13 +145,22 @@ def _plain(value: Any) -> Any:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
+    value.encode()  # half a surrogate pair is no text: no store and no server would take it
     return value
 
 
 def _whole(value: Any) -> int:
     if type(value) is not int:
         raise TypeError
+    if abs(value) > _LARGEST_WHOLE:
+        raise ValueError
     return value
+
+
+def _instant(value: Any) -> int:
+    if not 0 <= _whole(value) <= _LARGEST_INSTANT_NS:
+        raise ValueError
+    return int(value)
 
 
 def _number(value: Any) -> float:
@@ -220,8 +231,8 @@ def _read_usage(data: Any) -> Usage:
 _READERS: dict[str, Callable[[Any], Any]] = {
     "session_id": _text,
     "status": _status,
-    "started_ns": _whole,
-    "ended_ns": _whole,
+    "started_ns": _instant,
+    "ended_ns": _instant,
     "duration_seconds": _number,
     "series_key": _text,
     "reason": _optional_text,

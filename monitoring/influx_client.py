@@ -79,7 +79,7 @@ class _Outcome:
         """
         if self.error is None and not self.accepted and self._refused():
             self.rejected = {index: reason for index, reason in self.rejected.items() if reason != "rejected"}
-            is_token = _CREDENTIALS.search(response.body) is not None
+            is_token = is_about_credentials(response)
             self.fail("unauthorized" if is_token else "http_4xx", response)
             if not is_token:
                 self.detail = f"HTTP {response.status}: every line is refused; check org, bucket and api"
@@ -112,6 +112,11 @@ def _judge(response: Response, part: range, outcome: _Outcome) -> list[range]:
     return []
 
 
+def is_about_credentials(response: Response) -> bool:
+    """Whether a 400 is about the token after all, as a proxy's may be."""
+    return response.status == 400 and _CREDENTIALS.search(response.body) is not None
+
+
 def write_url(config: InfluxDBConfig) -> str:
     """The write endpoint of the configured version; never holds a secret."""
     path, parameters = {
@@ -125,8 +130,12 @@ def write_url(config: InfluxDBConfig) -> str:
 def authorization(config: InfluxDBConfig) -> dict[str, str]:
     """The header that carries the credentials."""
     if config.token is not None:
+        token = config.token.get_secret_value()
+        user, colon, password = token.partition(":")
+        if config.api == "v1" and colon:  # its tokens are user:password, and before 1.8 it takes them as Basic only
+            return {"Authorization": basic_authorization(user, password)}
         scheme = "Bearer" if config.api == "v3" else "Token"
-        return {"Authorization": f"{scheme} {config.token.get_secret_value()}"}
+        return {"Authorization": f"{scheme} {token}"}
     if config.username is not None:
         password = config.password.get_secret_value() if config.password else ""
         return {"Authorization": basic_authorization(config.username, password)}

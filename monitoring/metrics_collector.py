@@ -134,9 +134,11 @@ def _model(model: ModelPerformance) -> Iterator[Sample]:
     if model.landmarks_found is not None:
         yield Sample(catalogue.MODEL_LANDMARKS, float(model.landmarks_found), labels)
     if scores := model.confidence_scores:
-        yield Sample(catalogue.MODEL_CONFIDENCE["average"], sum(scores) / len(scores), labels)
-        yield Sample(catalogue.MODEL_CONFIDENCE["minimum"], min(scores), labels)
-        yield Sample(catalogue.MODEL_CONFIDENCE["maximum"], max(scores), labels)
+        smallest, largest = min(scores), max(scores)
+        average = min(max(sum(scores) / len(scores), smallest), largest)  # rounding and overflow lead out of these
+        yield Sample(catalogue.MODEL_CONFIDENCE["average"], average, labels)
+        yield Sample(catalogue.MODEL_CONFIDENCE["minimum"], smallest, labels)
+        yield Sample(catalogue.MODEL_CONFIDENCE["maximum"], largest, labels)
 
 
 def _system(record: SessionRecord) -> Iterator[Sample]:

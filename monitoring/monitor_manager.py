@@ -42,7 +42,6 @@ class MonitorManager:
         """``output_dir`` is where the host writes its results; the store never lies there."""
         self._logger = logger or logging.getLogger("monitoring")
         self._said: set[str] = set()
-        self._said_lock = threading.Lock()
         self.swallowed_errors = 0
         self._runtime: Runtime | None = None
         self._termination: Termination | None = None
@@ -103,13 +102,7 @@ class MonitorManager:
 
     def close(self, timeout: float | None = None) -> None:
         """Deliver what can be within ``timeout`` seconds (default: ``shutdown_timeout``); the rest stays stored."""
-        runtime, self._runtime = self._runtime, None
-        if runtime is None:
-            return
-        atexit.unregister(self.close)
-        self._guarded(lambda: _close(runtime, timeout), None)
-        if self._termination is not None:
-            self._termination.uninstall()
+        self._guarded(lambda: self._close(timeout), None)
 
     def __enter__(self) -> MonitorManager:
         return self
@@ -132,7 +125,7 @@ class MonitorManager:
             return None
         runtime = Runtime(checked, settings, output_dir and Path(output_dir), self._logger, self._guarded)
         atexit.register(self.close)
-        self._termination = Termination(self._terminate)
+        self._termination = Termination(self._terminate, MonitorManager._guarded.__code__)
         self._termination.install()
         return runtime
 
@@ -171,6 +164,21 @@ class MonitorManager:
         if dicom_path is not None and self._runtime is not None:
             self._record(session_id, lambda session: session.record_context(_read_context(dicom_path)))
 
+    def _close(self, timeout: float | None) -> None:
+        runtime = self._runtime
+        if runtime is None:
+            return
+        from monitoring.deadline import Deadline
+
+        seconds = runtime.config.shutdown_timeout if timeout is None else max(0.0, float(timeout))
+        self._runtime = None
+        atexit.unregister(self.close)
+        try:
+            runtime.close(Deadline.after(seconds))
+        finally:
+            if self._termination is not None:
+                self._termination.uninstall()
+
     def _terminate(self) -> None:
         """SIGTERM: commit what is open as failed, and deliver what time allows."""
         runtime = self._runtime
@@ -180,30 +188,30 @@ class MonitorManager:
 
     def _guarded(self, call: Callable[[], T], otherwise: T) -> T:
         """The one place where errors end; a SIGTERM that comes meanwhile takes effect when the call is over."""
-        termination = self._termination
-        if termination is not None:
-            termination.enter()
         try:
             return call()
         except Exception as error:
             self._swallow(error)
             return otherwise
         finally:
-            if termination is not None:
-                termination.leave()
+            if self._termination is not None:
+                self._termination.leave()
 
     def _swallow(self, error: Exception) -> None:
         from monitoring.session import code_location
 
         where = f"{type(error).__name__} at {code_location(error)}"
-        with self._said_lock:
-            self.swallowed_errors += 1
-            is_new = where not in self._said
-            self._said.add(where)
-        if is_new:
+        self.swallowed_errors += 1
+        is_new = where not in self._said
+        self._said.add(where)
+        if is_new and not self._is_over():
             self._logger.warning("monitoring: %s; the application goes on", where)
         if on_swallowed is not None:
             on_swallowed(error)
+
+    def _is_over(self) -> bool:
+        """Whether this is a thread that the exit did not wait for: a word of it could abort the interpreter's end."""
+        return self._runtime is None and threading.current_thread() is not threading.main_thread()
 
 
 class ManagedSession:
@@ -271,13 +279,6 @@ class ManagedSession:
     ) -> None:
         """End as failed, for a reason given as a short code; the rest says where, in names of code."""
         self._manager._record(self.id, lambda session: session.fail(reason, stage, error_type, location))
-
-
-def _close(runtime: Runtime, timeout: float | None) -> None:
-    from monitoring.deadline import Deadline
-
-    seconds = runtime.config.shutdown_timeout if timeout is None else max(0.0, float(timeout))
-    runtime.close(Deadline.after(seconds))
 
 
 def _read_context(dicom_path: Any) -> dict[str, str | float]:

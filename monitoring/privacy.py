@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from monitoring import coerce
 from monitoring.config_validator import PrivacyConfig
 from monitoring.exceptions import ConfigurationError, StoreError
 
@@ -30,11 +31,14 @@ class Pseudonymizer:
         self._key = key
 
     def series(self, identifier: object) -> str:
-        """A series' pseudonym: 32 hexadecimal characters."""
+        """A series' pseudonym: 32 hexadecimal characters; "" for what can't be told as text."""
         return self._name("series", identifier)
 
     def _name(self, kind: str, identifier: object) -> str:
-        message = f"{kind}:{identifier}".encode(errors="surrogatepass")
+        text = coerce.shown(identifier)
+        if text is None:
+            return ""
+        message = f"{kind}:{text}".encode(errors="surrogatepass")
         return hmac.new(self._key, message, hashlib.sha256).hexdigest()[:_PSEUDONYM_CHARACTERS]
 
 

@@ -15,16 +15,18 @@ from typing import TypeVar
 from monitoring import catalogue
 from monitoring.config_validator import MonitoringConfig
 from monitoring.deadline import Deadline
+from monitoring.durable import DurableEngine
 from monitoring.engine import Engine
 from monitoring.exceptions import StoreError
 from monitoring.metrics_collector import NANOSECONDS, Change, zero_changes
 from monitoring.outbox import totals
-from monitoring.outbox.recovery import open_or_recover
 from monitoring.store_location import store_path
 
 T = TypeVar("T")
 
 HEARTBEAT_SECONDS = 60.0
+# Small enough that a wish to stop is soon heard, however large the store is.
+_PIECES = 50
 
 
 class Relay:
@@ -33,30 +35,26 @@ class Relay:
     def __init__(self, config: MonitoringConfig, logger: logging.Logger) -> None:
         self._config = config
         self._logger = logger
-        self._engine: Engine | None = None
+        self._durable = DurableEngine(store_path(config.store), config, zero_changes(), logger, self.guard)
         self._next_heartbeat = 0.0
         self._said: str | None = None
+        self._fault: Exception | None = None
 
     def run(self, stop: threading.Event, interval_seconds: float) -> None:
         """Take turns until ``stop`` is set, then deliver what ``shutdown_timeout`` allows."""
         while not stop.is_set():
-            self.guard(self.take_turn, None)
+            if not self.guard(self.take_turn, False):
+                self._durable.abandon()
             stop.wait(interval_seconds)
-        if self._engine is not None:
-            self._engine.close(Deadline.after(self._config.shutdown_timeout))
+            if self._fault is not None:
+                raise self._fault
+        if self._durable.engine is not None:
+            self._durable.engine.close(Deadline.after(self._config.shutdown_timeout))
 
-    def take_turn(self) -> None:
+    def take_turn(self) -> bool:
         """Look after the store once; raises :class:`StoreError`."""
-        engine = self._engine or self._open()
-        self._engine = engine
-        if crashed := engine.report_crashed():
-            self._logger.warning("%d session(s) of killed processes are reported as crashed", crashed)
-        engine.route()
-        engine.enforce_limits(pieces=50)
-        if time.monotonic() >= self._next_heartbeat:
-            beat(engine)
-            self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
-        engine.threads.wake()
+        self._durable.use(self._look_after)
+        return True
 
     def guard(self, call: Callable[[], T], otherwise: T) -> T:
         """A store that fails is said once and tried again; anything else is a fault of ours and ends the relay."""
@@ -67,17 +65,22 @@ class Relay:
                 self._said = str(error)
                 self._logger.error("%s; trying again", error)
             return otherwise
+        except Exception as error:
+            self._fault = error
+            return otherwise
         self._said = None
         return result
 
-    def _open(self) -> Engine:
-        database, aside = open_or_recover(store_path(self._config.store))
-        if aside is not None:
-            self._logger.error("the store was damaged; it was put aside as %s and a new one begun", aside)
-        engine = Engine(database, self._config, self._logger, self.guard)
-        engine.store.initialise(zero_changes())
-        engine.threads.start()
-        return engine
+    def _look_after(self, engine: Engine) -> None:
+        engine.check()
+        if crashed := engine.report_crashed(_PIECES):
+            self._logger.warning("monitoring: %d session(s) of killed processes are reported as crashed", crashed)
+        engine.route(_PIECES)
+        engine.enforce_limits(_PIECES)
+        if time.monotonic() >= self._next_heartbeat:
+            beat(engine)
+            self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+        engine.threads.wake()
 
 
 def beat(engine: Engine) -> None:

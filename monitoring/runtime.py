@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from monitoring.outbox.delivery import Guard
 from monitoring.privacy import Pseudonymizer, find_key
 from monitoring.session import Session
 from monitoring.system_resources import Recording, Sampler
+from monitoring.turns import Turns
 
 
 @dataclass(slots=True)
@@ -50,20 +51,19 @@ class Runtime:
         self._guard = guard
         self._keeper = Keeper(self.config, zero_changes(_configured_models(settings)), self._output_dir, logger, guard)
         self._pseudonyms = self._make_pseudonyms()
-        self._sampler = self._make_sampler()
+        self._sampler: Sampler | None = None
         self._sessions: dict[str, _Open] = {}
-        self._lock = threading.Lock()
-        self.committed: list[SessionRecord] = []
+        self._turns = Turns()
+        self._committed: dict[str, SessionRecord] = {}
         _RUNTIMES.add(self)
         logger.info("monitoring: on; %s", self._keeper.describe())
 
     def begin(self, series_id: object) -> Session:
         """Open a session for one image; its trace is durable when this returns."""
         session = Session(self._pseudonyms.series(series_id))
-        recording = self._sampler.begin() if self._sampler else None
-        with self._lock:
-            self._sessions[session.session_id] = _Open(session, recording)
-            self._keeper.trace(session.trace(), durable=True)
+        recording = self._begin_recording()
+        self._sessions[session.session_id] = _Open(session, recording)
+        self._turns.take(lambda: self._trace(session, durable=True))
         return session
 
     def open_session(self, session_id: object) -> Session | None:
@@ -73,23 +73,28 @@ class Runtime:
 
     def renew_trace(self, session: Session) -> None:
         """Keep what the session has recorded so far, in case the process dies."""
-        with self._lock:
-            if session.session_id in self._sessions:
-                self._keeper.trace(session.trace(), durable=False)
+        self._turns.take(lambda: self._trace(session, durable=False))
 
-    def end(self, session_id: object, status: object = None) -> SessionRecord | None:
-        """Freeze, commit and hand over to delivery; None when the session isn't open."""
-        with self._lock:
-            found = self._sessions.pop(str(session_id), None)
-            if found is None:
-                return None
-            usages = self._sampler.finish(found.recording) if self._sampler and found.recording else {}
-            record = found.session.freeze(status, usages)
-            if not self.config.metrics.include_model_metrics:
-                record = replace(record, models=(), predictions=())
-            self._keeper.keep(record)
-            self.committed.append(record)
-        return record
+    def _trace(self, session: Session, durable: bool) -> None:
+        if session.session_id in self._sessions:
+            self._keeper.trace(session.trace(), durable)
+
+    def end(self, session_id: object, status: object = None) -> None:
+        """Freeze, commit and hand over to delivery; does nothing when the session isn't open."""
+        self._turns.take(lambda: self._end(str(session_id), status))
+
+    def _end(self, session_id: str, status: object) -> None:
+        found = self._sessions.get(session_id)
+        if found is None:
+            return
+        usages = self._sampler.finish(found.recording) if self._sampler and found.recording else {}
+        record = found.session.freeze(status, usages)
+        if not self.config.metrics.include_model_metrics:
+            record = replace(record, models=(), predictions=())
+        self._keeper.keep(record)
+        self._committed[session_id] = record
+        # Only now: should the host's signal handler leave in the middle of it, the session ends when we close.
+        del self._sessions[session_id]
 
     def end_all(self, reason: str) -> None:
         """End what is open as failed, for a reason given as a short code."""
@@ -97,9 +102,20 @@ class Runtime:
             found.session.fail(reason, found.session.current_stage)
             self.end(session_id)
 
+    @property
+    def committed(self) -> list[SessionRecord]:
+        """What was committed, in that order."""
+        return list(self._committed.values())
+
     def close(self, deadline: Deadline) -> None:
         """End open sessions as failed, deliver until the deadline, close the store."""
-        self.end_all("not_ended")
+        self._turns.take(lambda: self._close(deadline))
+
+    def _close(self, deadline: Deadline) -> None:
+        self._keeper.hurry(deadline)
+        for session_id, found in list(self._sessions.items()):
+            found.session.fail("not_ended", found.session.current_stage)
+            self._guard(partial(self._end, session_id, None), None)
         if self._sampler:
             self._sampler.close()
         self._keeper.close(deadline)
@@ -107,11 +123,11 @@ class Runtime:
 
     def after_fork(self) -> None:
         """In a child process: the open sessions are the parent's, and so is what holds our locks."""
-        self._lock = threading.Lock()
+        self._turns = Turns()
         self._sessions = {}
-        self.committed = []
+        self._committed = {}
         self._keeper.after_fork()
-        self._sampler = self._make_sampler()
+        self._sampler = None
 
     def _make_pseudonyms(self) -> Pseudonymizer:
         try:
@@ -120,12 +136,14 @@ class Runtime:
             self._logger.warning("monitoring: %s; pseudonyms of this run can't be linked to earlier ones", error)
             return Pseudonymizer(os.urandom(32))
 
-    def _make_sampler(self) -> Sampler | None:
+    def _begin_recording(self) -> Recording | None:
         if not self.config.metrics.include_system_metrics:
             return None
-        folder = self._keeper.folder
-        volumes = {"output": self._output_dir or Path()} | ({"store": folder} if folder else {})
-        return Sampler(self.config.metrics.collection_interval, volumes, self._guard)
+        if self._sampler is None:
+            folder = self._keeper.folder
+            volumes = {"output": self._output_dir or Path()} | ({"store": folder} if folder else {})
+            self._sampler = Sampler(self.config.metrics.collection_interval, volumes, self._guard)
+        return self._sampler.begin()
 
 
 _RUNTIMES: weakref.WeakSet[Runtime] = weakref.WeakSet()

@@ -154,9 +154,10 @@ class Session:
     ) -> None:
         """End as failed, for ``reason`` (a short code, not a sentence)."""
         self._status, self._reason = "failed", self._code(reason)
-        if error_type or stage:
+        kind = coerce.plain_text(error_type)
+        if kind or coerce.plain_text(stage):
             self._failure = Failure(
-                type=self._code(error_type or reason),
+                type=self._code(kind or reason),
                 stage=coerce.metric_name(stage),
                 location=_location(location),
             )
@@ -268,7 +269,7 @@ class Session:
         return scores
 
     def _count(self, value: Any) -> int | None:
-        count = None if isinstance(value, str | bytes) else _length(value)
+        count = _length(value)
         if count is None and value is not None:
             self._refuse("landmarks")
         return count
@@ -367,7 +368,7 @@ def _landmark_labels(predictions: Any) -> set[int]:
 
 def _location(value: Any) -> str | None:
     """``value`` when it has the form ``module:line``."""
-    module, _, number = str(value or "").rpartition(":")
+    module, _, number = coerce.plain_text(value).rpartition(":")
     return f"{module}:{number}" if coerce.metric_name(module) and number.isdigit() else None
 
 

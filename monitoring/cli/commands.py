@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -20,9 +21,9 @@ from monitoring import __version__, catalogue
 from monitoring.cli import probe, reports
 from monitoring.cli.drain import drain as drain_backends
 from monitoring.cli.importing import import_files
-from monitoring.cli.settings import ConfigOption, JsonOption, load_checked
+from monitoring.cli.settings import ConfigOption, JsonOption, load_checked, load_config
 from monitoring.config_validator import MonitoringConfig
-from monitoring.exceptions import ConfigurationError, StoreError
+from monitoring.exceptions import ConfigurationError, MonitoringError, StoreError
 from monitoring.outbox.database import Database
 from monitoring.outbox.queue import dead_letters
 from monitoring.outbox.store import Store, open_store
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
 # A pipe or a file has no width: lines stay whole there.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
 
 
 @app.callback(invoke_without_command=True)
@@ -66,7 +67,7 @@ def check(config: ConfigOption = None) -> None:
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show the sessions recorded, and what waits for each backend."""
     with _clear_errors():
-        report = reports.status(load_checked(config).config)
+        report = reports.status(load_config(config))
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:
@@ -82,7 +83,7 @@ def drain(
 ) -> None:
     """Deliver now what is stored; exit 0 when all is delivered, 1 when something still waits."""
     with _clear_errors():
-        results = drain_backends(load_checked(config).config, timeout, None if as_json else console, requeue_dead)
+        results = drain_backends(load_config(config), timeout, None if as_json else console, requeue_dead)
     if as_json:
         typer.echo(json.dumps(results, indent=2))
     raise typer.Exit(DONE if all(result["pending"] == 0 for result in results.values()) else NOT_ALL_DONE)
@@ -114,10 +115,20 @@ def relay(
         settings, log = load_checked(config), logging.getLogger("relay")
         for problem in settings.problems:
             log.warning("%s", problem)
-        stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
-        Relay(settings.config, log).run(stop, interval)
+        Relay(settings.config, log).run(_stop_at({signal.SIGTERM, signal.SIGINT}), interval)
+
+
+def _stop_at(signals: set[signal.Signals]) -> threading.Event:
+    """An event that one of the signals sets, from a thread: a handler could interrupt the event's own code."""
+    stop = threading.Event()
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # in the threads that start from now on, too
+
+    def wait() -> None:
+        signal.sigwait(signals)
+        stop.set()
+
+    threading.Thread(target=wait, name="leglength-monitoring-stop", daemon=True).start()
+    return stop
 
 
 @app.command()
@@ -143,7 +154,7 @@ def import_results(
 ) -> None:
     """Read session records back from result.json files, each once."""
     with _clear_errors():
-        counts = import_files(load_checked(config).config, files)
+        counts = import_files(load_config(config), files)
     typer.echo(f"{counts.new} imported, {counts.known} already there, {counts.unreadable} unreadable")
     raise typer.Exit(NOT_ALL_DONE if counts.unreadable else DONE)
 
@@ -175,17 +186,17 @@ def _clear_errors() -> Iterator[None]:
     except ConfigurationError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(WRONG_INPUT) from None
-    except StoreError as error:
+    except MonitoringError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(NOT_ALL_DONE) from None
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit would fail, too
         raise typer.Exit(DONE) from None
 
 
 @contextmanager
 def _existing_store(config: ConfigOption) -> Iterator[Store]:
-    path = store_path(load_checked(config).config.store)
+    path = store_path(load_config(config).store)
     if not path.exists():
         raise StoreError(f"there is no store at {path} yet")
     with open_store(Database(path)) as store:

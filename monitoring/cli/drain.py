@@ -27,26 +27,25 @@ def drain(
     if not path.exists():
         raise StoreError(f"there is no store at {path} yet")
     database, _ = open_or_recover(path)
+    engine = Engine(database, config, logging.getLogger("monitoring"), lambda call, _: call())
     try:
         deadline = Deadline.after(timeout)
-        found = _prepared(database, config, requeues_dead)
-        for route in sorted(found, key=lambda route: route.is_state):  # states tell how much waits for the logs
+        _prepare(engine, requeues_dead)
+        for route in sorted(engine.backends, key=lambda route: route.is_state):  # states tell what waits for the logs
             _drain_one(route, database, deadline, console)
         return {status.name: _result(status) for status in _statuses(database)}
     finally:
-        database.close()
+        engine.abandon()
 
 
-def _prepared(database: Database, config: MonitoringConfig, requeues_dead: bool) -> list[Route]:
+def _prepare(engine: Engine, requeues_dead: bool) -> None:
     """Report crashed sessions and make lines that no module made, so that all of it is delivered."""
-    engine = Engine(database, config, logging.getLogger("monitoring"), lambda call, _: call())
     engine.store.initialise(zero_changes())
     engine.report_crashed()
     engine.route()
     for route in engine.backends:
         if requeues_dead and not route.is_state:
-            BackendQueue(database, route.name).requeue_dead()
-    return engine.backends
+            BackendQueue(engine.database, route.name, owner="").requeue_dead()
 
 
 def _drain_one(route: Route, database: Database, deadline: Deadline, console: Console | None) -> None:

@@ -9,7 +9,7 @@ from monitoring.config_validator import InfluxDBConfig, MonitoringConfig, Promet
 from monitoring.deadline import Deadline
 from monitoring.exceptions import StoreError
 from monitoring.http_policy import basic_authorization, detail, policy
-from monitoring.influx_client import authorization, write_url
+from monitoring.influx_client import authorization, is_about_credentials, write_url
 from monitoring.outbox.database import Database
 from monitoring.store_location import store_path
 from monitoring.transport import HttpTransport, Response
@@ -47,6 +47,8 @@ def _store(path: Path) -> Finding:
 def _influxdb(config: InfluxDBConfig) -> Finding:
     """Write nothing: the server checks address, credentials and bucket before it looks for lines."""
     response = _request("POST", write_url(config), authorization(config), config.timeout)
+    if is_about_credentials(response):
+        return Finding("influxdb", False, f"{config.url}: {detail('unauthorized', response.status)}")
     # An empty body is a 400 for some servers, after everything else was found to be right.
     return _finding("influxdb", config.url, response, good=(200, 204, 400))
 

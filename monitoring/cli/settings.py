@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from monitoring.config_validator import Checked, check_section
+from monitoring.config_validator import SECTION_PATH, Checked, MonitoringConfig, check_section
 from monitoring.exceptions import ConfigurationError
 
 ConfigOption = Annotated[
@@ -35,6 +35,8 @@ def load_settings(given: Path | None) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: not UTF-8 text") from None
     except json.JSONDecodeError as error:
         raise ConfigurationError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path}: nested too deeply") from None
     settings = task.get("process") if isinstance(task, dict) else None
     settings = settings.get("settings") if isinstance(settings, dict) else None
     if isinstance(settings, dict) and isinstance(settings.get("settings"), dict):
@@ -50,3 +52,16 @@ def load_checked(given: Path | None) -> Checked:
     if section is None:
         raise ConfigurationError(f"{config_path(given)}: process.settings.monitoring is missing: monitoring is off")
     return check_section(section)
+
+
+def load_config(given: Path | None) -> MonitoringConfig:
+    """The settings to work with; what is wrong with them goes to the error stream, a line each.
+
+    Raises :class:`ConfigurationError` when there are none at all.
+    """
+    checked = load_checked(given)
+    for problem in checked.problems:
+        if problem.path == SECTION_PATH:
+            raise ConfigurationError(f"{config_path(given)}: {problem}")
+        typer.echo(f"{'error' if problem.is_error else 'warning'}: {problem}", err=True)
+    return checked.config

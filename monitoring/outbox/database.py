@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from monitoring.exceptions import StoreCorruptError, StoreError
-from monitoring.outbox import schema
+from monitoring.outbox import door, schema
 
-# The connections of a parent process: never closed in the child, whose close would drop the parent's journal.
-_ABANDONED: list[sqlite3.Connection] = []
+PATIENCE_SECONDS = 2.0
+"""How long a lock of another process is waited for."""
+
+Identity = tuple[int, int]
+"""Device and inode: which file it is, whatever its name."""
 
 _NETWORK_FILESYSTEMS = frozenset(
     {
@@ -39,15 +43,27 @@ _CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 class Database:
     """A connection with a lock: one per thread that must not wait for another, shared when in memory."""
 
-    def __init__(self, path: Path | None, busy_seconds: float = 2.0) -> None:
+    def __init__(self, path: Path | None, busy_seconds: float = PATIENCE_SECONDS) -> None:
         self.path = path
         self._busy_seconds = busy_seconds
         self._lock = threading.RLock()
         self._durable = True
-        self._connection = self._open()
-        self._pid = os.getpid()
+        self._is_closed = False
+        self._connection: sqlite3.Connection | None = self._open()
+        self.identity = identity(path)
+        _OPENED.add(self)
 
     def _open(self) -> sqlite3.Connection:
+        if self.path is None:
+            return self._connect()
+        with _told_apart(f"can't open the store {self.path}"):
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Turning a new file into a store can't be done by two at once: SQLite gives up on one of them.
+        enter = door.passing if _has_content(self.path) else door.alone
+        with enter(self.path, self._busy_seconds):
+            return self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
         with _told_apart(f"can't open the store {self.path}"):
             if self.path is not None:
                 _make_private(self.path)
@@ -80,6 +96,7 @@ class Database:
                 self._durable = durable
             connection.execute("BEGIN IMMEDIATE")
             try:
+                self._check_place()
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
@@ -94,39 +111,109 @@ class Database:
             connection = self._mine()
             connection.execute("BEGIN")
             try:
+                self._check_place()
                 yield connection
             finally:
                 with suppress(sqlite3.Error):
                     connection.execute("COMMIT")
 
+    def be_patient(self, seconds: float) -> None:
+        """Wait so long for locks of other processes from now on."""
+        with self._lock:
+            self._busy_seconds = seconds
+            if self._connection is not None:
+                self._connection.execute(f"PRAGMA busy_timeout = {round(seconds * 1000):d}")
+
     def close(self) -> None:
         """Close the connection; the file stays."""
         with self._lock:
-            if self._pid == os.getpid():
-                self._connection.close()
-
-    def after_fork(self) -> None:
-        """In a child process: a lock of its own, since the parent's may be held by a thread that isn't here."""
-        self._lock = threading.RLock()
+            self._is_closed = True
+            self._drop_connection()
 
     def _mine(self) -> sqlite3.Connection:
-        if self._pid != os.getpid():
-            _ABANDONED.append(self._connection)
+        if self._is_closed:
+            raise StoreError("the store is closed")
+        if self._connection is None:
             self._connection = self._open()
             self._durable = True
-            self._pid = os.getpid()
         return self._connection
+
+    def _check_place(self) -> None:
+        """What is written to a file that was put aside meanwhile would be lost with it."""
+        if self.path is not None and identity(self.path) != self.identity:
+            raise StoreCorruptError(f"the store {self.path} was replaced by another process")
+
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def before_fork(self) -> None:
+        """Let nobody be in the middle of anything, and leave no connection open.
+
+        A child would inherit SQLite's knowledge of locks, but not the locks.
+        """
+        self._lock.acquire()
+        is_in_use = self._connection is not None and self._connection.in_transaction
+        if self.path is not None and not is_in_use:
+            self._drop_connection()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on; the connection is opened again when it is needed."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Go on with a lock of one's own."""
+        self._lock = threading.RLock()
+
+
+_OPENED: weakref.WeakSet[Database] = weakref.WeakSet()
+_one_fork = threading.Lock()
+_at_fork: list[Database] = []
+
+
+def _before_fork() -> None:
+    _one_fork.acquire()
+    for database in list(_OPENED):
+        database.before_fork()
+        _at_fork.append(database)
+
+
+def _after_fork_in_parent() -> None:
+    while _at_fork:
+        _at_fork.pop().after_fork_in_parent()
+    _one_fork.release()
+
+
+def _after_fork_in_child() -> None:
+    while _at_fork:
+        _at_fork.pop().after_fork_in_child()
+    _one_fork.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 def checksum(*values: object) -> int:
     """CRC-32 over values as they read back from SQLite."""
-    return zlib.crc32("\x1f".join(map(_checked_form, values)).encode("utf-8", "surrogatepass"))
+    return zlib.crc32(b"\x1f".join(map(_checked_form, values)))
 
 
-def _checked_form(value: object) -> str:
+def _checked_form(value: object) -> bytes:
     if isinstance(value, bytes):
-        return value.decode("latin-1")
-    return repr(float(value)) if isinstance(value, float | int) else str(value)
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    return repr(value).encode()
+
+
+def identity(path: Path | None) -> Identity | None:
+    """Which file lies at ``path``; None when there is none, or it can't be told."""
+    with suppress(OSError):
+        found = path.stat() if path is not None else None
+        return (found.st_dev, found.st_ino) if found is not None else None
+    return None
 
 
 def is_on_network(path: Path) -> bool:
@@ -149,22 +236,28 @@ def _told_apart(what: str) -> Iterator[None]:
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
         kind = StoreCorruptError if code in _CORRUPT_CODES else StoreError
         raise kind(f"{what}: {error}") from error
-    except UnicodeDecodeError as error:  # text that SQLite gave back is no longer text
-        raise StoreCorruptError(f"{what}: damaged text") from error
     except OSError as error:
         raise StoreError(f"{what}: {error.strerror or type(error).__name__}") from error
 
 
 def _configure(connection: sqlite3.Connection, path: Path | None) -> None:
     connection.create_function("checksum", -1, checksum, deterministic=True)
+    # Text that was damaged is told by its checksum, not by an error in the middle of a query.
+    connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute(f"PRAGMA journal_mode = {'DELETE' if path and is_on_network(path) else 'WAL'}")
     connection.execute("PRAGMA journal_size_limit = 4194304")
     connection.execute("PRAGMA synchronous = FULL")
 
 
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
+
+
 def _make_private(path: Path) -> None:
     """Create the file readable by its owner alone; SQLite gives its journals the same mode."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))

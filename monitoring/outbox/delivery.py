@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 
 from monitoring.deadline import Deadline
 from monitoring.delivery_result import LineSink, StateSink
+from monitoring.exceptions import StoreCorruptError
 from monitoring.outbox.queue import BackendQueue
 
 T = TypeVar("T")
@@ -24,6 +25,7 @@ T = TypeVar("T")
 LEASE_MARGIN_SECONDS = 15.0
 _IDLE_SECONDS = 30.0
 _BUSY_SECONDS = 1.0
+_LAST_WORDS_SECONDS = 0.1
 
 
 class Step(Enum):
@@ -96,7 +98,8 @@ class LineCourier(_LeasedCourier):
         if not self._lease(ignore_backoff):
             return Step.BUSY
         batch = self._queue.next_batch(self._batch_lines)
-        if not batch.lines:
+        if not batch.lines:  # all that waited was damaged
+            self._release()
             return Step.IDLE
         # The lease outlives the request, so that nobody else sends while this answer is on its way.
         delivery = self._sink.send(batch.lines, deadline.sooner(self._lease_seconds - LEASE_MARGIN_SECONDS))
@@ -176,6 +179,10 @@ class DeliveryThreads:
         self._closing: Deadline | None = None
         self._running_logs: set[str] = set()
         self._threads: list[threading.Thread] = []
+        self._speaking = threading.Lock()
+        self._is_silent = False
+        self.has_met_damage = False
+        """Whether a thread found the store damaged: whoever owns the store puts it aside."""
 
     def start(self) -> None:
         """Start one daemon thread per backend; where no thread can be had, the store keeps everything."""
@@ -207,17 +214,18 @@ class DeliveryThreads:
             self._changed.notify_all()
 
     def close(self, deadline: Deadline) -> None:
-        """Deliver what can be delivered until the deadline, for all backends together; the rest stays stored."""
+        """Deliver what can be delivered until the deadline, for all backends together; the rest stays stored.
+
+        A thread that is still at it is left alone, and says nothing any more: the interpreter aborts when it
+        ends while such a thread writes to the error stream.
+        """
         self.begin_close(deadline)
         for thread in self._threads:
             thread.join(deadline.remaining())
-
-    def after_fork(self) -> None:
-        """In a child process there are no threads; they start when there is something to deliver."""
-        self._changed = threading.Condition()
-        self._running_logs.clear()
-        self._threads.clear()
-        self._is_started = False
+        is_quiet = self._speaking.acquire(timeout=_LAST_WORDS_SECONDS)
+        self._is_silent = True
+        if is_quiet:
+            self._speaking.release()
 
     def _run(self, route: Route) -> None:
         try:
@@ -231,9 +239,13 @@ class DeliveryThreads:
         made: list[Courier] = []
 
         def step() -> float:
-            if not made:
-                made.append(route.make())
-            result = made[0].step(self._closing or Deadline.after(3600.0))
+            try:
+                if not made:
+                    made.append(route.make())
+                result = made[0].step(self._closing or Deadline.after(3600.0))
+            except StoreCorruptError:
+                self.has_met_damage = True
+                raise
             self._say(route.name, result, made[0].last_error())
             return _pause_after(result, made[0])
 
@@ -247,6 +259,11 @@ class DeliveryThreads:
 
     def _say(self, name: str, step: Step, error: str | None) -> None:
         """One line when a backend's state changes, not one per attempt."""
+        with self._speaking:
+            if not self._is_silent:
+                self._say_change(name, step, error)
+
+    def _say_change(self, name: str, step: Step, error: str | None) -> None:
         if step is Step.FAILED and error is not None and self._failing.get(name) != error:
             self._failing[name] = error
             self._logger.warning(

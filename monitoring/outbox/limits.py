@@ -13,20 +13,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from monitoring.config_validator import StoreConfig
+from monitoring.exceptions import StoreError
 from monitoring.metrics_collector import NANOSECONDS
 from monitoring.outbox import totals
 from monitoring.outbox.database import Database
-from monitoring.outbox.queue import STATE_BACKENDS
+from monitoring.outbox.queue import pushed_by_all
 
 _PIECE = 200
 _PAGES_OF_A_SESSION = 16
 _DAY_NS = 86_400 * NANOSECONDS
 _MEGABYTE = 1_000_000
 
-_DELIVERED = (
-    "SELECT sequence, session_id FROM sessions"
-    " WHERE sequence <= ?1 AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.session_id = sessions.session_id)"
-)
+_NEVER = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +54,14 @@ def used_bytes(connection: sqlite3.Connection) -> int:
 
 
 def disk_is_nearly_full(database: Database, limits: Limits) -> bool:
-    """Whether the store's volume has less free space than the settings want to leave."""
-    return database.path is not None and shutil.disk_usage(database.path.parent).free < limits.min_free_bytes
+    """Whether the store's volume has less free space than the settings want to leave; on a small volume, a tenth."""
+    if database.path is None:
+        return False
+    try:
+        usage = shutil.disk_usage(database.path.parent)
+    except OSError as error:
+        raise StoreError(f"can't use the store {database.path}: {error.strerror}") from error
+    return usage.free < min(limits.min_free_bytes, usage.total // 10)
 
 
 def enforce(database: Database, limits: Limits, pieces: int = 1, clock_ns: Callable[[], int] = time.time_ns) -> bool:
@@ -89,41 +93,71 @@ def has_free_pages(database: Database) -> bool:
         return int(connection.execute("PRAGMA freelist_count").fetchone()[0]) >= _PAGES_OF_A_SESSION
 
 
-def _pushed_by_all(connection: sqlite3.Connection) -> int:
-    """The newest session that every state backend of the store has."""
-    names = ", ".join("?" * len(STATE_BACKENDS))
-    row = connection.execute(
-        f"SELECT min(pushed_sequence) FROM backends WHERE name IN ({names})",  # noqa: S608 - placeholders only
-        STATE_BACKENDS,
-    ).fetchone()
-    return 2**62 if row[0] is None else int(row[0])
-
-
 def _evict(connection: sqlite3.Connection, now_ns: int) -> None:
-    if _evict_delivered(connection):
-        return
-    dead = connection.execute(
-        "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters ORDER BY id LIMIT ?)", (_PIECE,)
-    ).rowcount
-    if not dead:
-        _evict_waiting(connection, now_ns)
+    if not (_evict_delivered(connection) or _evict_dead(connection)):
+        lost = _evict_waiting(connection)
+        if lost is None:
+            lost = _evict_requeued(connection)
+        totals.count_loss(connection, "evicted", lost, now_ns)
+        totals.bump_revision(connection)
 
 
 def _evict_delivered(connection: sqlite3.Connection) -> int:
     rows = connection.execute(
-        f"{_DELIVERED} ORDER BY sequence LIMIT {_PIECE:d}", (_pushed_by_all(connection),)
+        "SELECT sequence FROM sessions WHERE sequence <= ?"
+        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.session_id = sessions.session_id)"
+        " ORDER BY sequence LIMIT ?",
+        (_delivered_up_to(connection), _PIECE),
     ).fetchall()
     return _delete_sessions(connection, [row[0] for row in rows])
 
 
-def _evict_waiting(connection: sqlite3.Connection, now_ns: int) -> None:
+def _delivered_up_to(connection: sqlite3.Connection) -> int:
+    """The session behind which nothing is delivered: found without looking at each, however many wait."""
+    ends = [pushed_by_all(connection)]
+    row = connection.execute(
+        "SELECT sequence FROM outbox JOIN sessions USING (session_id) ORDER BY outbox.id LIMIT 1"
+    ).fetchone()
+    ends.append(row[0] - 1 if row else None)
+    if ends[0] is None:  # no state backend has it, so what was not made into lines still waits for a relay
+        first = connection.execute("SELECT min(sequence) FROM sessions WHERE routed = ''").fetchone()[0]
+        ends.append(None if first is None else first - 1)
+    return min((end for end in ends if end is not None), default=_NEVER)
+
+
+def _evict_dead(connection: sqlite3.Connection) -> int:
+    # Each was counted as a loss when the backend refused it.
+    return connection.execute(
+        "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters ORDER BY id LIMIT ?)", (_PIECE,)
+    ).rowcount
+
+
+def _evict_waiting(connection: sqlite3.Connection) -> int | None:
+    """Remove the oldest sessions; returns how many lines are lost by it, and sessions that no backend has seen.
+
+    The totals stay, so that a state backend loses nothing. None when there is no session.
+    """
     rows = connection.execute(
-        "SELECT sequence, session_id FROM sessions ORDER BY sequence LIMIT ?", (_PIECE,)
+        "SELECT sequence, session_id, routed FROM sessions ORDER BY sequence LIMIT ?", (_PIECE,)
     ).fetchall()
-    lost = sum(_delete_lines(connection, session_id) for _, session_id in rows)
-    totals.count_loss(connection, "evicted", max(lost, len(rows)), now_ns)
-    totals.bump_revision(connection)
+    if not rows:
+        return None
+    is_seen = pushed_by_all(connection) is not None
+    lost = sum(
+        _delete_lines(connection, session_id) or int(not routed and not is_seen) for _, session_id, routed in rows
+    )
     _delete_sessions(connection, [row[0] for row in rows])
+    return lost
+
+
+def _evict_requeued(connection: sqlite3.Connection) -> int:
+    """Remove the oldest lines that belong to no session."""
+    rows = connection.execute(
+        "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE session_id = '' ORDER BY id LIMIT ?)"
+        " RETURNING line_count",
+        (_PIECE,),
+    ).fetchall()
+    return sum(row[0] for row in rows)
 
 
 def _has_expired(connection: sqlite3.Connection, before_ns: int) -> bool:

@@ -12,16 +12,19 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from monitoring.exceptions import StoreError
+
 
 class Owner:
-    """The sign of life of one process; the token names it in the store."""
+    """The sign of life of one process; the token names it in the store. Raises :class:`StoreError`."""
 
     def __init__(self, store: Path) -> None:
         self.token = secrets.token_hex(8)
         self._path = _sign(store, self.token)
-        # Close-on-exec is Python's default: a program that the host starts doesn't keep us alive.
-        self._descriptor: int | None = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            self._descriptor: int | None = _open_locked(self._path)
+        except OSError as error:
+            raise StoreError(f"can't write beside the store {store}: {error.strerror}") from error
 
     def close(self) -> None:
         """A clean end."""
@@ -40,26 +43,49 @@ class Owner:
 
 def is_alive(store: Path, token: str) -> bool:
     """Whether the process of this token lives, or can't be told to be dead."""
-    path = _sign(store, token)
     try:
-        descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
+        descriptor = os.open(_sign(store, token), os.O_RDWR)
+    except (FileNotFoundError, ValueError):
         return False
     except OSError:
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held by its owner; or a filesystem without locks, where nobody is declared dead
-        return True
+        return not _try_lock(descriptor)
     finally:
         os.close(descriptor)
-    return False
 
 
-def forget(store: Path, token: str) -> None:
-    """Remove what a dead process left."""
-    with suppress(OSError):
-        _sign(store, token).unlink()
+def sweep(store: Path) -> None:
+    """Remove the signs of dead processes."""
+    for path in store.parent.glob(f"{_sign(store, '').name}*"):
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                if _try_lock(descriptor):
+                    path.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _open_locked(path: Path) -> int:
+    """The file, held from now on. Where files can't be locked, nobody is ever declared dead."""
+    while True:
+        # Close-on-exec is Python's default: a program that the host starts doesn't keep us alive.
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # another process has swept it away before it was locked
+
+
+def _try_lock(descriptor: int) -> bool:
+    """False when its owner holds it, or on a filesystem without locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _sign(store: Path, token: str) -> Path:

@@ -2,26 +2,27 @@
 
 Several processes drain one store: whoever holds the backend's lease delivers, the others don't
 wait. A lease expires, so that a process that was killed blocks nobody for longer than that.
+A killed process' lease ends with it, where its sign of life can be seen (see :mod:`monitoring.outbox.liveness`).
 A crash between the backend's answer and `settle` sends the batch again; the lines carry their
 timestamps, so the repeat overwrites itself.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import sqlite3
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from monitoring import catalogue
 from monitoring.delivery_result import Delivery, Exposition, Row
 from monitoring.metrics_collector import NANOSECONDS
 from monitoring.outbox import totals
 from monitoring.outbox.database import Database, checksum
-from monitoring.outbox.store import enqueue
+from monitoring.outbox.liveness import is_alive
+from monitoring.outbox.store import enqueue, register_backend
 
 STATE_BACKENDS = ("prometheus", "textfile")
 MAX_LEASE_SECONDS = 3700.0
@@ -69,13 +70,11 @@ class BackendStatus:
 class BackendQueue:
     """One backend's part of the store. Every method raises :class:`StoreError` when the file fails."""
 
-    def __init__(
-        self, database: Database, name: str, clock_ns: Callable[[], int] = time.time_ns, owner: str | None = None
-    ) -> None:
+    def __init__(self, database: Database, name: str, owner: str, clock_ns: Callable[[], int] = time.time_ns) -> None:
         self.name = name
         self._database = database
+        self._owner = owner  # the token of a sign of life, while the lease is held
         self._clock_ns = clock_ns
-        self._owner = owner or f"{os.getpid()}-{uuid.uuid4().hex}"
 
     def register(self) -> None:
         """Make the backend known to the store."""
@@ -83,13 +82,18 @@ class BackendQueue:
             known = connection.execute("SELECT 1 FROM backends WHERE name = ?", (self.name,)).fetchone()
         if not known:
             with self._database.transaction() as connection:
-                connection.execute("INSERT OR IGNORE INTO backends (name) VALUES (?)", (self.name,))
+                register_backend(connection, self.name)
 
     def try_lease(self, seconds: float, ignore_backoff: bool = False) -> bool:
         """Take or renew the lease; False when another holds it, or a failed backend rests.
 
         Instants further ahead than any lease or rest can be were written by another clock: they don't count.
         """
+        if self._try_take(seconds, ignore_backoff):
+            return True
+        return self._try_free_of_the_dead() and self._try_take(seconds, ignore_backoff)
+
+    def _try_take(self, seconds: float, ignore_backoff: bool) -> bool:
         now = self._clock_ns()
         with self._database.transaction(durable=False) as connection:
             changed = connection.execute(
@@ -100,12 +104,26 @@ class BackendQueue:
             ).rowcount
         return changed == 1
 
+    def _try_free_of_the_dead(self) -> bool:
+        """End the lease of a process that is gone; False when its holder lives, or there is none."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT lease_owner FROM backends WHERE name = ?", (self.name,)).fetchone()
+        holder = row[0] if row else None
+        path = self._database.path
+        if holder is None or path is None or is_alive(path, str(holder)):
+            return False
+        self._end_lease_of(holder)
+        return True
+
     def release(self) -> None:
         """Give the lease back, if it is still ours."""
+        self._end_lease_of(self._owner)
+
+    def _end_lease_of(self, owner: object) -> None:
         with self._database.transaction(durable=False) as connection:
             connection.execute(
                 "UPDATE backends SET lease_owner = NULL, lease_until_ns = 0 WHERE name = ? AND lease_owner = ?",
-                (self.name, self._owner),
+                (self.name, owner),
             )
 
     def next_batch(self, max_lines: int) -> Batch:
@@ -116,11 +134,13 @@ class BackendQueue:
         batch, damaged = Batch([], [], []), []
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT id, line_count, checksum, lines FROM outbox WHERE backend = ? ORDER BY id", (self.name,)
+                "SELECT id, session_id, created_ns, line_count, checksum, lines FROM outbox"
+                " WHERE backend = ? ORDER BY id",
+                (self.name,),
             )
-            for row_id, count, expected, encoded in rows:
-                if not isinstance(encoded, bytes) or checksum(encoded) != expected:
-                    damaged.append((row_id, count))
+            for row_id, session_id, created_ns, count, expected, encoded in rows:
+                if checksum(self.name, session_id, created_ns, count, encoded) != expected:
+                    damaged.append(row_id)
                     continue
                 lines = encoded.split(b"\n")
                 if batch.lines and len(batch.lines) + len(lines) > max_lines:
@@ -165,7 +185,8 @@ class BackendQueue:
         """Whether the Prometheus state has changed since this backend was last told."""
         with self._database.reading() as connection:
             row = connection.execute(
-                "SELECT 1 FROM state, backends WHERE key = 'revision' AND name = ? AND pushed_revision < value",
+                "SELECT 1 FROM state, backends WHERE key = 'revision' AND name = ?"
+                " AND pushed_revision != CAST(value AS INTEGER)",
                 (self.name,),
             ).fetchone()
         return row is not None
@@ -174,7 +195,7 @@ class BackendQueue:
         """The whole Prometheus state, with the module's own metrics, as it is now."""
         now = self._clock_ns()
         with self._database.reading() as connection:
-            revision = int(connection.execute("SELECT value FROM state WHERE key = 'revision'").fetchone()[0])
+            revision = _revision(connection)
             rows = totals.read(connection) + _waiting(connection, now, state_backend=self.name)
             sequence = _newest(connection)
         return Exposition(tuple(rows), revision, sequence, counts_all_runs=self._database.path is not None)
@@ -183,20 +204,21 @@ class BackendQueue:
         """Remember that the backend has this revision, or why it has not."""
         with self._database.transaction(durable=False) as connection:
             if delivery.error is None:
-                before = connection.execute(
-                    "SELECT pushed_sequence FROM backends WHERE name = ?", (self.name,)
-                ).fetchone()[0]
+                before = _progress(connection).get(self.name, _Progress(exposition.sequence, None))
                 connection.execute(
-                    "UPDATE backends SET pushed_sequence = ?, pushed_revision = ? WHERE name = ?",
+                    "UPDATE backends SET pushed_sequence = ?1, pushed_revision = ?2,"
+                    " checksum = checksum(name, ?1, last_success_ns) WHERE name = ?3",
                     (exposition.sequence, exposition.revision, self.name),
                 )
-                self._count_delivered(connection, max(0, exposition.sequence - before), is_news=False)
+                self._count_delivered(connection, max(0, exposition.sequence - before.pushed_sequence), is_news=False)
             self._note(connection, delivery)
 
     def next_attempt_in_seconds(self) -> float:
         """Seconds until a failed backend may be tried again; 0 when it may be tried now."""
         with self._database.reading() as connection:
-            row = connection.execute("SELECT next_attempt_ns FROM backends WHERE name = ?", (self.name,)).fetchone()
+            row = connection.execute(
+                "SELECT CAST(next_attempt_ns AS INTEGER) FROM backends WHERE name = ?", (self.name,)
+            ).fetchone()
         rest = ((row[0] if row else 0) - self._clock_ns()) / NANOSECONDS
         return rest if 0.0 < rest <= MAX_LEASE_SECONDS else 0.0
 
@@ -204,13 +226,16 @@ class BackendQueue:
         """Let the dead letters be sent again; returns how many."""
         with self._database.transaction() as connection:
             rows = connection.execute(
-                "DELETE FROM dead_letters WHERE backend = ? RETURNING line", (self.name,)
+                "DELETE FROM dead_letters WHERE backend = ? RETURNING backend, line, reason, created_ns, checksum",
+                (self.name,),
             ).fetchall()
-            for start in range(0, len(rows), _REQUEUED_TOGETHER):
-                lines = [line for (line,) in rows[start : start + _REQUEUED_TOGETHER]]
+            letters = [DeadLetter(*row[:-1]) for row in rows if _is_intact(*row)]
+            for start in range(0, len(letters), _REQUEUED_TOGETHER):
+                lines = [letter.line for letter in letters[start : start + _REQUEUED_TOGETHER]]
                 enqueue(connection, self.name, "", self._clock_ns(), "\n".join(lines).encode(), len(lines))
+            totals.count_loss(connection, "corrupt", len(rows) - len(letters), self._clock_ns())
             totals.bump_revision(connection)
-        return len(rows)
+        return len(letters)
 
     def close(self) -> None:
         """Close the connection, unless it is the store's own in memory."""
@@ -218,17 +243,18 @@ class BackendQueue:
             self._database.close()
 
     def _bury(self, connection: sqlite3.Connection, line: bytes, reason: str) -> None:
+        letter = (self.name, line.decode(), reason, self._clock_ns())
         connection.execute(
-            "INSERT INTO dead_letters (backend, line, reason, created_ns) VALUES (?, ?, ?, ?)",
-            (self.name, line.decode(), reason, self._clock_ns()),
+            "INSERT INTO dead_letters (backend, line, reason, created_ns, checksum) VALUES (?, ?, ?, ?, ?)",
+            (*letter, checksum(*letter)),
         )
         totals.count_loss(connection, reason, 1, self._clock_ns())
 
-    def _drop_damaged(self, rows: list[tuple[int, int]]) -> None:
+    def _drop_damaged(self, row_ids: list[int]) -> None:
         with self._database.transaction() as connection:
-            for row_id, count in rows:
-                if _delete_row(connection, row_id):
-                    totals.count_loss(connection, "corrupt", count, self._clock_ns())
+            # A session each: how many lines it had is not known any more.
+            lost = sum(_delete_row(connection, row_id) for row_id in row_ids)
+            totals.count_loss(connection, "corrupt", lost, self._clock_ns())
             totals.bump_revision(connection)
 
     def _count_delivered(self, connection: sqlite3.Connection, amount: int, is_news: bool = True) -> None:
@@ -240,14 +266,14 @@ class BackendQueue:
         now = self._clock_ns()
         if delivery.error is None:
             connection.execute(
-                "UPDATE backends SET consecutive_failures = 0, next_attempt_ns = 0, last_success_ns = ?,"
-                " last_error = NULL WHERE name = ?",
+                "UPDATE backends SET consecutive_failures = 0, next_attempt_ns = 0, last_success_ns = ?1,"
+                " checksum = checksum(name, pushed_sequence, ?1), last_error = NULL WHERE name = ?2",
                 (now, self.name),
             )
             return
         failures = connection.execute(
-            "UPDATE backends SET consecutive_failures = consecutive_failures + 1, last_error = ? WHERE name = ?"
-            " RETURNING consecutive_failures",
+            "UPDATE backends SET consecutive_failures = CAST(consecutive_failures AS INTEGER) + 1, last_error = ?"
+            " WHERE name = ? RETURNING consecutive_failures",
             (delivery.detail or delivery.error, self.name),
         ).fetchone()[0]
         rest = backoff_seconds(failures, delivery.retry_after_seconds)
@@ -267,24 +293,59 @@ def backoff_seconds(
 
 
 def dead_letters(connection: sqlite3.Connection) -> Iterator[DeadLetter]:
-    """All dead letters, the oldest first."""
-    for row in connection.execute("SELECT backend, line, reason, created_ns FROM dead_letters ORDER BY id"):
-        yield DeadLetter(*row)
+    """All dead letters, the oldest first; damaged ones are left out."""
+    for row in connection.execute("SELECT backend, line, reason, created_ns, checksum FROM dead_letters ORDER BY id"):
+        if _is_intact(*row):
+            yield DeadLetter(*row[:-1])
+
+
+def _is_intact(backend: str, line: str, reason: str, created_ns: int, expected: int) -> bool:
+    return checksum(backend, line, reason, created_ns) == expected
 
 
 def backend_statuses(connection: sqlite3.Connection) -> list[BackendStatus]:
     """All backends that the store knows. State backends count sessions, log backends count lines."""
     rows = connection.execute(
-        "SELECT name, pushed_sequence, last_success_ns, last_error, next_attempt_ns, consecutive_failures"
+        "SELECT name, last_error, CAST(next_attempt_ns AS INTEGER), CAST(consecutive_failures AS INTEGER)"
         " FROM backends ORDER BY name"
     ).fetchall()
     delivered = totals.values(connection, catalogue.MONITORING_DELIVERED)
+    progress = _progress(connection)
     found = []
-    for name, pushed, *rest in rows:
-        pending, oldest_ns = _pending(connection, name, pushed)
+    for name, last_error, next_attempt_ns, failures in rows:
+        pushed_sequence, last_success_ns = progress.get(name, _Progress(0, None))
+        pending, oldest_ns = _pending(connection, name, pushed_sequence)
         dead = connection.execute("SELECT count(*) FROM dead_letters WHERE backend = ?", (name,)).fetchone()[0]
-        found.append(BackendStatus(name, pending, dead, int(delivered.get((name,), 0)), oldest_ns, *rest))
+        found.append(
+            BackendStatus(
+                name, pending, dead, int(delivered.get((name,), 0)), oldest_ns, last_success_ns, last_error,
+                next_attempt_ns, failures,
+            )
+        )  # fmt: skip
     return found
+
+
+class _Progress(NamedTuple):
+    """How far a backend has come; what is damaged of it is as if it had never been."""
+
+    pushed_sequence: int
+    last_success_ns: int | None
+
+
+def _progress(connection: sqlite3.Connection) -> dict[str, _Progress]:
+    rows = connection.execute("SELECT name, pushed_sequence, last_success_ns, checksum FROM backends")
+    return {
+        name: _Progress(pushed_sequence, last_success_ns)
+        for name, pushed_sequence, last_success_ns, expected in rows
+        if checksum(name, pushed_sequence, last_success_ns) == expected
+    }
+
+
+def pushed_by_all(connection: sqlite3.Connection) -> int | None:
+    """The newest session that every state backend of the store has; None when it has no state backend."""
+    names = [name for (name,) in connection.execute("SELECT name FROM backends") if name in STATE_BACKENDS]
+    progress = _progress(connection)
+    return min((progress.get(name, _Progress(0, None)).pushed_sequence for name in names), default=None)
 
 
 def _pending(connection: sqlite3.Connection, name: str, pushed_sequence: int) -> tuple[int, int | None]:
@@ -292,21 +353,27 @@ def _pending(connection: sqlite3.Connection, name: str, pushed_sequence: int) ->
     if name in STATE_BACKENDS:
         pending = max(0, _newest(connection) - pushed_sequence)
         oldest = connection.execute(
-            "SELECT timestamp_ns FROM sessions WHERE sequence > ? ORDER BY sequence LIMIT 1", (pushed_sequence,)
+            "SELECT CAST(timestamp_ns AS INTEGER) FROM sessions WHERE sequence > ? ORDER BY sequence LIMIT 1",
+            (pushed_sequence,),
         ).fetchone()
     else:
         pending = connection.execute(
-            "SELECT coalesce(sum(line_count), 0) FROM outbox WHERE backend = ?", (name,)
+            "SELECT coalesce(sum(CAST(line_count AS INTEGER)), 0) FROM outbox WHERE backend = ?", (name,)
         ).fetchone()[0]
         oldest = connection.execute(
-            "SELECT created_ns FROM outbox WHERE backend = ? ORDER BY id LIMIT 1", (name,)
+            "SELECT CAST(created_ns AS INTEGER) FROM outbox WHERE backend = ? ORDER BY id LIMIT 1", (name,)
         ).fetchone()
     return pending, oldest[0] if oldest else None
 
 
+def _revision(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT CAST(value AS INTEGER) FROM state WHERE key = 'revision'").fetchone()
+    return int(row[0]) if row else 0
+
+
 def _newest(connection: sqlite3.Connection) -> int:
     # Also right when the newest sessions have been evicted: a sequence is never used again.
-    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'sessions'").fetchone()
+    row = connection.execute("SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = 'sessions'").fetchone()
     return int(row[0]) if row else 0
 
 

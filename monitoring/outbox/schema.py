@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import lru_cache
 
-from monitoring.exceptions import StoreVersionError
+from monitoring.exceptions import StoreCorruptError, StoreError, StoreVersionError
 
-# What is sent carries a checksum (CRC-32), since SQLite notices a damaged structure but not a damaged
-# value, and a wrong value must never be delivered. `sessions.routed` names the log backends whose lines
-# were made, so that a relay can make them later for a host that knew no backend.
+# What is sent, and what decides where it is sent, carries a checksum (CRC-32), since SQLite notices a
+# damaged structure but not a damaged value, and a wrong value must never be delivered. `sessions.routed`
+# names the log backends whose lines were made, so that a relay can make them later for a host that knew
+# no backend. `state` without a checksum is the revision, where any change means "push again".
 _FIRST = """
-CREATE TABLE state (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE state (key TEXT PRIMARY KEY, value, checksum INTEGER) WITHOUT ROWID;
 CREATE TABLE sessions (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     session_id TEXT NOT NULL UNIQUE,
@@ -27,7 +29,8 @@ CREATE TABLE open_sessions (
     session_id TEXT PRIMARY KEY,
     owner TEXT NOT NULL,
     updated_ns INTEGER NOT NULL,
-    record TEXT NOT NULL
+    record TEXT NOT NULL,
+    checksum INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -45,7 +48,8 @@ CREATE TABLE dead_letters (
     backend TEXT NOT NULL,
     line TEXT NOT NULL,
     reason TEXT NOT NULL,
-    created_ns INTEGER NOT NULL
+    created_ns INTEGER NOT NULL,
+    checksum INTEGER NOT NULL
 );
 CREATE INDEX dead_letters_by_backend ON dead_letters (backend);
 CREATE TABLE totals (
@@ -67,9 +71,10 @@ CREATE TABLE backends (
     last_success_ns INTEGER,
     last_error TEXT,
     pushed_sequence INTEGER NOT NULL DEFAULT 0,
-    pushed_revision INTEGER NOT NULL DEFAULT -1
+    pushed_revision INTEGER NOT NULL DEFAULT -1,
+    checksum INTEGER
 ) WITHOUT ROWID;
-INSERT INTO state VALUES ('revision', 0);
+INSERT INTO state VALUES ('revision', 0, NULL);
 """
 
 MIGRATIONS: tuple[str, ...] = (_FIRST,)
@@ -83,7 +88,8 @@ def version(connection: sqlite3.Connection) -> int:
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the store to the newest version, each step in one transaction of its own.
 
-    Raises :class:`StoreVersionError` when the store is newer than this package.
+    Raises :class:`StoreVersionError` when the store is newer than this package, and
+    :class:`StoreCorruptError` when its tables aren't those of its version.
     """
     while (found := version(connection)) < len(MIGRATIONS):
         _migrate_once(connection, found)
@@ -91,16 +97,48 @@ def migrate(connection: sqlite3.Connection) -> None:
         raise StoreVersionError(
             f"the store was written by a newer version of this package ({found}; this one knows {len(MIGRATIONS)})"
         )
+    _check_tables(connection, found)
 
 
 def _migrate_once(connection: sqlite3.Connection, found: int) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         if version(connection) == found:  # another process may have been first
-            for statement in filter(str.strip, MIGRATIONS[found].split(";")):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {found + 1:d}")
+            _check_tables(connection, found)
+            _apply(connection, found)
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def _apply(connection: sqlite3.Connection, found: int) -> None:
+    for statement in filter(str.strip, MIGRATIONS[found].split(";")):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {found + 1:d}")
+
+
+def _check_tables(connection: sqlite3.Connection, found: int) -> None:
+    """Raise unless the tables of version ``found`` are there; whatever else is there is somebody's own addition."""
+    there, expected = _tables(connection), _expected_tables(found)
+    if there >= expected and (found or not there):
+        return
+    if there and not {name for _, name, _ in there} & {name for _, name, _ in _expected_tables(len(MIGRATIONS))}:
+        raise StoreError("this is another application's database")
+    raise StoreCorruptError("the store's tables are damaged")
+
+
+def _tables(connection: sqlite3.Connection) -> frozenset[tuple[str, str, str]]:
+    rows = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite^_%' ESCAPE '^'")
+    return frozenset((str(kind), str(name), str(sql)) for kind, name, sql in rows)
+
+
+@lru_cache
+def _expected_tables(found: int) -> frozenset[tuple[str, str, str]]:
+    connection = sqlite3.connect(":memory:")
+    try:
+        for earlier in range(found):
+            _apply(connection, earlier)
+        return _tables(connection)
+    finally:
+        connection.close()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from monitoring import catalogue
+from monitoring import catalogue, coerce
 from monitoring.catalogue import OTHER, Label
 from monitoring.events import STATUSES, SessionRecord
 from monitoring.exceptions import RecordError
@@ -38,10 +39,13 @@ class Commitment:
 
 @dataclass(frozen=True, slots=True)
 class CommitContext:
-    """What the session's points depend on and only the transaction knows."""
+    """What the session's points depend on and only the transaction knows.
+
+    ``sessions_last_hour`` is None in a store that doesn't see all sessions.
+    """
 
     timestamp_ns: int
-    sessions_last_hour: int
+    sessions_last_hour: int | None
     admit: Callable[[Label, str], str]
 
 
@@ -71,12 +75,12 @@ class Store:
         """
         with self.database.transaction() as connection:
             connection.execute("DELETE FROM open_sessions WHERE session_id = ?", (record.session_id,))
-            return _insert(connection, record, build)
+            return self._insert(connection, record, build)
 
     def initialise(self, zeros: Iterable[Change]) -> None:
         """Make series exist at 0 that are not there yet; writes nothing when all are."""
         with self.database.reading() as connection:
-            known = {tuple(row) for row in connection.execute("SELECT metric, labels, part FROM totals")}
+            known = set(connection.execute("SELECT metric, labels, part FROM totals"))
         missing = [item for item in zeros if (item.metric, totals.labels_key(item.labels), item.part) not in known]
         if missing:
             with self.database.transaction() as connection:
@@ -109,8 +113,11 @@ class Store:
         if found is not None or default is None:
             return found
         with self.database.transaction() as connection:
-            connection.execute("INSERT OR IGNORE INTO state VALUES (?, ?)", (key, default()))
-            return _state(connection, key)
+            found = _state(connection, key)  # another process may have been first
+            if found is None:
+                found = default()
+                connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (key, found, checksum(key, found)))
+            return found
 
     def route(self, backend: str, build: Build, limit: int = 200) -> int:
         """Make the lines of sessions that were recorded without any log backend; returns how many sessions."""
@@ -122,14 +129,41 @@ class Store:
             ).fetchall()
             for row in rows:
                 stored = _stored(*row)
-                if stored is not None:
-                    context = _context(connection, stored.record, stored.timestamp_ns)
+                if stored is None:
+                    totals.count_loss(connection, "corrupt", 1, time.time_ns())
+                else:
+                    context = self._context(connection, stored.record, stored.timestamp_ns)
                     lines = build(stored.record, context).lines
                     _enqueue_all(connection, stored.record.session_id, stored.timestamp_ns, lines)
                 connection.execute("UPDATE sessions SET routed = ? WHERE sequence = ?", (backend, row[0]))
             if rows:
                 totals.bump_revision(connection)
         return len(rows)
+
+    def _insert(self, connection: sqlite3.Connection, record: SessionRecord, build: Build) -> bool:
+        known = connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (record.session_id,)).fetchone()
+        if known:
+            return False
+        timestamp_ns = _free_timestamp(connection, record.ended_ns)
+        commitment = build(record, self._context(connection, record, timestamp_ns))
+        text = record.to_json()
+        connection.execute(
+            "INSERT INTO sessions (session_id, status, timestamp_ns, ended_ns, routed, record, checksum)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                record.session_id, record.status, timestamp_ns, record.ended_ns, ",".join(commitment.lines), text,
+                checksum(timestamp_ns, text),
+            ),
+        )  # fmt: skip
+        _enqueue_all(connection, record.session_id, timestamp_ns, commitment.lines)
+        totals.apply_changes(connection, commitment.changes, timestamp_ns)
+        totals.bump_revision(connection)
+        return True
+
+    def _context(self, connection: sqlite3.Connection, record: SessionRecord, timestamp_ns: int) -> CommitContext:
+        is_all = self.database.path is not None
+        last_hour = _sessions_last_hour(connection, record) if is_all else None
+        return CommitContext(timestamp_ns, last_hour, _admitter(connection))
 
 
 @contextmanager
@@ -139,27 +173,6 @@ def open_store(database: Database) -> Iterator[Store]:
         yield Store(database)
     finally:
         database.close()
-
-
-def _insert(connection: sqlite3.Connection, record: SessionRecord, build: Build) -> bool:
-    known = connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (record.session_id,)).fetchone()
-    if known:
-        return False
-    timestamp_ns = _free_timestamp(connection, record.ended_ns)
-    commitment = build(record, _context(connection, record, timestamp_ns))
-    text = record.to_json()
-    connection.execute(
-        "INSERT INTO sessions (session_id, status, timestamp_ns, ended_ns, routed, record, checksum)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            record.session_id, record.status, timestamp_ns, record.ended_ns, ",".join(commitment.lines), text,
-            checksum(timestamp_ns, text),
-        ),
-    )  # fmt: skip
-    _enqueue_all(connection, record.session_id, timestamp_ns, commitment.lines)
-    totals.apply_changes(connection, commitment.changes, timestamp_ns)
-    totals.bump_revision(connection)
-    return True
 
 
 def _stored(sequence: int, timestamp_ns: int, text: str, expected: int) -> StoredSession | None:
@@ -172,18 +185,18 @@ def _stored(sequence: int, timestamp_ns: int, text: str, expected: int) -> Store
 
 
 def _state(connection: sqlite3.Connection, key: str) -> Any:
-    row = connection.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
-    return row[0] if row else None
+    row = connection.execute("SELECT value, checksum FROM state WHERE key = ?", (key,)).fetchone()
+    return row[0] if row and row[1] == checksum(key, row[0]) else None
 
 
-def _context(connection: sqlite3.Connection, record: SessionRecord, timestamp_ns: int) -> CommitContext:
+def _sessions_last_hour(connection: sqlite3.Connection, record: SessionRecord) -> int:
     # Bounded, so that a session's cost doesn't grow with the store.
     earlier = connection.execute(
         "SELECT count(*) FROM"
         " (SELECT 1 FROM sessions WHERE ended_ns > ? AND ended_ns <= ? AND session_id != ? LIMIT 10000)",
         (record.ended_ns - _HOUR_NS, record.ended_ns, record.session_id),
     ).fetchone()[0]
-    return CommitContext(timestamp_ns, 1 + earlier, _admitter(connection))
+    return 1 + int(earlier)
 
 
 def _free_timestamp(connection: sqlite3.Connection, ended_ns: int) -> int:
@@ -195,14 +208,19 @@ def _free_timestamp(connection: sqlite3.Connection, ended_ns: int) -> int:
     return timestamp_ns
 
 
+def register_backend(connection: sqlite3.Connection, name: str) -> None:
+    """Make a backend known to the store, if it isn't."""
+    connection.execute("INSERT OR IGNORE INTO backends (name, checksum) VALUES (?, ?)", (name, checksum(name, 0, None)))
+
+
 def enqueue(
     connection: sqlite3.Connection, backend: str, session_id: str, created_ns: int, encoded: bytes, count: int
 ) -> None:
     """Let lines wait for a log backend."""
-    connection.execute("INSERT OR IGNORE INTO backends (name) VALUES (?)", (backend,))
+    register_backend(connection, backend)
     connection.execute(
         "INSERT INTO outbox (backend, session_id, created_ns, line_count, checksum, lines) VALUES (?, ?, ?, ?, ?, ?)",
-        (backend, session_id, created_ns, count, checksum(encoded), encoded),
+        (backend, session_id, created_ns, count, checksum(backend, session_id, created_ns, count, encoded), encoded),
     )
 
 
@@ -218,7 +236,7 @@ def _admitter(connection: sqlite3.Connection) -> Callable[[Label, str], str]:
         """``value`` when the label may hold it, ``other`` once the label is full or closed to it."""
         if value in label.values or value == OTHER:
             return value
-        if label.closed:
+        if label.closed or coerce.metric_name(value) is None:
             return OTHER
         known = {row[0] for row in connection.execute("SELECT value FROM vocabulary WHERE label = ?", (label.name,))}
         if value in known:

@@ -11,47 +11,54 @@ from pathlib import Path
 
 from monitoring.events import SessionRecord
 from monitoring.exceptions import RecordError
-from monitoring.outbox import totals
-from monitoring.outbox.database import Database
-from monitoring.outbox.liveness import forget, is_alive
+from monitoring.outbox import liveness, totals
+from monitoring.outbox.database import Database, checksum
 from monitoring.outbox.store import Build, Store
 
 
 def keep(database: Database, owner: str, trace: SessionRecord, durable: bool) -> None:
     """Write or renew an open session's trace; raises :class:`StoreError`."""
+    text = trace.to_json()
     with database.transaction(durable) as connection:
         connection.execute(
-            "INSERT INTO open_sessions VALUES (?1, ?2, ?3, ?4)"
-            " ON CONFLICT (session_id) DO UPDATE SET updated_ns = ?3, record = ?4",
-            (trace.session_id, owner, trace.ended_ns, trace.to_json()),
+            "INSERT OR REPLACE INTO open_sessions VALUES (?, ?, ?, ?, ?)",
+            (trace.session_id, owner, trace.ended_ns, text, checksum(trace.session_id, owner, trace.ended_ns, text)),
         )
 
 
-def report_crashed(store: Store, path: Path, build: Build) -> int:
-    """Commit the open sessions of dead processes as crashed; returns how many. Raises :class:`StoreError`."""
+def report_crashed(store: Store, path: Path, build: Build, limit: int | None = None) -> int:
+    """Commit the open sessions of dead processes as crashed, at most ``limit``; returns how many.
+
+    Raises :class:`StoreError`.
+    """
     with store.database.reading() as connection:
         owners = [row[0] for row in connection.execute("SELECT DISTINCT owner FROM open_sessions")]
+    dead = {owner for owner in owners if not liveness.is_alive(path, owner)}
+    with store.database.reading() as connection:  # only now: the dead have written their last
+        rows = connection.execute("SELECT * FROM open_sessions").fetchall()
     reported = 0
-    for owner in owners:
-        if not is_alive(path, str(owner)):
-            reported += _report(store, owner, build)
-            forget(path, str(owner))
+    for session_id, owner, updated_ns, text, expected in rows:
+        if reported == limit:
+            break
+        if checksum(session_id, owner, updated_ns, text) != expected:
+            _drop(store.database, session_id, expected)
+        elif owner in dead:
+            reported += _report(store, session_id, text, expected, build)
+    liveness.sweep(path)
     return reported
 
 
-def _report(store: Store, owner: str, build: Build) -> int:
-    with store.database.reading() as connection:
-        traces = connection.execute("SELECT session_id, record FROM open_sessions WHERE owner = ?", (owner,)).fetchall()
-    reported = 0
-    for session_id, text in traces:
-        try:
-            reported += store.commit(SessionRecord.from_json(text), build)
-        except RecordError:
-            _drop(store.database, session_id)
-    return reported
+def _report(store: Store, session_id: str, text: str, trace_checksum: int, build: Build) -> int:
+    try:
+        return int(store.commit(SessionRecord.from_json(text), build))
+    except RecordError:
+        _drop(store.database, session_id, trace_checksum)
+        return 0
 
 
-def _drop(database: Database, session_id: str) -> None:
+def _drop(database: Database, session_id: str, trace_checksum: int) -> None:
     with database.transaction() as connection:
-        connection.execute("DELETE FROM open_sessions WHERE session_id = ?", (session_id,))
+        connection.execute(
+            "DELETE FROM open_sessions WHERE session_id = ? AND checksum = ?", (session_id, trace_checksum)
+        )
         totals.count_loss(connection, "corrupt", 1, time.time_ns())

@@ -1,0 +1,203 @@
+"""What arrives in the backends is what OUT/result.json says, to the last digit that the protocol carries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.phantom import Phantom
+from monitoring import catalogue
+from monitoring.catalogue import Kind, Metric
+from tests.application.app import App, Run, assert_clean, with_backends
+from tests.support.servers import InfluxDB1, Prometheus, Pushgateway, VictoriaMetrics
+
+Labels = dict[str, str]
+Key = tuple[str, str, frozenset[tuple[str, str]]]
+PLACED = [metric for metric in catalogue.METRICS if metric.measurement is not None]
+# No GPU here, and run.py has no metrics of its own; of the ensemble's scores it reports four.
+NOT_REPORTED = {"leglength_gpu", "leglength_custom", "leglength_ensemble"}
+TWELVE_DIGITS = 5e-12  # VictoriaMetrics keeps no more of a number
+REPORTED_SCORES = {catalogue.ENSEMBLE[name].name for name in ("dds", "lds", "ors", "cds")}
+
+
+def told(session: dict[str, Any]) -> Iterator[tuple[Metric, Labels, float]]:
+    """Each value of a session record of result.json with its catalogue metric."""
+    yield catalogue.SESSION_DURATION, {}, session["duration_seconds"]
+    for metric, name in ((catalogue.LANDMARKS_FOUND, "landmarks_found"), (catalogue.QUEUE_DEPTH, "queue_depth")):
+        if name in session:
+            yield metric, {}, session[name]
+    for stage, seconds in session.get("stages_seconds", {}).items():
+        yield catalogue.STAGE_DURATION, {"stage": stage}, seconds
+    for name, mm in session.get("measurements_mm", {}).items():
+        yield catalogue.MEASUREMENT_MM, {"measurement": name}, mm
+    for name, score in session.get("ensemble", {}).items():
+        yield catalogue.ENSEMBLE[name], {}, score
+    for model in session.get("models", []):
+        yield from told_of_model(model)
+    for name, usage in session.get("system", {}).items():
+        yield from told_of_system(name, usage)
+
+
+def told_of_model(model: dict[str, Any]) -> Iterator[tuple[Metric, Labels, float]]:
+    labels, scores = {"model": model["model"]}, model["confidence_scores"]
+    yield catalogue.MODEL_INFERENCE, labels, model["inference_seconds"]
+    yield catalogue.MODEL_LANDMARKS, labels, model["landmarks_found"]
+    yield catalogue.MODEL_CONFIDENCE["average"], labels, sum(scores) / len(scores)
+    yield catalogue.MODEL_CONFIDENCE["minimum"], labels, min(scores)
+    yield catalogue.MODEL_CONFIDENCE["maximum"], labels, max(scores)
+
+
+def told_of_system(name: str, usage: dict[str, float]) -> Iterator[tuple[Metric, Labels, float]]:
+    resource, _, value = name.partition("/")
+    for statistic in ("average", "maximum"):
+        metric = catalogue.SYSTEM[resource, statistic]
+        yield metric, ({metric.labels[0].name: value} if metric.labels else {}), usage[statistic]
+
+
+def expected_points(sessions: list[dict[str, Any]], instance: str) -> dict[Key, list[tuple[int, float]]]:
+    """For each measurement, field and tag set: the sessions' ends in ns, and the values."""
+    found: dict[Key, list[tuple[int, float]]] = {}
+    for number, session in enumerate(sessions, start=1):
+        values = [*told(session), (catalogue.THROUGHPUT, {}, float(number))]
+        for metric, labels, value in values:
+            status = {"status": session["status"]} if metric.measurement == "leglength_session" else {}
+            tags = frozenset({"instance": instance, **labels, **status}.items())
+            found.setdefault((str(metric.measurement), str(metric.field), tags), []).append(
+                (session["ended_ns"], value)
+            )
+    return found
+
+
+def stored_points(server: Any) -> dict[Key, list[tuple[int, float]]]:
+    """The same, as a server tells it."""
+    found: dict[Key, list[tuple[int, float]]] = {}
+    for measurement in sorted({str(metric.measurement) for metric in PLACED}):
+        for point in server.read_points(measurement):
+            for name, value in point.fields.items():
+                key = (measurement, name, frozenset(point.tags.items()))
+                found.setdefault(key, []).append((point.time_ns, value))
+    return found
+
+
+def expected_state(sessions: list[dict[str, Any]]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """The Prometheus samples that follow from the sessions: sums, counts and the latest of each gauge."""
+    state: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+    for session in sessions:
+        for metric, labels, value in told(session):
+            key = frozenset(labels.items())
+            if metric.kind is Kind.HISTOGRAM:
+                for suffix, amount in (("_sum", value), ("_count", 1.0)):
+                    state[metric.name + suffix, key] = state.get((metric.name + suffix, key), 0.0) + amount
+            else:
+                state[metric.name, key] = value
+        counted = (catalogue.SESSIONS.name, frozenset({"status": session["status"]}.items()))
+        state[counted] = state.get(counted, 0.0) + 1.0
+        state[catalogue.LAST_RUN.name, frozenset()] = session["ended_ns"] / 1_000_000_000
+        if session["status"] == "completed":
+            state[catalogue.LAST_SUCCESS.name, frozenset()] = session["ended_ns"] / 1_000_000_000
+    state[catalogue.THROUGHPUT.name, frozenset()] = float(len(sessions))
+    return state
+
+
+def assert_pushed(gateway: Pushgateway, sessions: list[dict[str, Any]], instance: str) -> None:
+    group = {"job": "pediatric-leglength", "instance": instance}
+    for (name, labels), value in expected_state(sessions).items():
+        assert gateway.value(name, **group, **dict(labels)) == value, (name, dict(labels))
+
+
+def assert_buckets(gateway: Pushgateway, sessions: list[dict[str, Any]]) -> None:
+    durations = [session["duration_seconds"] for session in sessions]
+    for bound in catalogue.SESSION_DURATION.buckets:
+        at_most = sum(seconds <= bound for seconds in durations)
+        assert gateway.value("leglength_session_duration_seconds_bucket", le=f"{bound:g}") == at_most
+
+
+def assert_result_agrees_with_itself(run: Run) -> None:
+    """The monitoring's records say what the application's own summary says."""
+    for series, session in zip(run.series, run.sessions, strict=True):
+        assert (series["status"], series["reason"]) == (session["status"], session.get("reason"))
+        lengths = {name: length["millimeters"] for name, length in series["measurements"].items()}
+        assert session.get("measurements_mm", {}) == lengths
+        for name, seconds in series["stage_seconds"].items():
+            assert session["stages_seconds"][name] == pytest.approx(seconds, abs=0.01)
+        for model in session.get("models", []):
+            assert model["inference_seconds"] == series["models"][model["model"]]["inference_seconds"]
+
+
+def assert_everything_is_told(sessions: list[dict[str, Any]]) -> None:
+    """No metric of the catalogue goes untested for want of a value."""
+    told_metrics = {metric.name for session in sessions for metric, _, _ in told(session)} | {catalogue.THROUGHPUT.name}
+    wanted = {metric.name for metric in PLACED if metric.measurement not in NOT_REPORTED} | REPORTED_SCORES
+    assert wanted <= told_metrics
+
+
+@pytest.fixture
+def mixed_app(app: App, phantom_file: Path, unspaced_file: Path, broken_file: Path) -> App:
+    """Three series: measured, skipped, failed."""
+    for path in (phantom_file, unspaced_file, broken_file):
+        app.add(path)
+    return app
+
+
+def run_mixed(app: App) -> Run:
+    run = app.run()
+    assert run.code == 1
+    assert "Traceback" not in run.log
+    assert [series["status"] for series in run.series] == ["completed", "skipped", "failed"]
+    assert_result_agrees_with_itself(run)
+    return run
+
+
+def test_values_in_influxdb_1_and_the_pushgateway_are_those_of_the_results_and_totals_go_on_over_runs(
+    mixed_app: App, influxdb1: InfluxDB1, pushgateway: Pushgateway, unique_name: str
+) -> None:
+    prometheus = {"gateway_url": pushgateway.url, "instance": unique_name}
+    mixed_app.settings(monitoring=with_backends(influxdb1.write_settings(), prometheus))
+    first = run_mixed(mixed_app)
+    assert_everything_is_told(first.sessions)
+    assert stored_points(influxdb1) == expected_points(first.sessions, unique_name)
+    assert_pushed(pushgateway, first.sessions, unique_name)
+    assert_buckets(pushgateway, first.sessions)
+
+    second = run_mixed(mixed_app)
+    both = first.sessions + second.sessions
+    assert stored_points(influxdb1) == expected_points(both, unique_name)
+    assert_pushed(pushgateway, both, unique_name)
+    assert_buckets(pushgateway, both)
+    assert mixed_app.status()["outbox"]["influxdb"]["pending"] == 0
+
+
+def test_values_in_victoria_metrics_and_prometheus_are_those_of_the_results(
+    mixed_app: App,
+    victoria_metrics: VictoriaMetrics,
+    pushgateway: Pushgateway,
+    prometheus_factory: Callable[..., Prometheus],
+    unique_name: str,
+) -> None:
+    prometheus = prometheus_factory([pushgateway.url])
+    section = {"gateway_url": pushgateway.url, "instance": unique_name}
+    mixed_app.settings(monitoring=with_backends(victoria_metrics.write_settings(), section))
+    run = run_mixed(mixed_app)
+
+    stored = stored_points(victoria_metrics)
+    expected = expected_points(run.sessions, unique_name)
+    assert stored.keys() == expected.keys()
+    step = victoria_metrics.time_step_ns
+    for key, points in expected.items():
+        in_steps = [(time_ns // step * step, pytest.approx(value, rel=TWELVE_DIGITS)) for time_ns, value in points]
+        assert stored[key] == in_steps, key
+
+    prometheus.wait_for(f'leglength_sessions_total{{status="failed",instance="{unique_name}"}} == 1')
+    for (name, labels), value in expected_state(run.sessions).items():
+        matchers = ",".join(f'{label}="{text}"' for label, text in {**dict(labels), "instance": unique_name}.items())
+        assert prometheus.value(f"{name}{{{matchers}}}") == value, (name, labels)
+
+
+def test_the_measured_lengths_are_within_2_mm_of_the_phantoms_truth(unmonitored: Run, small_phantom: Phantom) -> None:
+    assert_clean(unmonitored)
+    assert unmonitored.code == 0
+    measured = {name: length["millimeters"] for name, length in unmonitored.series[0]["measurements"].items()}
+    assert measured == pytest.approx(small_phantom.lengths_mm, abs=2.0)

@@ -1,0 +1,99 @@
+"""README and its kin stay true: commands exist, links lead somewhere, settings are accepted, examples run."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from monitoring.config_validator import check_section
+from tests.application.app import ROOT, App
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+GENERATED = {"docs/configuration.md", "docs/metrics.md"}
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+TASKS = [ROOT / "task.json.example", ROOT / "task_with_monitoring.json.example"]
+
+
+def page_name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def monitor_commands() -> set[str]:
+    from monitoring.cli.commands import app
+
+    return {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        is_generated = page_name((page.parent / target).resolve()) in GENERATED
+        assert is_generated or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_command_and_make_target_that_is_named_exists(page: Path) -> None:
+    named = set(re.findall(r"leglength-monitor ([a-z]+)", page.read_text()))
+    assert named <= monitor_commands()
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z]+)", page.read_text())) <= targets
+
+
+def test_the_readme_names_every_command_of_the_command_line() -> None:
+    assert set(re.findall(r"\| `leglength-monitor ([a-z]+)`", (ROOT / "README.md").read_text())) == monitor_commands()
+
+
+def test_the_operations_page_explains_every_line_that_the_module_logs() -> None:
+    """Told by the constant words at which each message of the code begins, or ends."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    source = "".join(path.read_text() for path in sorted((ROOT / "monitoring").glob("*.py")))
+    messages = re.findall(r"logger\.(?:info|warning|error)\(\s*\"monitoring: ([^\"]*)\"", source)
+    assert len(messages) > 5
+    pieces = [max(re.split(r"%[sd]|[,;]", message), key=len).strip() for message in messages]
+    unexplained = [piece for piece in pieces if piece.replace("session(s) ", "") not in page.replace("session(s) ", "")]
+    assert [piece for piece in unexplained if piece and not piece.startswith("process.settings")] == []
+
+
+@pytest.mark.parametrize("path", TASKS, ids=page_name)
+def test_an_example_of_settings_has_nothing_to_complain_about(path: Path) -> None:
+    section = json.loads(path.read_text())["process"]["settings"].get("monitoring", {})
+    assert check_section(section, {"INFLUXDB_TOKEN": "secret"}).problems == ()
+
+
+def test_the_example_of_settings_holds_no_secret_in_plain() -> None:
+    section = json.loads(TASKS[1].read_text())["process"]["settings"]["monitoring"]
+    assert section["influxdb"]["token"] == "${INFLUXDB_TOKEN}"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=page_name)
+def test_an_example_host_runs_and_its_sessions_are_in_the_store(path: Path, app: App) -> None:
+    environment = app.full_environment() | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, path], env=environment, cwd=app.folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert not re.search(r"^(WARNING|ERROR)(?!.*inside the container)", done.stderr, re.MULTILINE), done.stderr
+    app.settings(monitoring={"enabled": True})
+    sessions = [json.loads(line) for line in app.monitor("sessions", "--json").stdout.splitlines()]
+    assert sessions
+    assert sessions[-1]["measurements_mm"] == {"PLL_R_FEM": 371.2, "PLL_L_FEM": 368.2}
+    assert all("refused" not in session for session in sessions)
+
+
+def test_the_demo_refuses_to_run_elsewhere_than_where_its_hints_hold(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "demo"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Run this in ")
+    assert list(tmp_path.iterdir()) == []

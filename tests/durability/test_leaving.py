@@ -1,0 +1,477 @@
+"""However a host leaves, what it recorded is kept, and it leaves as it would have without monitoring."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.durability.hosts import Ended, Host, base_settings, wait_for_line, with_influxdb, with_pushgateway
+from tests.support.faults import FaultServer, silence
+from tests.support.servers import InfluxDB1, Pushgateway
+
+TERMINATED = -signal.SIGTERM
+RECORD_ONE = """
+with manager.session("series") as session:
+    with session.stage("inference"):
+        session.record_measurements({"PLL_R_FEM": 412.5})
+say("recorded", session.id)
+"""
+
+
+def begin(script: str) -> str:
+    return 'manager = MonitorManager(SETTINGS, logging.getLogger("monitoring"))\n' + script
+
+
+def without_monitoring(host: Host, script: str) -> Ended:
+    """The same host as it ends when monitoring is not configured."""
+    settings, host.settings = host.settings, None
+    try:
+        return host.run(script)
+    finally:
+        host.settings = settings
+
+
+def test_a_host_that_never_closes_its_monitoring_delivers_at_its_exit(
+    host: Host, influxdb1: InfluxDB1, pushgateway: Pushgateway
+) -> None:
+    host.settings = with_pushgateway(with_influxdb(host.settings, influxdb1.write_settings()), pushgateway.url)
+    ended = host.run(begin(RECORD_ONE))
+    assert ended.code == 0
+    assert [point.tags["status"] for point in influxdb1.read_points("leglength_session")] == ["completed"]
+    assert pushgateway.value("leglength_sessions_total", status="completed") == 1.0
+    assert host.swallowed() == ""
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "failure"),
+    [
+        ("sys.exit(3)", 3, "SystemExit"),
+        ("sys.exit('no')", 1, "SystemExit"),
+        ("raise ValueError('broken')", 1, "ValueError"),
+        ("raise KeyboardInterrupt", -signal.SIGINT, "KeyboardInterrupt"),
+    ],
+)
+def test_whatever_ends_a_session_passes_through_and_is_kept(host: Host, ending: str, code: int, failure: str) -> None:
+    script = begin(f"""
+with manager.session("series") as session:
+    with session.stage("inference"):
+        print("working", flush=True)
+        {ending}
+""")
+    ended, plain = host.run(script), without_monitoring(host, script)
+    assert (ended.code, ended.stdout) == (plain.code, plain.stdout) == (code, "working\n")
+    assert _without_log(ended.stderr) == _without_log(plain.stderr)
+    (record,) = host.records().values()
+    assert (record.status, record.reason) == ("failed", "exception")
+    assert record.failure is not None
+    assert (record.failure.type, record.failure.stage) == (failure, "inference")
+    assert host.swallowed() == ""
+
+
+def _without_log(stderr: str) -> list[str]:
+    return [line for line in stderr.splitlines() if "monitoring:" not in line]
+
+
+def test_os_exit_in_a_session_is_reported_as_crashed_by_the_next_process(host: Host) -> None:
+    ended = host.run(begin('say("open", manager.start_session("series"))\nos._exit(0)'))
+    (open_id,) = ended.said("open")
+    assert host.run(begin("")).code == 0
+    assert {name: record.status for name, record in host.records().items()} == {open_id: "crashed"}
+
+
+# --- SIGTERM --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        'say("ready")\ntime.sleep(30)',
+        'open_id = manager.start_session("s")\nsay("open", open_id)\nsay("ready")\ntime.sleep(30)',
+        'with manager.session("s") as session, session.stage("inference"):\n'
+        '    say("open", session.id)\n    say("ready")\n    time.sleep(30)',
+    ],
+    ids=["idle", "open session", "in a stage"],
+)
+def test_sigterm_keeps_what_is_open_as_terminated_and_ends_the_process_as_ever(host: Host, state: str) -> None:
+    script = begin(RECORD_ONE + state)
+    codes, said = [], []
+    for settings in (host.settings, None):
+        host.settings = settings
+        with host.running(script) as process:
+            said += [wait_for_line(process, "recorded"), wait_for_line(process, "ready")]
+            process.terminate()
+            codes.append(process.wait(20))
+    assert codes == [TERMINATED, TERMINATED]
+    host.settings = base_settings(host.store_folder)
+    by_status = Counter((record.status, record.reason) for record in host.records().values())
+    expected = {("completed", None): 1} | ({("failed", "terminated"): 1} if "open" in script else {})
+    assert by_status == expected
+    assert host.swallowed() == ""
+    for record in host.records().values():
+        if record.reason == "terminated" and "stage" in state:
+            assert record.failure is not None
+            assert record.failure.stage == "inference"
+
+
+def test_sigterm_while_a_backend_is_silent_ends_the_process_within_the_timeout(host: Host) -> None:
+    with FaultServer(then=silence()) as server:
+        host.settings = with_influxdb(host.settings, {"url": server.url, "token": "t", "org": "o"}, timeout=30.0)
+        with host.running(begin(RECORD_ONE + "time.sleep(30)")) as process:
+            wait_for_line(process, "recorded")
+            server.wait_for_requests(1)  # in mid-flush
+            process.terminate()
+            assert process.wait(10) == TERMINATED
+    assert [record.status for record in host.records().values()] == ["completed"]
+
+
+def test_sigterm_during_the_exit_of_a_host_still_ends_it_by_the_signal(host: Host) -> None:
+    with FaultServer(then=silence()) as server:
+        host.settings = with_influxdb(host.settings, {"url": server.url, "token": "t", "org": "o"}, timeout=30.0)
+        host.settings["shutdown_timeout"] = 3.0
+        with host.running(begin(RECORD_ONE + "say('closing'); manager.close(); say('closed'); time.sleep(30)")) as process:
+            wait_for_line(process, "closing")
+            process.terminate()
+            assert process.wait(10) == TERMINATED
+    assert [record.status for record in host.records().values()] == ["completed"]
+
+
+_CHILDREN = """
+import random
+from monitoring import runtime, keeper  # imported once, for all children
+seed, count = int(os.environ["SEED"]), int(os.environ["COUNT"])
+chance = random.Random(seed)
+
+def child():
+    {before}
+    manager = MonitorManager(SETTINGS, logging.getLogger("monitoring"))
+    {after}
+    say("up", os.getpid())
+    while True:
+        with manager.session("series") as session:
+            say("started", session.id)
+            with session.stage("inference"):
+                session.record_metric("contrast", 0.5)
+        say("ended", session.id)
+
+for number in range(count):
+    pid = os.fork()
+    if pid == 0:
+        child()
+    time.sleep(chance.uniform(0.03, 0.12))
+    os.kill(pid, signal.{signal})
+    deadline = time.monotonic() + 10
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            say("code", os.waitstatus_to_exitcode(status))
+            break
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            say("code", "hangs")
+            break
+        time.sleep(0.002)
+"""
+
+
+def storm(host: Host, count: int, before: str = "pass", after: str = "pass", number: str = "SIGTERM") -> Ended:
+    """Signals at random instants over children that do nothing but record sessions."""
+    host.environment |= {"SEED": "20240607", "COUNT": str(count)}
+    return host.run(_CHILDREN.format(before=before, after=after, signal=number))
+
+
+def assert_nothing_lost(host: Host, ended: Ended) -> Counter[str]:
+    """Every session that ended is kept as such; the others are kept as something else. Returns all statuses."""
+    host.run(begin(""))
+    host.run(begin(""))  # each process reports a bounded number of crashed sessions
+    records = host.records()
+    completed = {name for name, record in records.items() if record.status == "completed"}
+    assert set(ended.said("ended")) <= completed
+    assert set(ended.said("started")) <= set(records)
+    return Counter(f"{record.status}/{record.reason}" for record in records.values())
+
+
+def test_sigterm_in_the_middle_of_our_own_code_never_hangs_and_never_loses_a_session(host: Host) -> None:
+    ended = storm(host, count=60)
+    assert Counter(ended.said("code")) == {str(TERMINATED): 60}
+    statuses = assert_nothing_lost(host, ended)
+    assert set(statuses) <= {"completed/None", "failed/terminated", "failed/not_ended"}
+    assert statuses["failed/terminated"] > 5
+    assert host.swallowed() == ""
+
+
+def test_a_hosts_own_handler_that_closes_the_monitoring_and_exits_never_hangs(host: Host) -> None:
+    """It interrupts our code in the main thread, with a transaction open, and calls into it again."""
+    handler = "signal.signal(signal.SIGTERM, lambda *_: (manager.close(), sys.exit(7)))"
+    ended = storm(host, count=60, after=handler)
+    codes = Counter(ended.said("code"))
+    assert codes["hangs"] == 0
+    assert codes["7"] >= 50, codes  # the others were hit before the handler was there
+    assert_nothing_lost(host, ended)
+    assert host.swallowed() == ""
+
+
+def test_an_interrupt_at_any_instant_leaves_nothing_locked(host: Host) -> None:
+    """KeyboardInterrupt is raised in the middle of our code, which the host survives."""
+    before = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    ended = storm(host, count=40, before=before, number="SIGINT")
+    assert Counter(ended.said("code")) == {"1": 40} or Counter(ended.said("code")) == {str(-signal.SIGINT): 40}
+    assert_nothing_lost(host, ended)
+
+
+def test_after_an_interrupt_sigterm_still_works(host: Host) -> None:
+    script = begin("""
+    say("ready")
+    interrupted = 0
+    while interrupted < 40:
+        try:
+            while True:
+                with manager.session("series") as session:
+                    with session.stage("inference"):
+                        pass
+        except KeyboardInterrupt:
+            interrupted += 1
+            say("interrupted", interrupted)
+    session_id = manager.start_session("last")
+    say("last", session_id)
+    time.sleep(30)
+    """.replace("\n    ", "\n"))
+    chance = random.Random(7)
+    with host.running(script) as process:
+        wait_for_line(process, "ready")
+        for _ in range(40):
+            signal.pthread_kill  # noqa: B018 - documents that only our own child is signalled
+            process.send_signal(signal.SIGINT)
+            wait_for_line(process, "interrupted")
+            os.sched_yield()
+            chance.random()
+        last = wait_for_line(process, "last").split()[1]
+        process.terminate()
+        assert process.wait(10) == TERMINATED
+    record = host.records()[last]
+    assert (record.status, record.reason) == ("failed", "terminated")
+
+
+def test_a_handler_that_the_host_installed_before_is_left_alone(host: Host) -> None:
+    script = begin("""
+with manager.session("series") as session:
+    say("open", session.id)
+    say("ready", signal.getsignal(signal.SIGTERM) is handler)
+    time.sleep(30)
+""")
+    before = "handler = lambda *_: sys.exit(9)\nsignal.signal(signal.SIGTERM, handler)\n"
+    with host.running(before + script) as process:
+        assert wait_for_line(process, "ready") == "ready True"
+        process.terminate()
+        assert process.wait(10) == 9
+    (record,) = host.records().values()
+    assert (record.status, record.failure and record.failure.type) == ("failed", "SystemExit")
+
+
+def test_a_handler_that_the_host_installs_later_stays_after_the_close(host: Host) -> None:
+    script = begin("""
+handler = lambda *_: sys.exit(9)
+signal.signal(signal.SIGTERM, handler)
+manager.close()
+say("ready", signal.getsignal(signal.SIGTERM) is handler)
+""")
+    assert host.run(script).said("ready") == ["True"]
+
+
+def test_closing_gives_the_signal_back(host: Host) -> None:
+    script = begin("manager.close()\nsay('ready', signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)")
+    assert host.run(script).said("ready") == ["True"]
+
+
+def test_a_finalizer_that_ends_a_session_in_the_middle_of_another_does_not_hang(host: Host) -> None:
+    """The garbage collector runs a host's `__del__` wherever it likes, our transactions included."""
+    script = begin("""
+import gc, faulthandler
+faulthandler.dump_traceback_later(20, exit=True)
+ended = []
+class Work:
+    def __init__(self):
+        self.cycle = self
+        self.session_id = manager.start_session("inner")
+    def __del__(self):
+        manager.end_session(self.session_id)
+        ended.append(self.session_id)
+gc.set_threshold(60)
+for _ in range(30):
+    Work()
+    with manager.session("outer") as session:
+        with session.stage("inference"):
+            pass
+    ended.append(session.id)
+gc.set_threshold(700)
+gc.collect()
+manager.close()
+for name in ended:
+    say("ended", name)
+""")
+    ended = host.run(script)
+    assert ended.code == 0, ended.stderr
+    records = host.records()
+    assert set(ended.said("ended")) == set(records)
+    assert Counter(record.status for record in records.values()) == {"completed": 60}
+    assert host.swallowed() == ""
+
+
+# --- forks ----------------------------------------------------------------------------------------
+
+_FORKS = """
+stop = False
+def work():
+    while not stop:
+        with manager.session("parent") as session:
+            with session.stage("inference"):
+                pass
+        say("parent", session.id)
+worker = threading.Thread(target=work)
+worker.start()
+outer = manager.start_session("open in the parent")
+say("outer", outer)
+time.sleep(0.1)
+for number in range(40):
+    pid = os.fork()
+    if pid == 0:
+        began = time.monotonic()
+        with manager.session("child") as session:
+            pass
+        say("child", session.id)
+        manager.end_session(outer)  # not this process's
+        if time.monotonic() - began > 1.5:
+            say("slow", time.monotonic() - began)
+        if number % 2:
+            os._exit(0)
+        sys.exit(0)
+    deadline = time.monotonic() + 10
+    while not os.waitpid(pid, os.WNOHANG)[0]:
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            say("hangs", number)
+            os.waitpid(pid, 0)
+            break
+        time.sleep(0.002)
+stop = True
+worker.join()
+manager.end_session(outer, "skipped")
+"""
+
+
+def test_children_forked_while_locks_are_held_record_their_own_sessions(host: Host, influxdb1: InfluxDB1) -> None:
+    host.settings = with_influxdb(host.settings, influxdb1.write_settings())
+    ended = host.run(begin(_FORKS))
+    assert (ended.code, ended.said("hangs"), ended.said("slow")) == (0, [], [])
+    records = host.records()
+    assert set(ended.said("child")) | set(ended.said("parent")) | set(ended.said("outer")) == set(records)
+    assert records[ended.said("outer")[0]].status == "skipped"
+    assert Counter(record.status for record in records.values())["crashed"] == 0
+    assert len(ended.said("child")) == 40
+    host.drain()
+    assert len(influxdb1.read_points("leglength_session")) == len(records)
+    assert host.swallowed() == ""
+
+
+def test_children_of_multiprocessing_keep_their_sessions(host: Host) -> None:
+    """They leave by os._exit, without any exit handler."""
+    script = begin("""
+import multiprocessing
+def work(number):
+    with manager.session("child") as session:
+        with session.stage("inference"):
+            pass
+    say("child", session.id)
+    return number
+with manager.session("parent") as session:
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        say("done", sum(pool.map(work, range(12), chunksize=1)))
+say("parent", session.id)
+""")
+    ended = host.run(script)
+    assert (ended.code, ended.said("done")) == (0, ["66"])
+    assert set(ended.said("child")) | set(ended.said("parent")) == set(host.records())
+    assert {record.status for record in host.records().values()} == {"completed"}
+
+
+def test_a_child_killed_in_a_session_is_reported_though_its_parent_lives(host: Host) -> None:
+    script = begin("""
+manager.start_session("open in the parent")
+pid = os.fork()
+if pid == 0:
+    say("child", manager.start_session("child"))
+    os.kill(os.getpid(), signal.SIGKILL)
+os.waitpid(pid, 0)
+other = MonitorManager(SETTINGS)
+for record in other._runtime._keeper._durable.engine.store.sessions():
+    say("reported", record.record.session_id)
+""")
+    ended = host.run(script)
+    assert ended.said("reported") == ended.said("child")
+
+
+# --- no threads, other interpreters ---------------------------------------------------------------
+
+
+def test_where_no_thread_can_be_had_everything_is_kept_for_later(host: Host, influxdb1: InfluxDB1) -> None:
+    host.settings = with_influxdb(host.settings, influxdb1.write_settings())
+    host.settings["metrics"]["include_system_metrics"] = True
+    ended = host.run(
+        "def refuse(self):\n    raise RuntimeError(\"can't start new thread\")\nthreading.Thread.start = refuse\n"
+        + begin(RECORD_ONE)
+    )
+    assert ended.code == 0
+    assert len(ended.said("recorded")) == 1
+    assert influxdb1.read_points("leglength_session") == []
+    assert host.drain()["influxdb"]["pending"] == 0
+    assert len(influxdb1.read_points("leglength_session")) == 1
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become a user whose limits count")
+def test_a_user_whose_threads_are_used_up_is_not_disturbed(new_host: Callable[[str], Host]) -> None:
+    folder = Path("/tmp") / f"durability-{os.getpid()}-{random.randrange(10**9)}"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    try:
+        host = Host(folder)
+        nobody = "import resource\nresource.setrlimit(resource.RLIMIT_NPROC, (1, 1))\nos.setgid(65534); os.setuid(65534)\n"
+        with FaultServer() as server:
+            host.settings = with_influxdb(host.settings, {"url": server.url, "token": "t", "org": "o"})
+            ended = host.run(nobody + begin(RECORD_ONE + "print('result')"))
+            assert (ended.code, ended.words[-1]) == (0, ["result"])
+            assert server.requests == []
+        assert len(host.records()) == 1
+    finally:
+        shutil.rmtree(folder)
+
+
+NEWER_PYTHONS = [
+    python for python in sorted(Path("/root/.pyenv/versions").glob("3.1[2-9]*/bin/python")) if python.exists()
+] if os.access("/root", os.X_OK) else []  # fmt: skip
+
+
+@pytest.mark.parametrize("python", NEWER_PYTHONS, ids=lambda python: python.parts[-3])
+def test_newer_interpreters_leave_without_a_word_of_threads(host: Host, python: Path, influxdb1: InfluxDB1) -> None:
+    probe = subprocess.run(
+        [python, "-c", "import pydantic, urllib3, prometheus_client, psutil"], capture_output=True, check=False
+    )
+    if probe.returncode:
+        pytest.skip("its packages are not installed")
+    host.settings = with_influxdb(host.settings, influxdb1.write_settings())
+    ended = host.run(begin(RECORD_ONE), python=str(python))
+    assert ended.code == 0
+    assert "Traceback" not in ended.stderr
+    assert len(influxdb1.read_points("leglength_session")) == 1
+
+
+def test_this_interpreter_is_one_of_those_supported() -> None:
+    assert sys.version_info >= (3, 11)

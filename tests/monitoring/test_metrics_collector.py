@@ -1,0 +1,175 @@
+"""From a record to samples, points and changes: exactly these, and the same ones each time."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+from hypothesis import given
+
+from monitoring import catalogue
+from monitoring.catalogue import OTHER, Kind
+from monitoring.events import STATUSES, ModelPerformance, SessionRecord, Usage
+from monitoring.line_protocol import encode
+from monitoring.metrics_collector import Change, bucket_part, changes, points, samples, zero_changes
+from tests.monitoring.samples import ENDED_NS, RECORDS, realistic
+
+EXPECTED = [
+    ("leglength_sessions_total", 1.0, {"status": "completed"}),
+    ("leglength_session_duration_seconds", 3.5, {}),
+    ("leglength_last_run_timestamp_seconds", ENDED_NS / 1e9, {}),
+    ("leglength_last_success_timestamp_seconds", ENDED_NS / 1e9, {}),
+    ("leglength_landmarks_found", 8.0, {}),
+    ("leglength_queue_depth", 3.0, {}),
+    ("leglength_throughput_sessions_per_hour", 12.0, {}),
+    ("leglength_stage_duration_seconds", 0.25, {"stage": "load"}),
+    ("leglength_stage_duration_seconds", 2.5, {"stage": "inference"}),
+    ("leglength_stage_duration_seconds", 0.005, {"stage": "measurement"}),
+    ("leglength_stage_duration_seconds", 0.5, {"stage": "dicom_generation"}),
+    ("leglength_model_inference_seconds", 1.25, {"model": "resnet"}),
+    ("leglength_model_landmarks_found", 8.0, {"model": "resnet"}),
+    ("leglength_model_confidence_average_ratio", 0.75, {"model": "resnet"}),
+    ("leglength_model_confidence_minimum_ratio", 0.5, {"model": "resnet"}),
+    ("leglength_model_confidence_maximum_ratio", 1.0, {"model": "resnet"}),
+    ("leglength_measurement_millimeters", 412.5, {"measurement": "PLL_R_FEM"}),
+    ("leglength_measurement_millimeters", 410.0, {"measurement": "PLL_L_FEM"}),
+    ("leglength_ensemble_dds_ratio", 0.0, {}),
+    ("leglength_ensemble_mean_distance_millimeters", 1.5, {}),
+    ("leglength_process_cpu_average_ratio", 0.5, {}),
+    ("leglength_process_cpu_maximum_ratio", 1.5, {}),
+    ("leglength_disk_free_average_bytes", 1e9, {"volume": "store"}),
+    ("leglength_disk_free_maximum_bytes", 2e9, {"volume": "store"}),
+    ("leglength_gpu_utilization_average_ratio", 0.25, {"gpu": "0"}),
+    ("leglength_gpu_utilization_maximum_ratio", 0.75, {"gpu": "0"}),
+    ("leglength_custom", 0.4, {"name": "contrast"}),
+]
+
+
+def test_a_realistic_record_gives_exactly_these_samples() -> None:
+    found = [(sample.metric.name, sample.value, dict(sample.labels)) for sample in samples(realistic(), 12)]
+    assert found == EXPECTED
+
+
+def test_a_realistic_record_gives_exactly_these_points() -> None:
+    lines = sorted(
+        encode(point).replace(r",instance=ward\ 3", "")
+        for point in points(samples(realistic(), 12), realistic(), "ward 3")
+    )
+    assert lines == [
+        "leglength_custom,name=contrast value=0.4",
+        "leglength_disk,volume=store disk_free_average_bytes=1000000000.0,disk_free_maximum_bytes=2000000000.0",
+        "leglength_ensemble dds=0.0,mean_distance_millimeters=1.5",
+        "leglength_gpu,gpu=0 gpu_utilization_average_ratio=0.25,gpu_utilization_maximum_ratio=0.75",
+        "leglength_measurement,measurement=PLL_L_FEM millimeters=410.0",
+        "leglength_measurement,measurement=PLL_R_FEM millimeters=412.5",
+        (
+            "leglength_model,model=resnet inference_seconds=1.25,landmarks_found=8.0,"
+            "confidence_average=0.75,confidence_minimum=0.5,confidence_maximum=1.0"
+        ),
+        (
+            "leglength_session,status=completed duration_seconds=3.5,landmarks_found=8.0,queue_depth=3.0,"
+            "throughput_sessions_per_hour=12.0"
+        ),
+        "leglength_stage,stage=dicom_generation duration_seconds=0.5",
+        "leglength_stage,stage=inference duration_seconds=2.5",
+        "leglength_stage,stage=load duration_seconds=0.25",
+        "leglength_stage,stage=measurement duration_seconds=0.005",
+        "leglength_system process_cpu_average_ratio=0.5,process_cpu_maximum_ratio=1.5",
+    ]
+
+
+def test_no_point_and_no_change_names_the_session_or_the_series() -> None:
+    record = realistic()
+    written = "".join(encode(point) for point in points(samples(record), record, "ward"))
+    written += repr(changes(samples(record)))
+    assert record.series_key not in written
+    assert record.session_id not in written
+
+
+def test_a_session_that_knows_nothing_gives_no_value_that_it_doesnt_know() -> None:
+    bare = SessionRecord("id", "failed", 0, ENDED_NS, 0.5)
+    names = [sample.metric.name for sample in samples(bare)]
+    assert names == [
+        "leglength_sessions_total", "leglength_session_duration_seconds", "leglength_last_run_timestamp_seconds",
+    ]  # fmt: skip
+    (point,) = points(samples(bare), bare, "ward")
+    assert point.fields == {"duration_seconds": 0.5}
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_only_a_completed_session_is_a_success(status: str) -> None:
+    found = {sample.metric for sample in samples(realistic(status=status))}
+    assert (catalogue.LAST_SUCCESS in found) == (status == "completed")
+    assert catalogue.LAST_RUN in found
+
+
+def test_a_resource_and_a_score_that_the_catalogue_doesnt_know_are_passed_over() -> None:
+    record = realistic(system={"unheard_of/x": Usage(1.0, 1.0), "": Usage(1.0, 1.0)}, ensemble={"unheard_of": 1.0})
+    assert not [
+        sample for sample in samples(record) if sample.metric.name.startswith(("leglength_unheard", "leglength_ens"))
+    ]
+
+
+def test_a_measurement_on_a_bucket_s_bound_falls_into_it() -> None:
+    changed = changes(samples(realistic(duration_seconds=0.5)))
+    parts = {(change.part, change.value) for change in changed if change.metric == "leglength_session_duration_seconds"}
+    assert parts == {("le:0.5", 1.0), ("sum", 0.5)}
+
+
+def test_a_measurement_beyond_all_buckets_falls_into_the_last() -> None:
+    changed = changes(samples(realistic(duration_seconds=1e6)))
+    parts = {change.part for change in changed if change.metric == "leglength_session_duration_seconds"}
+    assert parts == {"le:+Inf", "sum"}
+
+
+def test_counters_and_histograms_grow_and_gauges_are_replaced() -> None:
+    for change in changes(samples(realistic(), 12)):
+        assert change.replaces == (catalogue.BY_NAME[change.metric].kind is Kind.GAUGE)
+    assert Change("leglength_sessions_total", {"status": "completed"}, "", 1.0, replaces=False) in changes(
+        samples(realistic())
+    )
+
+
+def test_the_zeros_are_every_counter_and_histogram_that_is_known_beforehand_and_no_gauge() -> None:
+    zeros = zero_changes(("resnet",))
+    assert all(change.value == 0.0 and not change.replaces for change in zeros)
+    named = {(change.metric, tuple(change.labels.values())) for change in zeros}
+    assert {("leglength_sessions_total", (status,)) for status in STATUSES} <= named
+    assert {("leglength_stage_duration_seconds", (stage,)) for stage in catalogue.STAGES} <= named
+    assert ("leglength_model_inference_seconds", ("resnet",)) in named
+    assert {catalogue.BY_NAME[metric].kind for metric, _ in named} == {Kind.COUNTER, Kind.HISTOGRAM}
+    assert len(named) == len(zeros)
+
+
+def test_buckets_are_named_so_that_no_two_are_the_same() -> None:
+    names = [bucket_part(bound) for bound in (*catalogue.STAGE_BUCKETS, None)]
+    assert len(set(names)) == len(names)
+    assert names[0] == "le:0.01"
+
+
+def test_confidence_that_overflows_is_still_a_number() -> None:
+    huge = ModelPerformance("resnet", confidence_scores=(1.7e308, 1.7e308))
+    assert all(math.isfinite(sample.value) for sample in samples(realistic(models=(huge,))))
+
+
+@given(RECORDS)
+def test_deriving_changes_nothing_and_gives_the_same_each_time(record: SessionRecord) -> None:
+    before = copy.deepcopy(record)
+    first = samples(record, 3)
+    assert samples(record, 3) == first
+    assert points(first, record, "ward") == points(first, record, "ward")
+    assert changes(first) == changes(first)
+    assert record == before
+    assert all(math.isfinite(sample.value) for sample in first)
+
+
+@given(RECORDS)
+def test_no_two_points_of_a_record_share_a_series(record: SessionRecord) -> None:
+    series = [(point.measurement, tuple(sorted(point.tags.items()))) for point in points(samples(record), record, "w")]
+    assert len(set(series)) == len(series)
+
+
+def test_other_is_a_label_value_like_any() -> None:
+    (change,) = [c for c in changes(samples(realistic(custom={OTHER: 1.0}))) if c.metric == "leglength_custom"]
+    assert change.labels == {"name": "other"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,9 +11,10 @@ from pathlib import Path
 from benchmarks import workload
 from monitoring.events import SessionRecord
 from monitoring.line_protocol import encode
-from monitoring.metrics_collector import changes, points, samples
+from monitoring.metrics_collector import Change, changes, points, samples
 from monitoring.outbox import totals
 from monitoring.outbox.database import Database, checksum
+from monitoring.outbox.store import enqueue
 
 APART_NS = 30 * 10**9  # a busy site: 120 sessions an hour, a million in a year
 _SECOND_NS = 10**9
@@ -20,25 +22,18 @@ _SESSION = (
     "INSERT INTO sessions (session_id, status, timestamp_ns, ended_ns, routed, record, checksum)"
     " VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
-_LINES = (
-    "INSERT INTO outbox (backend, session_id, created_ns, line_count, checksum, lines)"
-    " SELECT 'influxdb', session_id, timestamp_ns, ?, checksum(lines(timestamp_ns)), lines(timestamp_ns)"
-    " FROM sessions ORDER BY sequence"
-)
 
 
 def fill(path: Path, count: int, with_lines: bool) -> None:
     """A store of ``count`` sessions; either each with its lines still to be delivered, or all of them delivered."""
     template = workload.record(with_models=with_lines)
+    heads = [encode(point).encode() for point in points(samples(template, 12), template, workload.INSTANCE)]
     database = Database(path)
     with database.transaction() as connection:
         connection.execute("PRAGMA cache_size = -500000")
-        connection.execute("INSERT OR IGNORE INTO backends (name) VALUES ('influxdb')")
         connection.executemany(_SESSION, _session_rows(template, count))
         if with_lines:
-            heads = _heads(template)
-            connection.create_function("lines", 1, lambda time_ns: _lines(heads, time_ns), deterministic=True)
-            connection.execute(_LINES, (len(heads),))
+            _enqueue(connection, heads)
         totals.apply_changes(connection, _grown(template, count), workload.now_ns())
         totals.bump_revision(connection)
     database.close()
@@ -55,17 +50,15 @@ def _session_rows(template: SessionRecord, count: int) -> Iterator[tuple[object,
         yield session_id, template.status, end, end, "influxdb", text, checksum(end, text)
 
 
-def _grown(template: SessionRecord, count: int) -> list[object]:
+def _enqueue(connection: sqlite3.Connection, heads: list[bytes]) -> None:
+    for session_id, time_ns in connection.execute("SELECT session_id, timestamp_ns FROM sessions").fetchall():
+        lines = b"\n".join([b"%b %d" % (head, time_ns) for head in heads])
+        enqueue(connection, "influxdb", session_id, time_ns, lines, len(heads))
+
+
+def _grown(template: SessionRecord, count: int) -> list[Change]:
     found = changes(samples(template, 12))
     return [change if change.replaces else replace(change, value=change.value * count) for change in found]
-
-
-def _heads(template: SessionRecord) -> list[bytes]:
-    return [encode(point).encode() for point in points(samples(template, 12), template, workload.INSTANCE)]
-
-
-def _lines(heads: list[bytes], time_ns: int) -> bytes:
-    return b"\n".join([b"%b %d" % (head, time_ns) for head in heads])
 
 
 def waiting_lines(path: Path, target: Path) -> int:

@@ -54,7 +54,7 @@ def _is_usable_path(text: str) -> bool:
 FilePath = Annotated[Path, BeforeValidator(_usable_path)]
 Number = Annotated[float, BeforeValidator(_not_a_switch)]
 Whole = Annotated[int, BeforeValidator(_not_a_switch)]
-Seconds = Annotated[Number, Field(gt=0, le=3600, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False), BeforeValidator(_not_a_switch)]
 
 
 class _Section(BaseModel):

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from monitoring.code_location import code_location
+
 if TYPE_CHECKING:
     from monitoring.events import SessionRecord
     from monitoring.runtime import Runtime
@@ -198,8 +200,6 @@ class MonitorManager:
                 self._termination.leave()
 
     def _swallow(self, error: Exception) -> None:
-        from monitoring.session import code_location
-
         where = f"{type(error).__name__} at {code_location(error)}"
         self.swallowed_errors += 1
         is_new = where not in self._said

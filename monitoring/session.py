@@ -12,10 +12,10 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from traceback import walk_tb
 from typing import Any
 
 from monitoring import catalogue, coerce
+from monitoring.code_location import code_location
 from monitoring.events import Failure, ModelPerformance, Prediction, SessionRecord, Usage
 
 _STATUS_WORDS = {
@@ -370,12 +370,3 @@ def _location(value: Any) -> str | None:
     """``value`` when it has the form ``module:line``."""
     module, _, number = coerce.plain_text(value).rpartition(":")
     return f"{module}:{number}" if coerce.metric_name(module) and number.isdigit() else None
-
-
-def code_location(error: BaseException) -> str | None:
-    """``module:line`` of the innermost frame: names of code, never of data."""
-    frames = list(walk_tb(error.__traceback__))
-    if not frames:
-        return None
-    frame, number = frames[-1]
-    return f"{frame.f_globals.get('__name__', '?')}:{number}"

@@ -73,6 +73,7 @@ class HttpTransport:
                         answer.drain_conn()
                         answer.release_conn()  # reused only when it was read to its end
             except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+                self._pool.clear()  # a connection that gave no whole answer is not used again
                 return Response(error="timeout" if deadline.passed() else _reason(error))
         if dog.has_bitten:  # the answer's end is the watchdog's doing, so it may not be all of it
             return Response(error="timeout")

@@ -5,9 +5,10 @@ to eighteen years of age. J Bone Joint Surg Am 1964;46:1197-1202; radiographic l
 Girls: the same study, quoted from memory and not checked against the print: ``verified`` is False for them, and
 nothing of clinical weight may rest on them until someone has.
 
-Two things to know of the source. The children were born in Boston in the 1930s, and today's are a little taller.
-And its lengths are those of the whole bone along its axis, while the application measures vertically from the
-centres of landmarks, so that a z-score has an offset of its own: fit for plausibility and drift, not for diagnosis.
+Two things to know of the source. Its children were measured in Boston before 1964; Chen et al., J Bone Joint Surg
+Am 2023;105:468-478, compare them with today's. And its lengths are those of whole bones on orthoroentgenograms,
+while the application measures vertically between the centres of landmarks, so that a z-score has an offset of its
+own: fit for plausibility and for following drift, not for diagnosis.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ Reasons for what is a choice:
   enough that a misquoted digit doesn't matter much. Skeletal dysplasia exceeds them rightly: a person should look.
 - **leg_sum** allows for three lengths that were each rounded to whole mm.
 - **spacing_range**: the finest radiography detectors have 0.05 mm, computed radiography 0.1-0.2, slot scanners and
-  stitched films up to 0.25, and at 0.5 a 1:2 reduction of those is covered. Over 1 mm one pixel's error takes a
-  third of the published reader error and more; under 0.02 no radiographic detector exists: it is another unit.
+  stitched films up to 0.25, and at 0.5 a 1:2 reduction of those is covered. Over 1 mm a single pixel is a third of
+  the readers' SEM95 for the tibia; under 0.02 no radiographic detector exists, so it is another unit.
 - **spacing_mismatch**: at 1 % a femur of 450 mm is off by the readers' SEM95 if the two were read the wrong way
   round. Some scanners do resample one axis, so it is no error by itself.
 - **shrinkage**: children don't shrink. Two readings of one bone differ by less than sqrt(2) SEM95 in 95 % of cases

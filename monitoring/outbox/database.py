@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import threading
+import time
 import weakref
 import zlib
 from collections.abc import Iterator
@@ -16,6 +18,8 @@ from monitoring.outbox import door, schema
 
 PATIENCE_SECONDS = 2.0
 """How long a lock of another process is waited for."""
+
+_LOOK_EVERY_SECONDS = (0.0005, 0.002)
 
 Identity = tuple[int, int]
 """Device and inode: which file it is, whatever its name."""
@@ -94,35 +98,29 @@ class Database:
             if durable != self._durable:
                 connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                self._begin_writing(connection)
                 self._check_place()
                 yield connection
                 connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
+            finally:
+                _roll_back(connection)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """One consistent view of the store; raises :class:`StoreError`."""
         with self._lock, _told_apart("can't read the store"):
             connection = self._mine()
-            connection.execute("BEGIN")
             try:
+                connection.execute("BEGIN")
                 self._check_place()
                 yield connection
             finally:
-                with suppress(sqlite3.Error):
-                    connection.execute("COMMIT")
+                _roll_back(connection)
 
     def be_patient(self, seconds: float) -> None:
         """Wait so long for locks of other processes from now on."""
-        with self._lock:
-            self._busy_seconds = seconds
-            if self._connection is not None:
-                self._connection.execute(f"PRAGMA busy_timeout = {round(seconds * 1000):d}")
+        self._busy_seconds = seconds
 
     def close(self) -> None:
         """Close the connection; the file stays."""
@@ -136,7 +134,18 @@ class Database:
         if self._connection is None:
             self._connection = self._open()
             self._durable = True
+        _roll_back(self._connection)  # what an interrupt has left half done
         return self._connection
+
+    def _begin_writing(self, connection: sqlite3.Connection) -> None:
+        """Take the write lock. SQLite's own waiting sleeps longer and longer, and is overtaken again and again."""
+        deadline = time.monotonic() + self._busy_seconds
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            while not _try_begin_writing(connection, is_last=time.monotonic() >= deadline):
+                time.sleep(random.uniform(*_LOOK_EVERY_SECONDS))  # noqa: S311 - no secret
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {round(self._busy_seconds * 1000):d}")
 
     def _check_place(self) -> None:
         """What is written to a file that was put aside meanwhile would be lost with it."""
@@ -195,6 +204,22 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
+def _try_begin_writing(connection: sqlite3.Connection, is_last: bool) -> bool:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if is_last or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+
+
 def checksum(*values: object) -> int:
     """CRC-32 over values as they read back from SQLite."""
     return zlib.crc32(b"\x1f".join(map(_checked_form, values)))
@@ -241,7 +266,6 @@ def _told_apart(what: str) -> Iterator[None]:
 
 
 def _configure(connection: sqlite3.Connection, path: Path | None) -> None:
-    connection.create_function("checksum", -1, checksum, deterministic=True)
     # Text that was damaged is told by its checksum, not by an error in the middle of a query.
     connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")

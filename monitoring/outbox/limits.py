@@ -20,6 +20,7 @@ from monitoring.outbox.database import Database
 from monitoring.outbox.queue import pushed_by_all
 
 _PIECE = 200
+_OLDEST = 5000
 _PAGES_OF_A_SESSION = 16
 _DAY_NS = 86_400 * NANOSECONDS
 _MEGABYTE = 1_000_000
@@ -103,26 +104,17 @@ def _evict(connection: sqlite3.Connection, now_ns: int) -> None:
 
 
 def _evict_delivered(connection: sqlite3.Connection) -> int:
+    pushed = pushed_by_all(connection)
+    # Delivery goes by age, so that what is delivered lies among the oldest: no need to look at each that waits.
+    # Without any backend, what was not made into lines still waits for a relay.
     rows = connection.execute(
-        "SELECT sequence FROM sessions WHERE sequence <= ?"
-        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.session_id = sessions.session_id)"
-        " ORDER BY sequence LIMIT ?",
-        (_delivered_up_to(connection), _PIECE),
+        "SELECT sequence FROM"
+        " (SELECT sequence, session_id, routed FROM sessions WHERE sequence <= ? ORDER BY sequence LIMIT ?)"
+        " AS oldest WHERE (routed != '' OR ?)"
+        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.session_id = oldest.session_id) LIMIT ?",
+        (_NEVER if pushed is None else pushed, _OLDEST, pushed is not None, _PIECE),
     ).fetchall()
     return _delete_sessions(connection, [row[0] for row in rows])
-
-
-def _delivered_up_to(connection: sqlite3.Connection) -> int:
-    """The session behind which nothing is delivered: found without looking at each, however many wait."""
-    ends = [pushed_by_all(connection)]
-    row = connection.execute(
-        "SELECT sequence FROM outbox JOIN sessions USING (session_id) ORDER BY outbox.id LIMIT 1"
-    ).fetchone()
-    ends.append(row[0] - 1 if row else None)
-    if ends[0] is None:  # no state backend has it, so what was not made into lines still waits for a relay
-        first = connection.execute("SELECT min(sequence) FROM sessions WHERE routed = ''").fetchone()[0]
-        ends.append(None if first is None else first - 1)
-    return min((end for end in ends if end is not None), default=_NEVER)
 
 
 def _evict_dead(connection: sqlite3.Connection) -> int:

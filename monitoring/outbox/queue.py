@@ -206,10 +206,9 @@ class BackendQueue:
             if delivery.error is None:
                 before = _progress(connection).get(self.name, _Progress(exposition.sequence, None))
                 connection.execute(
-                    "UPDATE backends SET pushed_sequence = ?1, pushed_revision = ?2,"
-                    " checksum = checksum(name, ?1, last_success_ns) WHERE name = ?3",
-                    (exposition.sequence, exposition.revision, self.name),
+                    "UPDATE backends SET pushed_revision = ? WHERE name = ?", (exposition.revision, self.name)
                 )
+                _keep_progress(connection, self.name, before._replace(pushed_sequence=exposition.sequence))
                 self._count_delivered(connection, max(0, exposition.sequence - before.pushed_sequence), is_news=False)
             self._note(connection, delivery)
 
@@ -266,10 +265,11 @@ class BackendQueue:
         now = self._clock_ns()
         if delivery.error is None:
             connection.execute(
-                "UPDATE backends SET consecutive_failures = 0, next_attempt_ns = 0, last_success_ns = ?1,"
-                " checksum = checksum(name, pushed_sequence, ?1), last_error = NULL WHERE name = ?2",
-                (now, self.name),
+                "UPDATE backends SET consecutive_failures = 0, next_attempt_ns = 0, last_error = NULL WHERE name = ?",
+                (self.name,),
             )
+            progress = _progress(connection).get(self.name, _Progress(0, None))
+            _keep_progress(connection, self.name, progress._replace(last_success_ns=now))
             return
         failures = connection.execute(
             "UPDATE backends SET consecutive_failures = CAST(consecutive_failures AS INTEGER) + 1, last_error = ?"
@@ -339,6 +339,13 @@ def _progress(connection: sqlite3.Connection) -> dict[str, _Progress]:
         for name, pushed_sequence, last_success_ns, expected in rows
         if checksum(name, pushed_sequence, last_success_ns) == expected
     }
+
+
+def _keep_progress(connection: sqlite3.Connection, name: str, progress: _Progress) -> None:
+    connection.execute(
+        "UPDATE backends SET pushed_sequence = ?, last_success_ns = ?, checksum = ? WHERE name = ?",
+        (*progress, checksum(name, *progress), name),
+    )
 
 
 def pushed_by_all(connection: sqlite3.Connection) -> int | None:

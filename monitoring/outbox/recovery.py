@@ -59,10 +59,12 @@ def _checked(path: Path, patience_seconds: float) -> Database:
             # Each table's and index' root is read: cheap, and a truncated file shows.
             for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
                 connection.execute(f'SELECT * FROM "{name}" LIMIT 1').fetchall()  # noqa: S608 - a table's own name
-            is_damaged = totals.has_damaged(connection)
-        if is_damaged:
+            damaged = totals.damaged(connection)
+        if damaged:
             with database.transaction() as connection:
-                totals.count_loss(connection, "corrupt", totals.drop_damaged(connection), time.time_ns())
+                totals.drop(connection, damaged)
+                totals.count_loss(connection, "corrupt", len(damaged), time.time_ns())
+                totals.bump_revision(connection)
     except BaseException:
         database.close()
         raise

@@ -12,31 +12,33 @@ from monitoring.delivery_result import Row
 from monitoring.metrics_collector import Change
 from monitoring.outbox.database import checksum
 
-# Whether a row is as it was written, in SQL: as bytes, since damaged text would stop the query.
-_INTACT = (
-    "checksum = checksum(CAST(metric AS BLOB), CAST(labels AS BLOB), CAST(part AS BLOB),"
-    " iif(typeof(value) = 'real', value, NULL), iif(typeof(time_ns) = 'integer', time_ns, NULL))"
-)
-_APPLY = " ".join(
-    (
-        "INSERT INTO totals VALUES (?1, ?2, ?3, ?4, ?5, checksum(?1, ?2, ?3, ?4, ?5))",
-        "ON CONFLICT (metric, labels, part) DO UPDATE SET",
-        "value = iif(?6, ?4, value + ?4), time_ns = max(time_ns, ?5),",
-        "checksum = checksum(metric, labels, part, iif(?6, ?4, value + ?4), max(time_ns, ?5))",
-        "WHERE (NOT ?6 OR ?5 >= time_ns) AND",
-        _INTACT,
-    )
-)
+_FIND = "SELECT value, time_ns, checksum FROM totals WHERE metric = ? AND labels = ? AND part = ?"
 
 
 def apply_changes(connection: sqlite3.Connection, changes: Iterable[Change], time_ns: int) -> None:
-    """Add to counters and histograms; replace gauges, unless the value there is of a later time."""
-    connection.executemany(
-        _APPLY,
-        [
-            (item.metric, labels_key(item.labels), item.part, float(item.value), time_ns, item.replaces)
-            for item in changes
-        ],
+    """Add to counters and histograms; replace gauges, unless the value there is of a later time.
+
+    A damaged value stays as it is until the store is opened the next time, and begins anew then.
+    """
+    # The checksums are not made by a function within SQL: what a host's signal handler raises in such a
+    # function, to leave the process, would end there.
+    for change in changes:
+        key = (change.metric, labels_key(change.labels), change.part)
+        row = connection.execute(_FIND, key).fetchone()
+        if row is None:
+            _write(connection, key, float(change.value), time_ns)
+        elif checksum(*key, *row[:2]) == row[2]:
+            value, then_ns = row[:2]
+            if not change.replaces:
+                _write(connection, key, value + change.value, max(then_ns, time_ns))
+            elif time_ns >= then_ns:
+                _write(connection, key, float(change.value), time_ns)
+
+
+def _write(connection: sqlite3.Connection, key: tuple[str, str, str], value: float, time_ns: int) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO totals VALUES (?, ?, ?, ?, ?, ?)",
+        (*key, value, time_ns, checksum(*key, value, time_ns)),
     )
 
 
@@ -60,15 +62,26 @@ def read(connection: sqlite3.Connection) -> list[Row]:
     ]
 
 
-def drop_damaged(connection: sqlite3.Connection) -> int:
-    """Delete the values whose checksum doesn't hold, so that they are counted again from 0; returns how many."""
-    return connection.execute(f"DELETE FROM totals WHERE NOT coalesce({_INTACT}, 0)").rowcount  # noqa: S608 - a constant
+def damaged(connection: sqlite3.Connection) -> list[tuple[bytes, bytes, bytes]]:
+    """The keys of the values whose checksum doesn't hold."""
+    return [
+        (_as_bytes(metric), _as_bytes(labels), _as_bytes(part))
+        for metric, labels, part, value, time_ns, expected in connection.execute("SELECT * FROM totals")
+        if checksum(metric, labels, part, value, time_ns) != expected
+    ]
 
 
-def has_damaged(connection: sqlite3.Connection) -> bool:
-    """Whether there is a value whose checksum doesn't hold."""
-    damaged = f"SELECT 1 FROM totals WHERE NOT coalesce({_INTACT}, 0) LIMIT 1"  # noqa: S608 - a constant
-    return connection.execute(damaged).fetchone() is not None
+def drop(connection: sqlite3.Connection, keys: Iterable[tuple[bytes, bytes, bytes]]) -> None:
+    """Delete values, so that they are counted again from 0."""
+    # By their bytes: damaged text can't be looked up as text.
+    connection.executemany(
+        "DELETE FROM totals WHERE CAST(metric AS BLOB) = ? AND CAST(labels AS BLOB) = ? AND CAST(part AS BLOB) = ?",
+        keys,
+    )
+
+
+def _as_bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
 
 
 def values(connection: sqlite3.Connection, metric: Metric) -> dict[tuple[str, ...], float]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -63,6 +64,7 @@ def test_ratings_of_shrout_and_fleiss_1979():
         (0.975, 1, 12.706204736174694), (0.975, 2, 4.302652729749462), (0.975, 16, 2.1199052992212546),
         (0.975, 29, 2.045229642132703), (0.975, 99, 1.9842169515864174), (0.975, 1000, 1.9623390808264083),
         (0.9, 1, 3.0776835371752544), (0.995, 16, 2.9207816224251), (0.995, 1000, 2.580754698065951),
+        (0.975, 110, 1.981765282132372),
         (0.975, 1e7, 1.959964221767205), (0.5001, 16, 0.0002546076175302458),
     ],
 )  # fmt: skip
@@ -112,6 +114,11 @@ def test_an_error_of_5_mm_is_not_beyond_5_mm(ours, theirs):
     assert compare_readings([ours], [theirs]).beyond_5_mm_ratio == 0
 
 
+def test_shares_are_of_errors_beyond_5_and_beyond_10_mm():
+    found = compare_readings([300.0, 305.01, 310.0, 289.99], [300.0] * 4)
+    assert (found.beyond_5_mm_ratio, found.beyond_10_mm_ratio) == (0.75, 0.25)
+
+
 @pytest.mark.parametrize("missing", [None, math.nan, math.inf, 1e200, "300"])
 def test_a_pair_with_a_side_missing_is_dropped_and_counted(missing):
     found = compare_readings([300.0, missing, 310.0, 305.0], [301.0, 300.0, missing, 305.0])
@@ -153,6 +160,10 @@ def test_ratings_of_unequal_length_are_an_error_and_too_few_have_no_correlation(
     with pytest.raises(ValueError, match="every rater"):
         intraclass([[1.0, 2.0], [1.0]])
     assert intraclass([]) == intraclass([[1.0, 2.0]]) == intraclass([[1.0], [2.0]]) == ICC()
+
+
+def test_two_targets_are_enough_to_correlate():
+    assert intraclass([[1.0, 1.0], [2.0, 2.0]]) == ICC(1.0, 1.0, 1.0)
 
 
 lengths = st.floats(50, 700)
@@ -230,6 +241,26 @@ def test_agreement_is_shown_from_30_pairs_and_judged_from_100(pairs, status):
 )
 def test_a_verdict_names_the_criteria_that_failed(found, failed):
     assert verdict(found) == Verdict("not_met", failed)
+
+
+ON_THE_LIMITS = Agreement(
+    100, 0, bias_mm=-2.0, mae_mm=3.0, lower_limit_mm=-10.0, upper_limit_mm=10.0, icc=ICC(icc_2_1=0.95)
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "failed"),
+    [
+        ({}, ()),
+        ({"bias_mm": -2.01}, ("bias",)),
+        ({"mae_mm": 3.01}, ("mae",)),
+        ({"lower_limit_mm": -10.01}, ("limits_of_agreement",)),
+        ({"upper_limit_mm": 10.01}, ("limits_of_agreement",)),
+        ({"icc": ICC(icc_1_1=1.0, icc_2_1=0.9499, icc_3_1=1.0)}, ("icc",)),
+    ],
+)
+def test_a_criterion_is_met_on_its_limit_and_not_beyond(change, failed):
+    assert verdict(replace(ON_THE_LIMITS, **change)).failed == failed
 
 
 def test_a_provisional_verdict_tells_what_fails_so_far():

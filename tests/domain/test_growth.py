@@ -8,6 +8,37 @@ from hypothesis import strategies as st
 
 from monitoring.domain.growth import TABLES, nearest_z_score, z_score
 
+# The tables once more, mean(SD) in cm at each birthday from 1 to 18, so that a slip of a digit shows.
+WRITTEN_OUT = {
+    ("FEM", "M"): (
+        "14.48(.628) 18.15(.874) 21.09(1.031) 23.65(1.197) 25.92(1.342) 28.09(1.506) "
+        "30.25(1.682) 32.28(1.807) 34.36(1.933) 36.29(2.057) 38.16(2.237) 40.12(2.447) "
+        "42.17(2.765) 44.18(2.809) 45.69(2.512) 46.66(2.244) 47.07(2.051) 47.23(1.958)"
+    ),
+    ("TIB", "M"): (
+        "11.60(.620) 14.54(.809) 16.79(.935) 18.67(1.091) 20.46(1.247) 22.12(1.418) "
+        "23.76(1.632) 25.38(1.778) 26.99(1.961) 28.53(2.113) 30.10(2.301) 31.75(2.536) "
+        "33.49(2.833) 35.18(2.865) 36.38(2.616) 37.04(2.412) 37.22(2.316) 37.29(2.254)"
+    ),
+    ("FEM", "F"): (
+        "14.81(.673) 18.23(.888) 21.29(1.100) 23.92(1.339) 26.32(1.437) 28.52(1.616) "
+        "30.60(1.827) 32.72(1.936) 34.71(2.117) 36.72(2.300) 38.81(2.468) 40.74(2.507) "
+        "42.31(2.428) 43.14(2.269) 43.47(2.197) 43.58(2.193) 43.60(2.192) 43.63(2.195)"
+    ),
+    ("TIB", "F"): (
+        "11.57(.646) 14.51(.739) 16.81(.893) 18.86(1.144) 20.77(1.300) 22.53(1.458) "
+        "24.22(1.640) 25.89(1.786) 27.56(1.993) 29.28(2.193) 31.00(2.384) 32.61(2.424) "
+        "33.83(2.374) 34.43(2.228) 34.59(2.173) 34.63(2.151) 34.65(2.158) 34.65(2.161)"
+    ),
+}
+
+
+@pytest.mark.parametrize("table", WRITTEN_OUT)
+def test_no_digit_of_the_tables_has_slipped(table):
+    expected = [entry.rstrip(")").split("(") for entry in WRITTEN_OUT[table].split()]
+    assert TABLES[table].mean_cm == tuple(float(mean) for mean, _ in expected)
+    assert TABLES[table].sd_cm == tuple(float(sd) for _, sd in expected)
+
 
 @pytest.mark.parametrize(
     ("bone", "sex", "age", "mean_cm", "sd_cm"),
@@ -71,6 +102,10 @@ def test_a_length_that_the_coming_year_reaches_is_not_far_from_any_age():
 def test_a_long_bone_is_judged_by_the_end_of_the_year_and_a_short_one_by_its_beginning():
     assert nearest_z_score("FEM", "M", 10, 500.0) == z_score("FEM", "M", 11, 500.0)
     assert nearest_z_score("FEM", "M", 10, 200.0) == z_score("FEM", "M", 10, 200.0)
+
+
+def test_a_birthday_within_the_span_can_be_the_nearest():
+    assert nearest_z_score("FEM", "M", 13.5, 600.0) == z_score("FEM", "M", 14, 600.0)
 
 
 def test_the_span_ends_at_18():

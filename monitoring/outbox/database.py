@@ -41,6 +41,8 @@ _NETWORK_FILESYSTEMS = frozenset(
         "smbfs",
     }
 )
+# https://www.sqlite.org/fileformat.html, the database header; unchanged since 2010.
+_NEWEST_FORMAT, _NEWEST_SCHEMA_FORMAT = 2, 4
 _CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -76,6 +78,8 @@ class Database:
             )
         try:
             with _told_apart(f"can't use the store {self.path}"):
+                if self.path is not None:
+                    _check_header(self.path)
                 _configure(connection, self.path)
                 schema.migrate(connection)
         except BaseException:
@@ -261,8 +265,22 @@ def _told_apart(what: str) -> Iterator[None]:
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
         kind = StoreCorruptError if code in _CORRUPT_CODES else StoreError
         raise kind(f"{what}: {error}") from error
+    except UnicodeDecodeError as error:  # a message that quotes damaged text
+        raise StoreCorruptError(f"{what}: damaged text") from error
     except OSError as error:
         raise StoreError(f"{what}: {error.strerror or type(error).__name__}") from error
+
+
+def _check_header(path: Path) -> None:
+    """Raise where SQLite would take a damaged header for a file of the future, to be read only or not at all."""
+    with path.open("rb") as file:
+        header = file.read(48)
+    if len(header) == 48 and not (
+        header[18] <= _NEWEST_FORMAT
+        and header[19] <= _NEWEST_FORMAT
+        and int.from_bytes(header[44:48]) <= _NEWEST_SCHEMA_FORMAT
+    ):
+        raise StoreCorruptError(f"the store {path} has a damaged header")
 
 
 def _configure(connection: sqlite3.Connection, path: Path | None) -> None:

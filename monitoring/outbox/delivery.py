@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 LEASE_MARGIN_SECONDS = 15.0
 _IDLE_SECONDS = 30.0
+_STAYS = "monitoring: %s: %s; what is recorded stays in the store until it answers"
 _BUSY_SECONDS = 1.0
 _LAST_WORDS_SECONDS = 0.1
 
@@ -178,7 +179,7 @@ class DeliveryThreads:
         self._generation = 0
         self._closing: Deadline | None = None
         self._running_logs: set[str] = set()
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[str, threading.Thread] = {}
         self._speaking = threading.Lock()
         self._is_silent = False
         self.has_met_damage = False
@@ -195,7 +196,7 @@ class DeliveryThreads:
             target=self._run, args=(route,), name=f"leglength-monitoring-{route.name}", daemon=True
         )
         thread.start()
-        self._threads.append(thread)
+        self._threads[route.name] = thread
         if not route.is_state:
             self._running_logs.add(route.name)
 
@@ -220,12 +221,15 @@ class DeliveryThreads:
         ends while such a thread writes to the error stream.
         """
         self.begin_close(deadline)
-        for thread in self._threads:
+        for thread in self._threads.values():
             thread.join(deadline.remaining())
         is_quiet = self._speaking.acquire(timeout=_LAST_WORDS_SECONDS)
         self._is_silent = True
         if is_quiet:
             self._speaking.release()
+        for name, thread in self._threads.items():
+            if thread.is_alive() and name not in self._failing:
+                self._logger.warning(_STAYS, name, "no answer before the exit")
 
     def _run(self, route: Route) -> None:
         try:
@@ -266,9 +270,7 @@ class DeliveryThreads:
     def _say_change(self, name: str, step: Step, error: str | None) -> None:
         if step is Step.FAILED and error is not None and self._failing.get(name) != error:
             self._failing[name] = error
-            self._logger.warning(
-                "monitoring: %s: %s; what is recorded stays in the store until it answers", name, error
-            )
+            self._logger.warning(_STAYS, name, error)
         elif step is Step.DELIVERED and self._failing.pop(name, ""):
             self._logger.info("monitoring: %s answers again", name)
 

@@ -92,6 +92,8 @@ def migrate(connection: sqlite3.Connection) -> None:
     :class:`StoreCorruptError` when its tables aren't those of its version.
     """
     while (found := version(connection)) < len(MIGRATIONS):
+        if found < 0:
+            raise StoreCorruptError("the store's version is damaged")
         _migrate_once(connection, found)
     if found > len(MIGRATIONS):
         raise StoreVersionError(

@@ -104,7 +104,6 @@ def test_a_backend_that_never_answers_holds_up_the_exit_no_longer_than_shutdown_
         assert_kept(app, run, ["influxdb", "prometheus"])
 
 
-@pytest.mark.xfail(reason="a request that is cut off by the exit is not yet told in the log")
 def test_a_backend_that_never_answers_is_named_in_the_log(app: App, unspaced_file: Path) -> None:
     app.add(unspaced_file)
     with answering(silence()) as url:

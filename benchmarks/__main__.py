@@ -79,8 +79,8 @@ def _page(findings: Findings, facts: list[str], seconds: float, is_quick: bool) 
             "# Benchmarks",
             "",
             "Written by `make bench`; medians of one run, side by side. Figures of two runs compare only as ratios.",
-            "**Quick: a twentieth of the amounts.**" if is_quick else "",
             "",
+            *(["**Quick: a twentieth of the amounts.**", ""] if is_quick else []),
             *(f"- {fact}" for fact in [*facts, f"the run took {seconds / 60:.1f} min"]),
             "",
         ]

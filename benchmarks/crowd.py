@@ -43,7 +43,8 @@ def run(scale: Scale, findings: Findings) -> None:
             f"{scale.processes} processes at once",
             ("", "Sessions", "Sessions a second", "Median session", "p99", "Lost", "Duplicates", "Pushed total"),
             [_row(race) for race in races],
-            "Back to back, without a pause for the host's own work; ours on one store, delivering meanwhile.",
+            "Back to back, without a pause for the host's own work; ours on one store, delivering meanwhile. A"
+            " duplicate is a session's point that the server was sent more than once (it overwrites itself).",
         )
     )
     findings.judge(f"lost with {scale.processes} processes", LOST, ours.lost, f"{ours.lost} of {ours.recorded}")

@@ -160,7 +160,8 @@ def _costs(cells: Cells, who: str) -> Iterator[str]:
 
 def _exits(cells: Cells, who: str) -> Iterator[str]:
     for situation in SITUATIONS:
-        yield ("> " if cells[who, situation].is_cut_short else "") + duration(_added_exit(cells, who, situation))
+        cell = cells[who, situation]
+        yield f"> {cell.exit:.0f} s" if cell.is_cut_short else duration(_added_exit(cells, who, situation))
 
 
 def _losses(cells: Cells, who: str) -> Iterator[str]:

@@ -19,7 +19,7 @@ _PACKAGES = (
     "influxdb-client", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http", "prometheus-client", "psutil",
     "pydantic", "urllib3",
 )  # fmt: skip
-_SERVERS = {"victoria-metrics": "-version", "prometheus-pushgateway": "--version"}
+_SERVERS = ("victoria-metrics", "prometheus-pushgateway")  # Debian's packages
 
 
 def described() -> list[str]:
@@ -32,7 +32,7 @@ def described() -> list[str]:
         f"load average at the start {os.getloadavg()[0]:.1f}",
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
         ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
-        ", ".join(_server_version(*server) for server in _SERVERS.items()),
+        ", ".join(map(_server_version, _SERVERS)),
     ]
 
 
@@ -59,7 +59,7 @@ def _sync() -> str:
     return milliseconds(statistics.median(costs))
 
 
-def _server_version(program: str, option: str) -> str:
-    shown = subprocess.run([program, option], capture_output=True, text=True, check=False)
-    words = (shown.stdout or shown.stderr).strip().splitlines()
-    return words[0] if words else program
+def _server_version(package: str) -> str:
+    command = ["dpkg-query", "--show", "--showformat", "${Version}", package]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"{package} {shown.stdout.strip() or '?'}"

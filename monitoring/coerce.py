@@ -33,8 +33,8 @@ def finite_float(value: Any) -> float | None:
 def _number(value: Any) -> float | None:
     if isinstance(value, float):  # the usual case, numpy.float64 included
         return float(value)
-    if not isinstance(value, _NO_NUMBERS) and hasattr(value, "item") and getattr(value, "size", 1) == 1:
-        value = value.item()
+    if not isinstance(value, _NO_NUMBERS) and hasattr(value, "item"):
+        value = value.item()  # raises ValueError for an array of several
     return None if isinstance(value, _NO_NUMBERS) else float(value)
 
 

@@ -30,6 +30,8 @@ class DurableEngine:
         self._config, self._zeros, self._logger, self._guard = config, list(zeros), logger, guard
         self.patience_seconds = PATIENCE_SECONDS
         self.engine: Engine | None = None
+        self.instance: str | None = None
+        """The name that the store reports under, once it could be read."""
         self._identity: Identity | None = None
         self._has_warned = False
 
@@ -77,6 +79,7 @@ class DurableEngine:
             self._logger.error("monitoring: the store was damaged; it was put aside as %s and a new one begun", aside)
         with _undone_by(database.close):
             engine = Engine(database, self._config, self._logger, self._guard)
+        self.instance = engine.instance
         with _undone_by(engine.abandon):
             engine.store.initialise(self._zeros)
             if crashed := engine.report_crashed(_CRASHED_AT_ONCE):

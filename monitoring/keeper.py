@@ -40,16 +40,15 @@ class Keeper:
         self._config, self._logger, self._guard = config, logger, guard
         self._durable = DurableEngine(self._path_outside(output_dir), config, zeros, logger, guard)
         self._memory: Engine | None = None
-        self._instance: str | None = None
         self._unsaved: list[SessionRecord] = []
         self._resting_until = 0.0
         self._said: str | None = None
-        self._attempt(self._note_instance)
+        self._attempt(_open)
 
     @property
     def folder(self) -> Path | None:
         """Where the store lies, when it could be used."""
-        return self._durable.path.parent if self._instance is not None else None
+        return self._durable.path.parent if self._durable.instance is not None else None
 
     def describe(self) -> str:
         """Store and backends, for the log."""
@@ -127,13 +126,10 @@ class Keeper:
             del self._unsaved[0]
         engine.enforce_limits(pieces=1)
 
-    def _note_instance(self, engine: Engine) -> None:
-        self._instance = engine.instance
-
     def _in_memory(self) -> Engine:
         if self._memory is None:
             # Under the store's name, where it is known: the points are the same that the file will deliver.
-            self._memory = Engine(Database(None), self._config, self._logger, self._guard, self._instance)
+            self._memory = Engine(Database(None), self._config, self._logger, self._guard, self._durable.instance)
             self._memory.threads.start()
         return self._memory
 
@@ -143,3 +139,7 @@ class Keeper:
         elif trouble is None and self._said is not None:
             self._logger.info("monitoring: the store can be used again")
         self._said = trouble
+
+
+def _open(engine: Engine) -> None:
+    """Nothing but to have the store opened."""

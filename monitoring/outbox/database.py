@@ -80,6 +80,7 @@ class Database:
             with _told_apart(f"can't use the store {self.path}"):
                 if self.path is not None:
                     _check_header(self.path)
+                schema.check(connection)  # before anything is written: what is not ours stays as it is
                 _configure(connection, self.path)
                 schema.migrate(connection)
         except BaseException:
@@ -275,10 +276,10 @@ def _check_header(path: Path) -> None:
     """Raise where SQLite would take a damaged header for a file of the future, to be read only or not at all."""
     with path.open("rb") as file:
         header = file.read(48)
-    if len(header) == 48 and not (
-        header[18] <= _NEWEST_FORMAT
-        and header[19] <= _NEWEST_FORMAT
-        and int.from_bytes(header[44:48]) <= _NEWEST_SCHEMA_FORMAT
+    is_whole = len(header) == 48
+    formats = (header[18], header[19]) if is_whole else ()
+    if header and not (
+        is_whole and max(formats) <= _NEWEST_FORMAT and int.from_bytes(header[44:]) <= _NEWEST_SCHEMA_FORMAT
     ):
         raise StoreCorruptError(f"the store {path} has a damaged header")
 
@@ -286,7 +287,8 @@ def _check_header(path: Path) -> None:
 def _configure(connection: sqlite3.Connection, path: Path | None) -> None:
     # Text that was damaged is told by its checksum, not by an error in the middle of a query.
     connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    if not connection.execute("PRAGMA page_count").fetchone()[0]:  # in a store that is there, it would be a write
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute(f"PRAGMA journal_mode = {'DELETE' if path and is_on_network(path) else 'WAL'}")
     connection.execute("PRAGMA journal_size_limit = 4194304")
     connection.execute("PRAGMA synchronous = FULL")

@@ -85,28 +85,33 @@ def version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the store to the newest version, each step in one transaction of its own.
+def check(connection: sqlite3.Connection) -> int:
+    """The store's version, if this package may write it. Only reads.
 
-    Raises :class:`StoreVersionError` when the store is newer than this package, and
-    :class:`StoreCorruptError` when its tables aren't those of its version.
+    Raises :class:`StoreVersionError` when the store is newer than this package, :class:`StoreCorruptError`
+    when its tables aren't those of its version, :class:`StoreError` when it is no store of ours.
     """
-    while (found := version(connection)) < len(MIGRATIONS):
-        if found < 0:
-            raise StoreCorruptError("the store's version is damaged")
-        _migrate_once(connection, found)
+    found = version(connection)
     if found > len(MIGRATIONS):
         raise StoreVersionError(
             f"the store was written by a newer version of this package ({found}; this one knows {len(MIGRATIONS)})"
         )
+    if found < 0:
+        raise StoreCorruptError("the store's version is damaged")
     _check_tables(connection, found)
+    return found
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the store to the newest version, each step in one transaction of its own; raises what :func:`check` does."""
+    while (found := check(connection)) < len(MIGRATIONS):
+        _migrate_once(connection, found)
 
 
 def _migrate_once(connection: sqlite3.Connection, found: int) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if version(connection) == found:  # another process may have been first
-            _check_tables(connection, found)
+        if check(connection) == found:  # another process may have been first
             _apply(connection, found)
         connection.execute("COMMIT")
     except BaseException:

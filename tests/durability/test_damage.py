@@ -6,11 +6,10 @@ import logging
 import random
 import re
 import shutil
-import sqlite3
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,11 @@ from monitoring.delivery_result import Delivery, Exposition, Rejection
 from monitoring.durable import DurableEngine
 from monitoring.engine import Engine
 from monitoring.events import SessionRecord
-from monitoring.exceptions import StoreCorruptError, StoreVersionError
+from monitoring.exceptions import StoreVersionError
 from monitoring.metrics_collector import Change, changes, samples, zero_changes
 from monitoring.outbox import totals
 from monitoring.outbox.database import Database
 from monitoring.outbox.delivery import LineCourier, StateCourier, Step
-from monitoring.outbox.liveness import Owner
 from monitoring.outbox.queue import BackendQueue
 from monitoring.outbox.store import Store
 from tests.durability.hosts import INSTANCE
@@ -192,7 +190,9 @@ def _expect_crashed(made: Original, path: Path) -> None:
     with database.reading() as connection:
         for (lines,) in connection.execute("SELECT lines FROM outbox"):
             made.lines.update(map(_without_throughput, lines.split(b"\n")))
-    for change in changes(samples(crashed[0], None)) + [Change(c.metric, c.labels, c.part, 0.0, False) for c in zero_changes()]:
+    for change in changes(samples(crashed[0], None)) + [
+        Change(c.metric, c.labels, c.part, 0.0, False) for c in zero_changes()
+    ]:
         key = (change.metric, tuple(sorted(change.labels.items())), change.part)
         before = made.values[key] | {0.0}
         added = {change.value} if change.replaces else {v + n * change.value for v in before for n in (1, 2)}
@@ -232,7 +232,10 @@ def open_and_drain(folder: Path) -> Outcome:
         running.commit(record(200))
         assert running._owner is not None
         owner = running._owner.token
-        log, gauge = BackendQueue(running.database, "influxdb", owner), BackendQueue(running.database, "prometheus", owner)
+        log, gauge = (
+            BackendQueue(running.database, "influxdb", owner),
+            BackendQueue(running.database, "prometheus", owner),
+        )
         log.requeue_dead()
         for courier in (LineCourier(log, lines, 50, 1.0), StateCourier(gauge, state, 1.0)):
             for _ in range(100):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -447,7 +449,9 @@ def test_an_empty_session_says_nothing_that_it_doesnt_know() -> None:
     assert plain["duration_seconds"] >= 0
 
 
-def test_threads_record_into_one_session_and_none_of_it_is_lost() -> None:
+def test_threads_record_into_one_session_and_none_of_it_is_lost(request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-6)
     session = Session()
     barrier = threading.Barrier(4)
     errors: list[Exception] = []

@@ -37,4 +37,4 @@ def _admitted(sample: Sample, context: CommitContext) -> Sample:
     if not sample.labels:
         return sample
     labels = {label.name: context.admit(label, sample.labels[label.name]) for label in sample.metric.labels}
-    return replace(sample, labels=labels)
+    return sample if labels == sample.labels else replace(sample, labels=labels)

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,29 +38,12 @@ def read_context(path: Any) -> dict[str, str | float]:
         from pydicom import dcmread
     except ImportError:
         return {}
-    with _without_warnings():
-        try:
-            header = dcmread(Path(path), stop_before_pixels=True, specific_tags=list(_TAGS))
-        except _unreadable():
-            return {}
-        return context(header)
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Keep pydicom from logging the values that it finds odd, such as an image's UID."""
-    from pydicom import config
-
-    with _reading:  # the setting is the process's
-        before = config.settings.reading_validation_mode
-        config.settings.reading_validation_mode = config.IGNORE
-        try:
-            yield
-        finally:
-            config.settings.reading_validation_mode = before
-
-
-_reading = threading.Lock()
+    try:
+        # These tags only: pydicom logs the values that it finds odd, such as an image's UID.
+        header = dcmread(Path(path), stop_before_pixels=True, specific_tags=list(_TAGS))
+    except _unreadable():
+        return {}
+    return context(header)
 
 
 def _unreadable() -> tuple[type[Exception], ...]:

@@ -109,6 +109,7 @@ class Engine:
             self._owner.after_fork()
 
     def _need_room(self) -> None:
-        limits.make_room(self.database)
+        if not limits.has_free_pages(self.database):
+            limits.make_room(self.database)
         if not limits.has_free_pages(self.database):
             raise StoreError("the store's volume is nearly full")

@@ -123,20 +123,23 @@ class SessionRecord:
 
 
 _FIELD_NAMES = tuple(item.name for item in fields(SessionRecord))
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_PARTS = {kind: tuple(item.name for item in fields(kind)) for kind in (Failure, ModelPerformance, Prediction, Usage)}
 _EMPTY: tuple[Any, ...] = (None, (), [], {})
 _LARGEST_WHOLE = 2**63 - 1
 _LARGEST_INSTANT_NS = 2**62  # in the year 2116; SQLite's and InfluxDB's integers end in 2262
 
 
 def _plain(value: Any) -> Any:
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is tuple:
+        return [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, Failure | ModelPerformance | Prediction | Usage):
-        pairs = ((item.name, _plain(getattr(value, item.name))) for item in fields(value))
-        return {name: plain for name, plain in pairs if plain is not None}
-    return value
+    pairs = ((name, _plain(getattr(value, name))) for name in _PARTS[kind])
+    return {name: plain for name, plain in pairs if plain is not None}
 
 
 # The readers of the record's fields: each raises TypeError, ValueError or KeyError for what is not of its type.

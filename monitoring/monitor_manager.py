@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +28,8 @@ T = TypeVar("T")
 
 ON_WORDS = frozenset({"true", "1", "yes", "on"})
 OFF_WORDS = frozenset({"", "false", "0", "no", "off", "none", "null"})
+
+_SHARE_FOR_DELIVERY = 0.95
 
 on_swallowed: Callable[[Exception], None] | None = None
 """Called with every error that was kept from the host: tests set it, so that nothing hides."""
@@ -125,7 +126,7 @@ class MonitorManager:
             self._logger.warning("monitoring: %s", problem)
         if not checked.config.enabled:
             return None
-        runtime = Runtime(checked, settings, output_dir and Path(output_dir), self._logger, self._guarded)
+        runtime = Runtime(checked, settings, output_dir, self._logger, self._guarded)
         atexit.register(self.close)
         self._termination = Termination(self._terminate, MonitorManager._guarded.__code__)
         self._termination.install()
@@ -176,7 +177,8 @@ class MonitorManager:
         self._runtime = None
         atexit.unregister(self.close)
         try:
-            runtime.close(Deadline.after(seconds))
+            # The rest of the time is for closing the store, which is waited for whatever it takes.
+            runtime.close(Deadline.after(seconds * _SHARE_FOR_DELIVERY))
         finally:
             if self._termination is not None:
                 self._termination.uninstall()

@@ -41,12 +41,12 @@ class Runtime:
         self,
         checked: Checked,
         settings: Mapping[str, Any],
-        output_dir: Path | None,
+        output_dir: Any,
         logger: logging.Logger,
         guard: Guard,
     ) -> None:
         self.config = checked.config
-        self._output_dir = output_dir or _mercure_output_dir()
+        self._output_dir = Path(output_dir) if output_dir else _mercure_output_dir()
         self._logger = logger
         self._guard = guard
         self._keeper = Keeper(self.config, zero_changes(_configured_models(settings)), self._output_dir, logger, guard)

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 LEASE_MARGIN_SECONDS = 15.0
 _IDLE_SECONDS = 30.0
+_GATHER_SECONDS = 0.5
 _STAYS = "monitoring: %s: %s; what is recorded stays in the store until it answers"
 _BUSY_SECONDS = 1.0
 _LAST_WORDS_SECONDS = 0.1
@@ -280,6 +281,8 @@ class DeliveryThreads:
             if self._closing is None:
                 if self._generation == seen:
                     self._changed.wait(seconds)
+                # What follows closely goes along, and the host's next session shares its processor with nobody.
+                self._changed.wait_for(lambda: self._closing is not None, _GATHER_SECONDS)
                 return True
             # What is pushed last tells how much still waits for the logs: states go on until those are done.
             if not route.is_state or not self._running_logs:

@@ -103,7 +103,7 @@ def check(connection: sqlite3.Connection) -> int:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the store to the newest version, each step in one transaction of its own; raises what :func:`check` does."""
+    """Bring the store to the newest version, each step in one transaction; raises what :func:`check` does."""
     while (found := check(connection)) < len(MIGRATIONS):
         _migrate_once(connection, found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from monitoring import catalogue
 from monitoring.catalogue import Metric
@@ -12,6 +13,9 @@ from monitoring.delivery_result import Row
 from monitoring.metrics_collector import Change
 from monitoring.outbox.database import checksum
 
+_Key = tuple[str, str, str]
+_Value = tuple[float, int]
+_NOTHING_YET: _Value = (0.0, 0)
 _FIND = "SELECT value, time_ns, checksum FROM totals WHERE metric = ? AND labels = ? AND part = ?"
 
 
@@ -22,24 +26,33 @@ def apply_changes(connection: sqlite3.Connection, changes: Iterable[Change], tim
     """
     # The checksums are not made by a function within SQL: what a host's signal handler raises in such a
     # function, to leave the process, would end there.
+    found: dict[_Key, _Value | None] = {}
     for change in changes:
         key = (change.metric, labels_key(change.labels), change.part)
-        row = connection.execute(_FIND, key).fetchone()
-        if row is None:
-            _write(connection, key, float(change.value), time_ns)
-        elif checksum(*key, *row[:2]) == row[2]:
-            value, then_ns = row[:2]
-            if not change.replaces:
-                _write(connection, key, value + change.value, max(then_ns, time_ns))
-            elif time_ns >= then_ns:
-                _write(connection, key, float(change.value), time_ns)
-
-
-def _write(connection: sqlite3.Connection, key: tuple[str, str, str], value: float, time_ns: int) -> None:
-    connection.execute(
+        if key not in found:
+            found[key] = _read_one(connection, key)
+        known = found[key]
+        if known is not None:
+            found[key] = _changed(known, change, time_ns)
+    connection.executemany(
         "INSERT OR REPLACE INTO totals VALUES (?, ?, ?, ?, ?, ?)",
-        (*key, value, time_ns, checksum(*key, value, time_ns)),
+        [(*key, *value, checksum(*key, *value)) for key, value in found.items() if value is not None],
     )
+
+
+def _read_one(connection: sqlite3.Connection, key: _Key) -> _Value | None:
+    """A value and its time; (0, the beginning of time) when there is none yet, None when it is damaged."""
+    row = connection.execute(_FIND, key).fetchone()
+    if row is None:
+        return _NOTHING_YET
+    return row[:2] if checksum(*key, *row[:2]) == row[2] else None
+
+
+def _changed(known: _Value, change: Change, time_ns: int) -> _Value:
+    value, then_ns = known
+    if not change.replaces:
+        return value + change.value, max(then_ns, time_ns)
+    return (float(change.value), time_ns) if time_ns >= then_ns else known
 
 
 def count(connection: sqlite3.Connection, metric: Metric, amount: float, time_ns: int, **labels: str) -> None:
@@ -111,4 +124,9 @@ def bump_revision(connection: sqlite3.Connection) -> None:
 
 def labels_key(labels: Mapping[str, str]) -> str:
     """Labels as one text, the same for equal labels."""
-    return json.dumps(labels, sort_keys=True, separators=(",", ":"))
+    return _labels_key(tuple(labels.items()))
+
+
+@lru_cache(maxsize=4096)
+def _labels_key(items: tuple[tuple[str, str], ...]) -> str:
+    return json.dumps(dict(items), sort_keys=True, separators=(",", ":"))

@@ -278,7 +278,7 @@ def assert_truthful(original: Original, outcome: Outcome) -> None:
 def damaged_copies(
     original: Original, folder: Path, flips: int, truncations: int, seed: int
 ) -> Iterator[tuple[str, Path]]:
-    """Copies with one byte changed, in places all over each file and thrice as often in its first bytes; and cut ones."""
+    """Copies with one byte changed, all over each file and more often in its first bytes; and copies cut short."""
     chance = random.Random(seed)
     for suffix in ("", "-wal"):
         source = Path(f"{original.path}{suffix}")

@@ -97,8 +97,12 @@ def test_os_exit_in_a_session_is_reported_as_crashed_by_the_next_process(host: H
     [
         'say("ready")\ntime.sleep(30)',
         'open_id = manager.start_session("s")\nsay("open", open_id)\nsay("ready")\ntime.sleep(30)',
-        'with manager.session("s") as session, session.stage("inference"):\n'
-        '    say("open", session.id)\n    say("ready")\n    time.sleep(30)',
+        """
+with manager.session("s") as session, session.stage("inference"):
+    say("open", session.id)
+    say("ready")
+    time.sleep(30)
+""",
     ],
     ids=["idle", "open session", "in a stage"],
 )

@@ -128,20 +128,18 @@ def test_a_nearly_full_disk_evicts_delivered_sessions_rather_than_growing(host: 
         host.store_folder = volume / "store"
         settings = with_influxdb(base_settings(volume / "store"), influxdb1.write_settings())
         host.settings = settings
-        assert host.run(RECORD_FOUR.replace("range(4)", "range(100)")).code == 0
+        assert host.run(RECORD_FOUR.replace("range(4)", "range(400)")).code == 0
         host.drain()
         size = host.store_path.stat().st_size
-        host.settings = {
-            **settings,
-            "store": {"path": str(volume / "store"), "min_free_mb": 100},
-        }  # a tenth is kept free
+        # A tenth of a small volume is kept free, even if more is asked for.
+        host.settings = {**settings, "store": {"path": str(volume / "store"), "min_free_mb": 100}}
         with (volume / "filler").open("wb") as file:
-            file.write(bytes(3_900_000 - size))
+            file.write(bytes(31_000_000 - size))
         ended = host.run(RECORD_FOUR)
         assert_undisturbed(ended)
         assert said(ended, IN_MEMORY) == 0
         assert host.store_path.stat().st_size <= size + 3 * 4096
-        assert len(points(influxdb1)) == 104
+        assert len(points(influxdb1)) == 404
         assert set(ended.said("ended")) <= set(host.records())
 
 

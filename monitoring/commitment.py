@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from monitoring import catalogue
 from monitoring.config_validator import MonitoringConfig
 from monitoring.events import SessionRecord
-from monitoring.line_protocol import line
-from monitoring.metrics_collector import Sample, changes, points, samples
+from monitoring.exceptions import EncodingError
+from monitoring.line_protocol import Point, line
+from monitoring.metrics_collector import Change, Sample, changes, points, samples
 from monitoring.outbox.store import CommitContext, Commitment
 
 
@@ -27,10 +29,28 @@ class CommitmentBuilder:
         """Derive a session's samples once, and write them down for each kind of backend."""
         derived = [_admitted(sample, context) for sample in samples(record, context.sessions_last_hour)]
         lines: dict[str, tuple[bytes, int]] = {}
+        refused = 0
         if self.writes_lines:
-            encoded = [line(point, context.timestamp_ns) for point in points(derived, record, self.instance)]
-            lines["influxdb"] = ("\n".join(encoded).encode(), len(encoded))
-        return Commitment(lines, changes(derived))
+            found = points(derived, record, self.instance)
+            encoded = [text for point in found if (text := _line(point, context.timestamp_ns)) is not None]
+            refused = len(found) - len(encoded)
+            if encoded:
+                lines["influxdb"] = ("\n".join(encoded).encode(), len(encoded))
+        return Commitment(lines, [*changes(derived), *_loss(refused)])
+
+
+def _line(point: Point, timestamp_ns: int) -> str | None:
+    """A point's line; None when it can't be written without changing it, so that it alone is lost."""
+    try:
+        return line(point, timestamp_ns)
+    except EncodingError:
+        return None
+
+
+def _loss(refused: int) -> list[Change]:
+    if not refused:
+        return []
+    return [Change(catalogue.MONITORING_DROPPED.name, {"reason": "rejected"}, "", float(refused), replaces=False)]
 
 
 def _admitted(sample: Sample, context: CommitContext) -> Sample:

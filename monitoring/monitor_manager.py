@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from monitoring.code_location import code_location
 
 if TYPE_CHECKING:
-    from monitoring.events import SessionRecord
     from monitoring.runtime import Runtime
     from monitoring.session import Session
     from monitoring.termination import Termination
@@ -93,7 +92,7 @@ class MonitorManager:
     def end_session(self, session_id: str, status: str = "completed") -> None:
         """Commit the session: when this returns, it survives the process."""
         runtime = self._runtime
-        if runtime is not None and session_id:
+        if runtime is not None and _is_id(session_id):
             self._guarded(lambda: runtime.end(session_id, status), None)
 
     def session_records(self) -> list[dict[str, Any]]:
@@ -137,8 +136,9 @@ class MonitorManager:
         if not isinstance(section, Mapping):
             self._logger.warning("monitoring: process.settings.monitoring must be an object (monitoring is off)")
             return False
-        enabled = section.get("enabled", False)
-        word = str(enabled).strip().lower()
+        word = str(section.get("enabled", False)).strip().lower()
+        if word.startswith("${"):
+            return True  # an environment variable, which the settings' validation looks up
         if word not in ON_WORDS | OFF_WORDS:
             self._logger.warning(
                 "monitoring: process.settings.monitoring.enabled must be true or false (monitoring is off)"
@@ -147,7 +147,7 @@ class MonitorManager:
 
     def _record(self, session_id: str, keep: Callable[[Session], None]) -> None:
         runtime = self._runtime
-        if runtime is None or not session_id:
+        if runtime is None or not _is_id(session_id):
             return
 
         def record() -> None:
@@ -222,7 +222,6 @@ class ManagedSession:
     def __init__(self, manager: MonitorManager, series_id: Any) -> None:
         self._manager = manager
         self._series_id = series_id
-        self._ended: SessionRecord | None = None
         self.id = ""
 
     def __enter__(self) -> ManagedSession:
@@ -281,6 +280,11 @@ class ManagedSession:
     ) -> None:
         """End as failed, for a reason given as a short code; the rest says where, in names of code."""
         self._manager._record(self.id, lambda session: session.fail(reason, stage, error_type, location))
+
+
+def _is_id(session_id: Any) -> bool:
+    """Whether this can be a session's id; "" is what a host gets while monitoring is off."""
+    return isinstance(session_id, str) and session_id != ""
 
 
 def _read_context(dicom_path: Any) -> dict[str, str | float]:

@@ -22,8 +22,9 @@ from monitoring.exceptions import ConfigurationError, StoreError
 from monitoring.keeper import Keeper
 from monitoring.metrics_collector import zero_changes
 from monitoring.outbox.delivery import Guard
-from monitoring.privacy import Pseudonymizer, find_key
+from monitoring.privacy import Pseudonymizer
 from monitoring.session import Session
+from monitoring.site_key import find_key
 from monitoring.system_resources import Recording, Sampler
 from monitoring.turns import Turns
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monitoring.cli.settings import read_json
 from monitoring.commitment import CommitmentBuilder
 from monitoring.config_validator import MonitoringConfig
 from monitoring.events import SessionRecord
-from monitoring.exceptions import ConfigurationError, RecordError
+from monitoring.exceptions import RecordError
 from monitoring.metrics_collector import zero_changes
 from monitoring.outbox.recovery import open_or_recover
 from monitoring.outbox.store import Store
@@ -32,7 +32,7 @@ def import_files(config: MonitoringConfig, paths: list[Path]) -> Imported:
 
     Raises :class:`ConfigurationError` for a file that is no JSON, before anything is committed.
     """
-    found = [record for path in paths for record in _records(_read(path))]
+    found = [record for path in paths for record in _records(read_json(path))]
     database, _ = open_or_recover(store_path(config.store))
     try:
         store = Store(database)
@@ -55,19 +55,6 @@ def _commit(store: Store, build: CommitmentBuilder, found: list[Any]) -> Importe
         else:
             counts.known += 1
     return counts
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path}: not UTF-8 text") from None
-    except json.JSONDecodeError as error:
-        raise ConfigurationError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
-    except RecursionError:
-        raise ConfigurationError(f"{path}: nested too deeply") from None
 
 
 def _records(document: Any) -> Iterator[Any]:

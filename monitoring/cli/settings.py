@@ -24,19 +24,24 @@ def config_path(given: Path | None) -> Path:
     return given or Path(os.environ.get("MONITORING_CONFIG") or "task.json")
 
 
-def load_settings(given: Path | None) -> dict[str, Any]:
-    """``process.settings`` of the file; raises :class:`ConfigurationError` with one line that says what is wrong."""
-    path = config_path(given)
+def read_json(path: Path, hint: str = "") -> Any:
+    """A JSON document; raises :class:`ConfigurationError` with one line that says what is wrong."""
     try:
-        task = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}; name the settings with --config") from None
+        raise ConfigurationError(f"{path}: {error.strerror}{hint}") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: not UTF-8 text") from None
     except json.JSONDecodeError as error:
         raise ConfigurationError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
     except RecursionError:
         raise ConfigurationError(f"{path}: nested too deeply") from None
+
+
+def load_settings(given: Path | None) -> dict[str, Any]:
+    """``process.settings`` of the file; raises :class:`ConfigurationError` with one line that says what is wrong."""
+    path = config_path(given)
+    task = read_json(path, hint="; name the settings with --config")
     settings = task.get("process") if isinstance(task, dict) else None
     settings = settings.get("settings") if isinstance(settings, dict) else None
     if isinstance(settings, dict) and isinstance(settings.get("settings"), dict):

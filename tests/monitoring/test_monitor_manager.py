@@ -198,7 +198,14 @@ def test_a_session_ends_once() -> None:
     assert status()["sessions"]["completed"] == 1
 
 
-@pytest.mark.parametrize("session_id", ["unknown", None, 5, "", [], {}, b"x"])
+@pytest.mark.parametrize(("value", "is_on"), [("true", True), ("false", False), ("1", True)])
+def test_the_switch_may_come_from_the_environment(value: str, is_on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEG_MONITORING", value)
+    with MonitorManager({"monitoring": {"enabled": "${LEG_MONITORING}"}}) as monitor:
+        assert monitor.is_enabled() is is_on
+
+
+@pytest.mark.parametrize("session_id", ["unknown", None, 5, "", [], {}, b"x", np.array([1, 2]), Hostile()])
 def test_an_id_that_is_none_is_passed_over(session_id: Any, allow_swallowed: list[Exception]) -> None:
     with manager() as monitor:
         monitor.track_processing_time(session_id, "load", 0, 1)

@@ -13,7 +13,8 @@ from pydantic import SecretStr
 
 from monitoring.config_validator import PrivacyConfig
 from monitoring.exceptions import ConfigurationError, StoreError
-from monitoring.privacy import KEY_FILE_NAME, KEY_VARIABLE, Pseudonymizer, find_key
+from monitoring.privacy import Pseudonymizer
+from monitoring.site_key import KEY_FILE_NAME, KEY_VARIABLE, find_key
 from tests.monitoring.test_coerce import Hostile
 
 UID = "1.2.840.113619.2.55.3.604688119.868"

@@ -42,6 +42,7 @@ class Relay:
 
     def run(self, stop: threading.Event, interval_seconds: float) -> None:
         """Take turns until ``stop`` is set, then deliver what ``shutdown_timeout`` allows."""
+        self._logger.info("relay: looks after %s", self._durable.path)
         while not stop.is_set():
             if not self.guard(self.take_turn, False):
                 self._durable.abandon()
@@ -50,6 +51,7 @@ class Relay:
                 raise self._fault
         if self._durable.engine is not None:
             self._durable.engine.close(Deadline.after(self._config.shutdown_timeout))
+        self._logger.info("relay: stopped")
 
     def take_turn(self) -> bool:
         """Look after the store once; raises :class:`StoreError`."""

@@ -41,9 +41,9 @@ _NETWORK_FILESYSTEMS = frozenset(
         "smbfs",
     }
 )
-# https://www.sqlite.org/fileformat.html, the database header; unchanged since 2010.
-_NEWEST_FORMAT, _NEWEST_SCHEMA_FORMAT = 2, 4
+_SMALLEST_PAGE = 512
 _CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_READ_ONLY_CODES = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_READONLY_DBMOVED})
 
 
 class Database:
@@ -62,7 +62,7 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         if self.path is None:
             return self._connect()
-        with _told_apart(f"can't open the store {self.path}"):
+        with self._told_apart("can't open the store"):
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Turning a new file into a store can't be done by two at once: SQLite gives up on one of them.
         enter = door.passing if _has_content(self.path) else door.alone
@@ -70,17 +70,18 @@ class Database:
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        with _told_apart(f"can't open the store {self.path}"):
+        # The file is never opened but by SQLite: closing any descriptor of it would end the locks of this
+        # process' other connections (POSIX; https://www.sqlite.org/howtocorrupt.html).
+        with self._told_apart("can't open the store"):
             if self.path is not None:
                 _make_private(self.path)
+                _check_length(self.path)
             connection = sqlite3.connect(
                 str(self.path or ":memory:"), timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
             )
         try:
-            with _told_apart(f"can't use the store {self.path}"):
-                if self.path is not None:
-                    _check_header(self.path)
-                schema.check(connection)  # before anything is written: what is not ours stays as it is
+            with self._told_apart("can't use the store"):
+                _check_schema(connection)  # before anything is written: what is not ours stays as it is
                 _configure(connection, self.path)
                 schema.migrate(connection)
         except BaseException:
@@ -98,7 +99,7 @@ class Database:
 
         Raises :class:`StoreError`.
         """
-        with self._lock, _told_apart("can't write the store"):
+        with self._lock, self._told_apart("can't write the store"):
             connection = self._mine()
             if durable != self._durable:
                 connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -114,7 +115,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """One consistent view of the store; raises :class:`StoreError`."""
-        with self._lock, _told_apart("can't read the store"):
+        with self._lock, self._told_apart("can't read the store"):
             connection = self._mine()
             try:
                 connection.execute("BEGIN")
@@ -122,6 +123,19 @@ class Database:
                 yield connection
             finally:
                 _roll_back(connection)
+
+    @contextmanager
+    def _told_apart(self, what: str) -> Iterator[None]:
+        """Turn SQLite's and the system's errors into this package's, by what they mean for the file."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            is_damage = _is_damage(getattr(error, "sqlite_errorcode", None) or 0, self.path)
+            raise (StoreCorruptError if is_damage else StoreError)(f"{what} {self.path}: {error}") from error
+        except UnicodeDecodeError as error:  # a message that quotes damaged text
+            raise StoreCorruptError(f"{what} {self.path}: damaged text") from error
+        except OSError as error:
+            raise StoreError(f"{what} {self.path}: {error.strerror or type(error).__name__}") from error
 
     def be_patient(self, seconds: float) -> None:
         """Wait so long for locks of other processes from now on."""
@@ -257,31 +271,26 @@ def is_on_network(path: Path) -> bool:
     return False
 
 
-@contextmanager
-def _told_apart(what: str) -> Iterator[None]:
-    """Turn SQLite's and the system's errors into this package's, by what they mean for the file."""
+def _is_damage(code: int, path: Path | None) -> bool:
+    """Whether an error of SQLite's means that the file is damaged."""
+    if code in _READ_ONLY_CODES:  # so it says of a file of an unknown format, and of one that was moved away
+        return path is not None and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    return code & 0xFF in _CORRUPT_CODES
+
+
+def _check_schema(connection: sqlite3.Connection) -> None:
     try:
-        yield
-    except sqlite3.Error as error:
-        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-        kind = StoreCorruptError if code in _CORRUPT_CODES else StoreError
-        raise kind(f"{what}: {error}") from error
-    except UnicodeDecodeError as error:  # a message that quotes damaged text
-        raise StoreCorruptError(f"{what}: damaged text") from error
-    except OSError as error:
-        raise StoreError(f"{what}: {error.strerror or type(error).__name__}") from error
+        schema.check(connection)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # of an unknown format: nothing else is wrong with the query
+            raise StoreCorruptError(f"the store's header is damaged: {error}") from error
+        raise
 
 
-def _check_header(path: Path) -> None:
-    """Raise where SQLite would take a damaged header for a file of the future, to be read only or not at all."""
-    with path.open("rb") as file:
-        header = file.read(48)
-    is_whole = len(header) == 48
-    formats = (header[18], header[19]) if is_whole else ()
-    if header and not (
-        is_whole and max(formats) <= _NEWEST_FORMAT and int.from_bytes(header[44:]) <= _NEWEST_SCHEMA_FORMAT
-    ):
-        raise StoreCorruptError(f"the store {path} has a damaged header")
+def _check_length(path: Path) -> None:
+    """Raise for a file that is too short to be a database, and that SQLite would begin anew over what it holds."""
+    if 0 < path.stat().st_size < _SMALLEST_PAGE:
+        raise StoreCorruptError(f"the store {path} is cut off")
 
 
 def _configure(connection: sqlite3.Connection, path: Path | None) -> None:

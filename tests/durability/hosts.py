@@ -88,8 +88,8 @@ class Host:
         """Start a script; the caller ends it."""
         return subprocess.Popen(
             [python, "-c", _PREAMBLE + textwrap.dedent(script)],
-            cwd=self.folder, env=self._environment(), text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+            cwd=self.folder, env=self._environment(), text=True,
+            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options,
         )  # fmt: skip
 
     def run(self, script: str, timeout: float = LONGEST_SECONDS, **options: Any) -> Ended:

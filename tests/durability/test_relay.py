@@ -127,7 +127,6 @@ time.sleep(60)
             assert open_id not in host.records()
             module.send_signal(signal.SIGKILL)
             wait_until(lambda: len(points(influxdb1)) == 2, 30, "both sessions")
-    print(influxdb1.read_points("leglength_session"), host.stored(), log(host))
     record = host.records()[open_id]
     assert (record.status, record.stages_seconds) == ("crashed", {"load": pytest.approx(1.0, abs=0.01)})
     statuses = Counter(point.tags["status"] for point in influxdb1.read_points("leglength_session"))

@@ -263,6 +263,7 @@ def assert_truthful(original: Original, outcome: Outcome) -> None:
     assert outcome.sessions <= original.sessions | {"session-200"}
     assert "session-200" in outcome.sessions
     own = {(c.metric, tuple(sorted(c.labels.items())), c.part): c for c in changes(samples(record(200), None))}
+    assert outcome.expositions, "the state is not pushed any more"
     for exposition in outcome.expositions:
         for row in exposition.rows:
             key = (row.metric, row.labels, row.part)
@@ -331,3 +332,14 @@ def test_flipped_bytes_and_missing_tails(original: Original, memory_folder: Path
     assert problems == [], "\n".join([f"{len(problems)} problems, {dict(seen)}", *problems[:20]])
     assert seen["opened"] > 10
     assert seen["put aside"] > 0
+
+
+def test_a_value_that_changes_in_an_open_store_is_not_told(original: Original, tmp_path: Path) -> None:
+    """What the opening has checked may be damaged afterwards."""
+    shutil.copytree(original.folder, tmp_path / "copy")
+    database = Database(tmp_path / "copy" / "monitoring.db")
+    with database.transaction() as connection:
+        connection.execute("UPDATE totals SET value = value + 1 WHERE metric = 'leglength_sessions_total'")
+    exposition = BackendQueue(database, "prometheus", "").exposition()
+    assert catalogue.SESSIONS.name not in {row.metric for row in exposition.rows}
+    database.close()

@@ -386,6 +386,33 @@ def test_children_forked_while_locks_are_held_record_their_own_sessions(host: Ho
     assert host.swallowed() == ""
 
 
+def test_a_child_that_outlives_its_parent_keeps_its_place_in_the_store(host: Host) -> None:
+    """It must not rely on locks that were the parent's: they end with that, and the journal could be taken away."""
+    script = begin("""
+with manager.session("parent") as session:
+    pass
+say("ended", session.id)
+if os.fork():
+    sys.exit(0)
+with manager.session("child") as session:
+    pass
+say("ended", session.id)
+while not os.path.exists("go"):
+    time.sleep(0.01)
+with manager.session("child") as session:
+    pass
+say("ended", session.id)
+os.kill(os.getpid(), signal.SIGKILL)
+""")
+    with host.running(script) as process:
+        ended = {wait_for_line(process, "ended").split()[1] for _ in range(2)}
+        assert process.wait(20) == 0  # the parent, whose exit closes the store
+        assert set(host.records()) == ended  # so does this
+        (host.folder / "go").touch()
+        ended.add(wait_for_line(process, "ended").split()[1])
+    assert set(host.records()) == ended
+
+
 def test_children_of_multiprocessing_keep_their_sessions(host: Host) -> None:
     """They leave by os._exit, without any exit handler."""
     script = begin("""

@@ -186,7 +186,7 @@ class BackendQueue:
         with self._database.reading() as connection:
             row = connection.execute(
                 "SELECT 1 FROM state, backends WHERE key = 'revision' AND name = ?"
-                " AND pushed_revision != CAST(value AS INTEGER)",
+                " AND pushed_revision IS NOT coalesce(CAST(value AS INTEGER), 0)",
                 (self.name,),
             ).fetchone()
         return row is not None
@@ -374,7 +374,7 @@ def _pending(connection: sqlite3.Connection, name: str, pushed_sequence: int) ->
 
 
 def _revision(connection: sqlite3.Connection) -> int:
-    row = connection.execute("SELECT CAST(value AS INTEGER) FROM state WHERE key = 'revision'").fetchone()
+    row = connection.execute("SELECT coalesce(CAST(value AS INTEGER), 0) FROM state WHERE key = 'revision'").fetchone()
     return int(row[0]) if row else 0
 
 

@@ -118,7 +118,8 @@ def read_metric(connection: sqlite3.Connection, name: str) -> list[Row]:
 def bump_revision(connection: sqlite3.Connection) -> None:
     """Mark the state as changed, so that it is pushed again."""
     connection.execute(
-        "INSERT INTO state VALUES ('revision', 1, NULL) ON CONFLICT (key) DO UPDATE SET value = value + 1"
+        "INSERT INTO state VALUES ('revision', 1, NULL)"
+        " ON CONFLICT (key) DO UPDATE SET value = coalesce(CAST(value AS INTEGER), 0) + 1"
     )
 
 

@@ -343,3 +343,24 @@ def test_a_value_that_changes_in_an_open_store_is_not_told(original: Original, t
     exposition = BackendQueue(database, "prometheus", "").exposition()
     assert catalogue.SESSIONS.name not in {row.metric for row in exposition.rows}
     database.close()
+
+
+def test_a_revision_that_was_damaged_is_pushed_again(original: Original, tmp_path: Path) -> None:
+    """Were it to count up to where it was before, nothing would be pushed for as long."""
+    shutil.copytree(original.folder, tmp_path / "copy")
+    database = Database(tmp_path / "copy" / "monitoring.db")
+    queue = BackendQueue(database, "prometheus", "")
+    for damaged in (1, "text", b"bytes", None, -5):
+        with database.transaction() as connection:
+            connection.execute("UPDATE state SET value = 1000 WHERE key = 'revision'")
+        queue.settle_state(queue.exposition(), Delivery())
+        assert not queue.has_news()
+        with database.transaction() as connection:
+            connection.execute("UPDATE state SET value = ? WHERE key = 'revision'", (damaged,))
+        assert queue.has_news()
+        queue.settle_state(queue.exposition(), Delivery())
+        assert not queue.has_news()
+        with database.transaction() as connection:
+            totals.bump_revision(connection)
+        assert queue.has_news()
+    database.close()

@@ -397,7 +397,9 @@ if os.fork():
 with manager.session("child") as session:
     pass
 say("ended", session.id)
-while not os.path.exists("go"):
+for _ in range(3000):
+    if os.path.exists("go"):
+        break
     time.sleep(0.01)
 with manager.session("child") as session:
     pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -453,18 +454,20 @@ def test_a_lock_that_is_free_for_moments_only_is_caught(tmp_path: Path) -> None:
     done = threading.Event()
 
     def hold_again_and_again() -> None:
+        chance = random.Random(3)
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
             while not done.is_set():
                 other.execute("BEGIN IMMEDIATE")
-                time.sleep(0.08)
+                time.sleep(chance.uniform(0.05, 0.15))
                 other.execute("COMMIT")
-                time.sleep(0.004)
+                time.sleep(0.002)
 
     holder = threading.Thread(target=hold_again_and_again)
     holder.start()
     try:
         opened = Database(path)
-        for _ in range(12):
+        for _ in range(20):
+            time.sleep(0.01)  # it is taken again by now
             with opened.transaction():
                 pass
         opened.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 from monitoring.backends import routes
 from monitoring.commitment import CommitmentBuilder
@@ -10,6 +11,7 @@ from monitoring.config_validator import MonitoringConfig
 from monitoring.deadline import Deadline
 from monitoring.events import SessionRecord
 from monitoring.exceptions import StoreCorruptError, StoreError
+from monitoring.losses import LossLog
 from monitoring.outbox import limits, traces
 from monitoring.outbox.database import Database
 from monitoring.outbox.delivery import DeliveryThreads, Guard
@@ -44,6 +46,7 @@ class Engine:
         self._owner = None if database.path is None else Owner(database.path)
         self.backends = routes(config, database, self.instance, self._owner.token if self._owner else _IN_MEMORY)
         self.threads = DeliveryThreads(self.backends, guard, logger)
+        self._losses = LossLog(database, logger)
 
     def check(self) -> None:
         """Raise :class:`StoreCorruptError` when the delivery has found the store damaged."""
@@ -80,6 +83,7 @@ class Engine:
     def enforce_limits(self, pieces: int) -> None:
         """Keep the store within its limits, in so many small pieces of work."""
         limits.enforce(self.database, self._limits, pieces)
+        self._losses.say_new()
 
     def undelivered(self) -> bool:
         """Whether lines wait for a log backend, or there is none that could take them."""
@@ -91,6 +95,8 @@ class Engine:
     def close(self, deadline: Deadline) -> None:
         """Deliver until the deadline; the file stays."""
         self.threads.close(deadline)
+        with suppress(StoreError):  # they stay counted
+            self._losses.say_new()
         if self._owner is not None:
             self._owner.close()  # and with it ends the lease of a thread that is still waiting for an answer
         if self.database.path is not None:

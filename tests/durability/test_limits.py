@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from monitoring import catalogue
 from monitoring.commitment import CommitmentBuilder
 from monitoring.delivery_result import Delivery, Exposition, Rejection
 from monitoring.events import SessionRecord
+from monitoring.losses import LossLog
 from monitoring.metrics_collector import NANOSECONDS
 from monitoring.outbox import limits, totals
 from monitoring.outbox.database import Database
@@ -247,3 +249,20 @@ manager.close()
     assert set(host.records()) == {second}
     assert first != second
     assert host.status()["sessions"]["completed"] == 2
+
+
+def test_a_loss_is_said_once_for_its_reason_and_earlier_ones_are_no_news(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(tmp_path)
+    bench.commit(1)
+    bench.enforce()  # lost before the log looks
+    losses = LossLog(bench.database, logging.getLogger("losses"))
+    losses.say_new()
+    assert caplog.messages == []
+    for number in (2, 3):
+        bench.commit(number)
+        bench.enforce()
+        losses.say_new()
+    (message,) = caplog.messages
+    assert "reason evicted" in message

@@ -24,7 +24,9 @@ class LossLog:
             news = count - self._before.get(reason, 0)
             if news > 0 and reason not in self._said:
                 self._said.add(reason)
-                self._logger.warning("monitoring: %d lost, reason %s; the command status counts what is lost", news, reason)
+                self._logger.warning(
+                    "monitoring: %d lost, reason %s; the command status counts what is lost", news, reason
+                )
 
     def _counts(self) -> dict[str, int]:
         with self._database.reading() as connection:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from monitoring.config_validator import InfluxDBConfig, MonitoringConfig, PrometheusConfig
+from monitoring.config_sections import InfluxDBConfig, MonitoringConfig, PrometheusConfig
 from monitoring.outbox.database import Database
 from monitoring.outbox.delivery import Courier, LineCourier, Route, StateCourier
 from monitoring.outbox.queue import BackendQueue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from monitoring import catalogue
-from monitoring.config_validator import MonitoringConfig
+from monitoring.config_sections import MonitoringConfig
 from monitoring.events import SessionRecord
 from monitoring.exceptions import EncodingError
 from monitoring.line_protocol import Point, line

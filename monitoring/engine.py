@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from monitoring.backends import routes
 from monitoring.commitment import CommitmentBuilder
-from monitoring.config_validator import MonitoringConfig
+from monitoring.config_sections import MonitoringConfig
 from monitoring.deadline import Deadline
 from monitoring.events import SessionRecord
 from monitoring.exceptions import StoreCorruptError, StoreError

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, urlencode
 
-from monitoring.config_validator import InfluxDBConfig
+from monitoring.config_sections import InfluxDBConfig
 from monitoring.deadline import Deadline
 from monitoring.delivery_result import Delivery, Rejection
 from monitoring.http_policy import Action, basic_authorization, detail, policy, retry_after_seconds

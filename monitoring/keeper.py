@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from monitoring.config_validator import MonitoringConfig
+from monitoring.config_sections import MonitoringConfig
 from monitoring.deadline import Deadline
 from monitoring.durable import DurableEngine
 from monitoring.engine import Engine

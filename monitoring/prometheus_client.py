@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import Metric as Family
 
 from monitoring import catalogue
 from monitoring.catalogue import Kind, Metric
-from monitoring.config_validator import PrometheusConfig
+from monitoring.config_sections import PrometheusConfig
 from monitoring.deadline import Deadline
 from monitoring.delivery_result import Delivery, Exposition, Row
 from monitoring.http_policy import basic_authorization, detail, policy, retry_after_seconds

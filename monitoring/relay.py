@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from monitoring import catalogue
-from monitoring.config_validator import MonitoringConfig
+from monitoring.config_sections import MonitoringConfig
 from monitoring.deadline import Deadline
 from monitoring.durable import DurableEngine
 from monitoring.engine import Engine

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from monitoring.config_validator import PrivacyConfig
+from monitoring.config_sections import PrivacyConfig
 from monitoring.exceptions import ConfigurationError, StoreError
 
 KEY_VARIABLE = "MONITORING_PRIVACY_KEY"

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from monitoring.config_validator import MonitoringConfig, StoreConfig
+from monitoring.config_sections import MonitoringConfig, StoreConfig
 from monitoring.outbox.store import Store
 
 STORE_FILE = "monitoring.db"

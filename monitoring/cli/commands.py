@@ -21,7 +21,7 @@ from monitoring.cli import probe, reports
 from monitoring.cli.drain import drain as drain_backends
 from monitoring.cli.importing import import_files
 from monitoring.cli.settings import ConfigOption, JsonOption, load_checked, load_config
-from monitoring.config_validator import MonitoringConfig
+from monitoring.config_sections import MonitoringConfig
 from monitoring.exceptions import ConfigurationError, MonitoringError, StoreError
 from monitoring.outbox.database import Database
 from monitoring.outbox.queue import dead_letters

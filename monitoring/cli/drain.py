@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from monitoring.config_validator import MonitoringConfig
+from monitoring.config_sections import MonitoringConfig
 from monitoring.deadline import Deadline
 from monitoring.engine import Engine
 from monitoring.exceptions import StoreError

@@ -9,7 +9,7 @@ from typing import Any
 
 from monitoring.cli.settings import read_json
 from monitoring.commitment import CommitmentBuilder
-from monitoring.config_validator import MonitoringConfig
+from monitoring.config_sections import MonitoringConfig
 from monitoring.events import SessionRecord
 from monitoring.exceptions import RecordError
 from monitoring.metrics_collector import zero_changes

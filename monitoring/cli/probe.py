@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitoring.config_validator import InfluxDBConfig, MonitoringConfig, PrometheusConfig
+from monitoring.config_sections import InfluxDBConfig, MonitoringConfig, PrometheusConfig
 from monitoring.deadline import Deadline
 from monitoring.exceptions import StoreError
 from monitoring.http_policy import basic_authorization, detail, policy

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from monitoring import catalogue
-from monitoring.config_validator import MonitoringConfig
+from monitoring.config_sections import MonitoringConfig
 from monitoring.events import STATUSES
 from monitoring.metrics_collector import NANOSECONDS
 from monitoring.outbox import totals

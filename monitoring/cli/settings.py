@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from monitoring.config_validator import SECTION_PATH, Checked, MonitoringConfig, check_section
+from monitoring.config_sections import MonitoringConfig
+from monitoring.config_validator import SECTION_PATH, Checked, check_section
 from monitoring.exceptions import ConfigurationError
 
 ConfigOption = Annotated[

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from monitoring.config_validator import StoreConfig
+from monitoring.config_sections import StoreConfig
 from monitoring.exceptions import StoreError
 from monitoring.metrics_collector import NANOSECONDS
 from monitoring.outbox import totals

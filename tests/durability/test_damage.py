@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from monitoring import catalogue, engine
-from monitoring.config_validator import MonitoringConfig
+from monitoring.config_sections import MonitoringConfig
 from monitoring.deadline import Deadline
 from monitoring.delivery_result import Delivery, Exposition, Rejection
 from monitoring.durable import DurableEngine

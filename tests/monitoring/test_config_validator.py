@@ -13,17 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.config_validator import (
-    SECTION_PATH,
-    Checked,
+from monitoring.config_sections import (
     InfluxDBConfig,
     MetricsConfig,
     MonitoringConfig,
     PrivacyConfig,
     PrometheusConfig,
     StoreConfig,
-    check_section,
 )
+from monitoring.config_validator import SECTION_PATH, Checked, check_section
 
 REPOSITORY = Path(__file__).parents[2]
 SECRET = "s3cr3t-t0k3n-0123456789"

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from monitoring import catalogue
-from monitoring.config_validator import MonitoringConfig
+from monitoring.config_sections import MonitoringConfig
 
 REPOSITORY = Path(__file__).parents[2]
 GENERATED = ["docs/configuration.md", "docs/metrics.md", "docs/task.schema.json"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from monitoring import catalogue
-from monitoring.config_validator import InfluxDBConfig
+from monitoring.config_sections import InfluxDBConfig
 from monitoring.deadline import Deadline
 from monitoring.delivery_result import Delivery, Rejection
 from monitoring.influx_client import InfluxClient, write_url

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from monitoring.config_validator import PrivacyConfig
+from monitoring.config_sections import PrivacyConfig
 from monitoring.exceptions import ConfigurationError, StoreError
 from monitoring.privacy import Pseudonymizer
 from monitoring.site_key import KEY_FILE_NAME, KEY_VARIABLE, find_key

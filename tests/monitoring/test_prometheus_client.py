@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring import catalogue
 from monitoring.catalogue import Kind
-from monitoring.config_validator import PrometheusConfig
+from monitoring.config_sections import PrometheusConfig
 from monitoring.deadline import Deadline
 from monitoring.delivery_result import Delivery, Exposition, Row
 from monitoring.metrics_collector import changes, samples, zero_changes

@@ -1,11 +1,15 @@
-"""What a session's commit writes: exact line-protocol bytes, and the changes of the totals."""
+"""What a session's commit writes: exact line-protocol bytes, the changes of the totals, and what was derived."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from monitoring import catalogue
+from monitoring.admission import admitted
 from monitoring.config_sections import MonitoringConfig
+from monitoring.derivation import FORMULA_VERSION
+from monitoring.derived_values import DerivedValues
 from monitoring.events import SessionRecord
 from monitoring.exceptions import EncodingError
 from monitoring.line_protocol import Point, line
@@ -15,28 +19,34 @@ from monitoring.outbox.store import CommitContext, Commitment
 
 @dataclass(frozen=True, slots=True)
 class CommitmentBuilder:
-    """Builds commitments for one installation: its instance name, and whether a log backend takes lines."""
+    """Builds commitments for one installation: the tags of all its points, and whether a log backend takes lines."""
 
-    instance: str
-    writes_lines: bool
+    tags: Mapping[str, str] = field(default_factory=dict)
+    writes_lines: bool = False
 
     @classmethod
     def of(cls, config: MonitoringConfig, instance: str) -> CommitmentBuilder:
         """For these settings."""
-        return cls(instance, config.influxdb is not None and config.influxdb.enabled)
+        site = {"site": config.privacy.site} if config.privacy.site else {}
+        return cls({"instance": instance, **site}, config.influxdb is not None and config.influxdb.enabled)
 
     def __call__(self, record: SessionRecord, context: CommitContext) -> Commitment:
         """Derive a session's samples once, and write them down for each kind of backend."""
-        derived = [_admitted(sample, context) for sample in samples(record, context.sessions_last_hour)]
-        lines: dict[str, tuple[bytes, int]] = {}
-        refused = 0
-        if self.writes_lines:
-            found = points(derived, record, self.instance)
-            encoded = [text for point in found if (text := _line(point, context.timestamp_ns)) is not None]
-            refused = len(found) - len(encoded)
-            if encoded:
-                lines["influxdb"] = ("\n".join(encoded).encode(), len(encoded))
-        return Commitment(lines, [*changes(derived), *_loss(refused)])
+        found = admitted(samples(record, context.facts), context.admit)
+        lines, refused = self.lines(found, record, context.timestamp_ns)
+        derived = DerivedValues.of(FORMULA_VERSION, context.facts, found)
+        return Commitment(lines, [*changes(found), *_loss(refused)], derived)
+
+    def lines(
+        self, found: Sequence[Sample], record: SessionRecord, timestamp_ns: int
+    ) -> tuple[dict[str, tuple[bytes, int]], int]:
+        """The samples' lines for each log backend, encoded and counted; and how many can't be written."""
+        if not self.writes_lines:
+            return {}, 0
+        made = points(found, record, self.tags)
+        encoded = [text for point in made if (text := _line(point, timestamp_ns)) is not None]
+        lines = {"influxdb": ("\n".join(encoded).encode(), len(encoded))} if encoded else {}
+        return lines, len(made) - len(encoded)
 
 
 def _line(point: Point, timestamp_ns: int) -> str | None:
@@ -51,10 +61,3 @@ def _loss(refused: int) -> list[Change]:
     if not refused:
         return []
     return [Change(catalogue.MONITORING_DROPPED.name, {"reason": "rejected"}, "", float(refused), replaces=False)]
-
-
-def _admitted(sample: Sample, context: CommitContext) -> Sample:
-    if not sample.labels:
-        return sample
-    labels = {label.name: context.admit(label, sample.labels[label.name]) for label in sample.metric.labels}
-    return sample if labels == sample.labels else replace(sample, labels=labels)

@@ -65,7 +65,9 @@ class SessionRecord:
     """One finished session.
 
     ``started_ns`` and ``ended_ns`` are UTC nanoseconds; ``duration_seconds`` is measured on the
-    monotonic clock. ``series_key`` is a keyed hash (see :mod:`monitoring.privacy`).
+    monotonic clock. The four keys are keyed hashes (see :mod:`monitoring.privacy`).
+    ``ensemble`` and ``points`` (by landmark label) are what the host computed itself; ``reader_mm`` holds
+    readers' measurements by the reader's keyed hash; ``thresholds_cm`` the host's own settings of that name.
     """
 
     session_id: str
@@ -74,19 +76,26 @@ class SessionRecord:
     ended_ns: int
     duration_seconds: float
     series_key: str = ""
+    study_key: str | None = None
+    patient_key: str | None = None
+    accession_key: str | None = None
     reason: str | None = None
+    stopped_in: str | None = None
     failure: Failure | None = None
     stages_seconds: Mapping[str, float] = field(default_factory=dict)
     models: tuple[ModelPerformance, ...] = ()
     measurements_mm: Mapping[str, float] = field(default_factory=dict)
     landmarks_found: int | None = None
     ensemble: Mapping[str, float] = field(default_factory=dict)
+    points: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     predictions: tuple[Prediction, ...] = ()
     issues: Mapping[str, int] = field(default_factory=dict)
     system: Mapping[str, Usage] = field(default_factory=dict)
     custom: Mapping[str, float] = field(default_factory=dict)
     queue_depth: float | None = None
     context: Mapping[str, str | float] = field(default_factory=dict)
+    reader_mm: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    thresholds_cm: Mapping[str, float] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
     version: int = RECORD_VERSION
 
@@ -238,19 +247,26 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "ended_ns": _instant,
     "duration_seconds": _number,
     "series_key": _text,
+    "study_key": _optional_text,
+    "patient_key": _optional_text,
+    "accession_key": _optional_text,
     "reason": _optional_text,
+    "stopped_in": _optional_text,
     "failure": _optional(_read_failure),
     "stages_seconds": _mapping_of(_number),
     "models": _tuple_of(_read_model),
     "measurements_mm": _mapping_of(_number),
     "landmarks_found": _optional_whole,
     "ensemble": _mapping_of(_number),
+    "points": _mapping_of(_mapping_of(_number)),
     "predictions": _tuple_of(_read_prediction),
     "issues": _mapping_of(_whole),
     "system": _mapping_of(_read_usage),
     "custom": _mapping_of(_number),
     "queue_depth": _optional_number,
     "context": _mapping_of(_context_value),
+    "reader_mm": _mapping_of(_mapping_of(_number)),
+    "thresholds_cm": _mapping_of(_number),
     "refused": _mapping_of(_whole),
     "version": _whole,
 }

@@ -1,18 +1,22 @@
-"""Derives everything that is sent from a stored session record: pure, so that it can be done again.
+"""Everything that is sent of a session: pure, so that it can be done again.
 
-``SessionRecord`` -> samples (a catalogue metric, its labels, a value) -> InfluxDB points, and
-changes of the Prometheus totals.
+``SessionRecord`` and what is derived from it -> samples (a catalogue metric, its labels, a value) -> InfluxDB
+points, and changes of the Prometheus totals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from monitoring import catalogue
 from monitoring.catalogue import Kind, Metric
+from monitoring.derivation import Derived, Facts, derive
+from monitoring.domain.agreement import ReadingError
+from monitoring.domain.anatomy import LABELS
 from monitoring.events import ModelPerformance, SessionRecord
 from monitoring.line_protocol import Point
+from monitoring.stop_reasons import reason_class
 
 NANOSECONDS = 1_000_000_000
 
@@ -26,27 +30,33 @@ class Sample:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def samples(record: SessionRecord, sessions_last_hour: int | None = None) -> list[Sample]:
+def samples(record: SessionRecord, facts: Facts = Facts()) -> list[Sample]:  # noqa: B008 - frozen
     """All that the record says, in the catalogue's terms."""
+    derived = derive(record, facts)
     return [
-        *_processing(record, sessions_last_hour),
+        *_processing(record, facts),
+        *_stops(record),
         *(Sample(catalogue.STAGE_DURATION, value, {"stage": name}) for name, value in record.stages_seconds.items()),
         *(sample for model in record.models for sample in _model(model)),
         *(Sample(catalogue.MEASUREMENT_MM, mm, {"measurement": name}) for name, mm in record.measurements_mm.items()),
-        *(
-            Sample(catalogue.ENSEMBLE[key], value)
-            for key, value in record.ensemble.items()
-            if key in catalogue.ENSEMBLE
-        ),
+        *_ensemble(derived),
+        *_landmarks(record, derived),
+        *_quality(derived),
+        *_of_measurements(derived),
+        *_findings(derived),
+        *reading_samples(derived.reading_errors),
         *_system(record),
         *(Sample(catalogue.CUSTOM, value, {"name": name}) for name, value in record.custom.items()),
+        *(Sample(catalogue.HOST_ISSUES, float(count), {"issue": code}) for code, count in record.issues.items()),
+        *(Sample(catalogue.REFUSED, float(count), {"value": what}) for what, count in record.refused.items()),
     ]
 
 
-def points(derived: list[Sample], record: SessionRecord, instance: str) -> list[Point]:
+def points(derived: Sequence[Sample], record: SessionRecord, common_tags: Mapping[str, str]) -> list[Point]:
     """The InfluxDB points: samples of one measurement and tag set become fields of one point."""
     fields: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, float | str]] = {}
-    session_tags: tuple[tuple[str, str], ...] = (("instance", instance), ("status", record.status))
+    common = tuple(common_tags.items())
+    session_tags: tuple[tuple[str, str], ...] = (*common, ("status", record.status))
     for sample in derived:
         metric = sample.metric
         if metric.measurement is None or metric.field is None:
@@ -54,7 +64,7 @@ def points(derived: list[Sample], record: SessionRecord, instance: str) -> list[
         if metric.measurement == catalogue.SESSION_DURATION.measurement:
             key = (metric.measurement, session_tags)
         else:
-            key = (metric.measurement, (("instance", instance), *sample.labels.items()))
+            key = (metric.measurement, (*common, *sample.labels.items()))
         fields.setdefault(key, {})[metric.field] = sample.value
     return [Point(measurement, dict(tags), values) for (measurement, tags), values in fields.items()]
 
@@ -74,9 +84,9 @@ class Change:
     replaces: bool
 
 
-def changes(derived: list[Sample]) -> list[Change]:
+def changes(derived: Sequence[Sample]) -> list[Change]:
     """What the samples change: gauges are replaced, counters and histograms grow."""
-    return [change for sample in derived for change in _changes(sample)]
+    return [change for sample in derived if sample.metric.is_pushed for change in _changes(sample)]
 
 
 def _changes(sample: Sample) -> Iterator[Change]:
@@ -106,13 +116,18 @@ def zero_changes(models: tuple[str, ...] = ()) -> list[Change]:
         for labels in metric.known_series()
     ]
     known += [(catalogue.MODEL_INFERENCE, {"model": model}) for model in models]
+    known += [
+        (catalogue.MODEL_LANDMARK_MISSES, {"model": model, "landmark": str(label)})
+        for model in models
+        for label in LABELS
+    ]
     return [
         Change(metric.name, labels, "sum" if metric.kind is Kind.HISTOGRAM else "", 0.0, replaces=False)
         for metric, labels in known
     ]
 
 
-def _processing(record: SessionRecord, sessions_last_hour: int | None) -> Iterator[Sample]:
+def _processing(record: SessionRecord, facts: Facts) -> Iterator[Sample]:
     yield Sample(catalogue.SESSIONS, 1.0, {"status": record.status})
     yield Sample(catalogue.SESSION_DURATION, record.duration_seconds)
     yield Sample(catalogue.LAST_RUN, record.ended_ns / NANOSECONDS)
@@ -121,10 +136,20 @@ def _processing(record: SessionRecord, sessions_last_hour: int | None) -> Iterat
     for metric, value in (
         (catalogue.LANDMARKS_FOUND, record.landmarks_found),
         (catalogue.QUEUE_DEPTH, record.queue_depth),
-        (catalogue.THROUGHPUT, sessions_last_hour),
+        (catalogue.THROUGHPUT, facts.sessions_last_hour),
+        (catalogue.DUPLICATES, None if facts.earlier_runs is None else facts.earlier_runs > 0),
     ):
         if value is not None:
             yield Sample(metric, float(value))
+
+
+def _stops(record: SessionRecord) -> Iterator[Sample]:
+    if record.status == "completed":
+        return
+    kind = reason_class(record.reason, record.failure.type if record.failure else None)
+    stage = record.stopped_in or (record.failure.stage if record.failure else None) or catalogue.NO_STAGE
+    yield Sample(catalogue.STOPS, 1.0, {"status": record.status, "stage": stage, "reason": kind})
+    yield Sample(catalogue.STOP_CODES, 1.0, {"code": record.reason or catalogue.OTHER})
 
 
 def _model(model: ModelPerformance) -> Iterator[Sample]:
@@ -141,13 +166,81 @@ def _model(model: ModelPerformance) -> Iterator[Sample]:
         yield Sample(catalogue.MODEL_CONFIDENCE["maximum"], largest, labels)
 
 
+def _ensemble(derived: Derived) -> Iterator[Sample]:
+    for key, value in derived.ensemble.items():
+        if key in catalogue.ENSEMBLE:
+            yield Sample(catalogue.ENSEMBLE[key], value)
+    for key, value in derived.differences.items():
+        yield Sample(catalogue.DIFFERENCE[catalogue.SCORE_UNITS[key]], value, {"score": key})
+    if confidence := derived.fused_confidence:
+        for statistic, metric in catalogue.FUSED_CONFIDENCE.items():
+            yield Sample(metric, getattr(confidence, statistic))
+
+
+def _landmarks(record: SessionRecord, derived: Derived) -> Iterator[Sample]:
+    """Misses are 0 or 1 for each landmark, once somebody has looked."""
+    for label, scores in derived.points.items():
+        for key, value in scores.items():
+            yield Sample(catalogue.POINT[key], value, {"landmark": str(label)})
+    if record.predictions:
+        for label in LABELS:
+            yield Sample(catalogue.LANDMARK_MISSES, float(label in derived.missed), {"landmark": str(label)})
+    for model, missed in derived.missed_by_model.items():
+        for label in LABELS:
+            labels = {"model": model, "landmark": str(label)}
+            yield Sample(catalogue.MODEL_LANDMARK_MISSES, float(label in missed), labels)
+
+
+def _quality(derived: Derived) -> Iterator[Sample]:
+    quality = derived.quality
+    if quality is None or quality.image is None:
+        return
+    yield Sample(catalogue.QUALITY, quality.image)
+    for component, metric in catalogue.QUALITY_COMPONENT.items():
+        value = getattr(quality.components, component)
+        if value is not None:
+            yield Sample(metric, value)
+    for name, value in quality.measurements.items():
+        yield Sample(catalogue.MEASUREMENT_QUALITY, value, {"measurement": name})
+
+
+def _of_measurements(derived: Derived) -> Iterator[Sample]:
+    for name, z in derived.z_scores.items():
+        yield Sample(catalogue.Z_SCORE, z, {"measurement": name})
+    for bone, millimeters in derived.side_differences_mm.items():
+        yield Sample(catalogue.SIDE_DIFFERENCE, millimeters, {"bone": catalogue.BONE_NAMES[bone]})
+
+
+def _findings(derived: Derived) -> Iterator[Sample]:
+    """A rule counts once an image, by its gravest severity; each finding's figures are in InfluxDB."""
+    gravest: dict[str, str] = {}
+    for finding in derived.findings:
+        subject = finding.measurement or (f"landmark_{finding.landmark}" if finding.landmark else "image")
+        labels = {"rule": finding.rule, "severity": finding.severity, "subject": subject}
+        for key, metric in catalogue.FINDING.items():
+            value = getattr(finding, key)
+            if value is not None:
+                yield Sample(metric, value, labels)
+        known = gravest.get(finding.rule, finding.severity)
+        gravest[finding.rule] = max(known, finding.severity, key=catalogue.SEVERITY.values.index)
+    for rule, severity in gravest.items():
+        yield Sample(catalogue.FINDINGS, 1.0, {"rule": rule, "severity": severity})
+
+
+def reading_samples(errors: Iterable[ReadingError]) -> Iterator[Sample]:
+    """What readings say of a session: all of it, so that it can be said later, too."""
+    for error in errors:
+        labels = {"measurement": error.measurement}
+        yield Sample(catalogue.READING_ERROR, error.error_mm, labels)
+        if error.within_threshold is not None:
+            yield Sample(catalogue.READING_WITHIN, float(error.within_threshold), labels)
+
+
 def _system(record: SessionRecord) -> Iterator[Sample]:
     """``record.system`` is keyed ``resource`` or ``resource/label``, as ``disk_free_bytes/store``."""
     for key, usage in record.system.items():
         resource, _, value = key.partition("/")
-        metric = catalogue.SYSTEM.get((resource, "average"))
-        if metric is None:
-            continue
-        labels = {metric.labels[0].name: value} if metric.labels else {}
-        yield Sample(metric, usage.average, labels)
-        yield Sample(catalogue.SYSTEM[resource, "maximum"], usage.maximum, labels)
+        for statistic, figure in (("average", usage.average), ("maximum", usage.maximum)):
+            metric = catalogue.SYSTEM.get((resource, statistic))
+            if metric is not None:
+                yield Sample(metric, figure, {metric.labels[0].name: value} if metric.labels else {})

@@ -164,8 +164,9 @@ class MonitorManager:
             self._record(session_id, runtime.renew_trace)
 
     def _record_context(self, session_id: str, dicom_path: Any) -> None:
-        if dicom_path is not None and self._runtime is not None:
-            self._record(session_id, lambda session: session.record_context(_read_context(dicom_path)))
+        runtime = self._runtime
+        if dicom_path is not None and runtime is not None:
+            self._record(session_id, lambda session: runtime.record_image(session, dicom_path))
 
     def _close(self, timeout: float | None) -> None:
         runtime = self._runtime
@@ -271,9 +272,9 @@ class ManagedSession:
         """See :meth:`MonitorManager.record_performance_data`."""
         self._manager.record_performance_data(self.id, performance_data, dicom_path)
 
-    def skip(self, reason: str | None) -> None:
-        """End as skipped, for a reason given as a short code."""
-        self._manager._record(self.id, lambda session: session.skip(reason))
+    def skip(self, reason: str | None, stage: str | None = None) -> None:
+        """End as skipped, for a reason given as a short code, in a stage."""
+        self._manager._record(self.id, lambda session: session.skip(reason, stage))
 
     def fail(
         self, reason: str | None, stage: str | None = None, error_type: str | None = None, location: str | None = None
@@ -285,12 +286,6 @@ class ManagedSession:
 def _is_id(session_id: Any) -> bool:
     """Whether this can be a session's id; "" is what a host gets while monitoring is off."""
     return isinstance(session_id, str) and session_id != ""
-
-
-def _read_context(dicom_path: Any) -> dict[str, str | float]:
-    from monitoring.dicom_context import read_context
-
-    return read_context(dicom_path)
 
 
 def _difference(start_time: Any, end_time: Any) -> float:

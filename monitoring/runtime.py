@@ -17,6 +17,7 @@ from typing import Any
 from monitoring import coerce
 from monitoring.config_validator import Checked
 from monitoring.deadline import Deadline
+from monitoring.dicom_context import read_image
 from monitoring.events import SessionRecord
 from monitoring.exceptions import ConfigurationError, StoreError
 from monitoring.keeper import Keeper
@@ -71,6 +72,11 @@ class Runtime:
         """The open session of this id."""
         found = self._sessions.get(str(session_id))
         return found.session if found else None
+
+    def record_image(self, session: Session, dicom_path: object) -> None:
+        """Keep the image's context and keyed hashes, free of identity."""
+        facts = read_image(dicom_path, self._pseudonyms, self.config.privacy)
+        session.record_context(facts.context, facts.keys)
 
     def renew_trace(self, session: Session) -> None:
         """Keep what the session has recorded so far, in case the process dies."""

@@ -26,6 +26,7 @@ _STATUS_WORDS = {
 _COLUMNS = ("boxes", "labels", "scores")
 _ROUNDING = 1e-6  # a float32's, in a score of 1
 _MOST_LANDMARKS = 10_000
+_LABELS = range(1, 9)
 
 
 @dataclass(slots=True)
@@ -36,10 +37,14 @@ class _Draft:
     models: dict[str, ModelPerformance] = field(default_factory=dict)
     measurements_mm: dict[str, float] = field(default_factory=dict)
     ensemble: dict[str, float] = field(default_factory=dict)
+    points: dict[str, dict[str, float]] = field(default_factory=dict)
     predictions: dict[str, Prediction] = field(default_factory=dict)
     issues: Counter[str] = field(default_factory=Counter)
     custom: dict[str, float] = field(default_factory=dict)
     context: dict[str, str | float] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    reader_mm: dict[str, dict[str, float]] = field(default_factory=dict)
+    thresholds_cm: dict[str, float] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
     queue_depth: float | None = None
     landmarks_found: int | None = None
@@ -58,6 +63,7 @@ class Session:
         self._status: str | None = None
         self._reason: str | None = None
         self._failure: Failure | None = None
+        self._stopped_in: str | None = None
         self._lock = threading.RLock()
         self._frozen: SessionRecord | None = None
 
@@ -128,10 +134,13 @@ class Session:
             self._draft.measurements_mm.update(kept)
 
     def record_performance_data(self, performance_data: Any) -> None:
-        """Keep the ensemble's image scores, the models' raw predictions and the issues' codes."""
+        """Keep the ensemble's image and point scores, the models' raw predictions and the issues' codes."""
         data = coerce.plain_mapping(performance_data)
         for key, value in coerce.plain_mapping(data.get("image_metrics")).items():
             self._record_ensemble(coerce.plain_text(key).lower().removeprefix("image_"), value)
+        for section in ("uncertainties", "point_statistics"):
+            for point, scores in coerce.plain_mapping(data.get(section)).items():
+                self._record_point(point, scores)
         for model, entry in coerce.plain_mapping(data.get("individual_model_predictions")).items():
             self._record_prediction(model, entry)
         issues = data.get("issues")
@@ -140,20 +149,33 @@ class Session:
             with self._lock:
                 self._draft.issues[coerce.metric_name(code) or catalogue.OTHER] += 1
 
-    def record_context(self, context: Mapping[str, str | float]) -> None:
-        """Keep what the DICOM header says of the image, already free of identity."""
+    def record_context(self, context: Mapping[str, str | float], keys: Mapping[str, str]) -> None:
+        """Keep what the DICOM header says of the image, already free of identity, and its keyed hashes."""
         with self._lock:
             self._draft.context.update(context)
+            self._draft.keys.update(keys)
 
-    def skip(self, reason: Any) -> None:
+    def record_reading(self, reader: str, measurements_mm: Mapping[str, float]) -> None:
+        """Keep a reader's measurements; ``reader`` is a keyed hash."""
+        with self._lock:
+            self._draft.reader_mm[reader] = dict(measurements_mm)
+
+    def record_thresholds(self, thresholds_cm: Mapping[str, float]) -> None:
+        """Keep the host's settings ``femur_threshold``, ``tibia_threshold`` and ``total_threshold``."""
+        with self._lock:
+            self._draft.thresholds_cm.update(thresholds_cm)
+
+    def skip(self, reason: Any, stage: Any = None) -> None:
         """End as skipped, for ``reason`` (a short code, not a sentence)."""
         self._status, self._reason = "skipped", self._code(reason)
+        self._stopped_in = coerce.metric_name(stage) or self.current_stage
 
     def fail(
         self, reason: Any, stage: str | None = None, error_type: str | None = None, location: str | None = None
     ) -> None:
         """End as failed, for ``reason`` (a short code, not a sentence)."""
         self._status, self._reason = "failed", self._code(reason)
+        self._stopped_in = coerce.metric_name(stage)
         kind = coerce.plain_text(error_type)
         if kind or coerce.plain_text(stage):
             self._failure = Failure(
@@ -198,21 +220,33 @@ class Session:
             ended_ns=time.time_ns(),
             duration_seconds=time.monotonic() - self.started_monotonic,
             series_key=self.series_key,
+            study_key=draft.keys.get("study_key"),
+            patient_key=draft.keys.get("patient_key"),
+            accession_key=draft.keys.get("accession_key"),
             reason=reason,
+            stopped_in=self._stopping_stage(status, failure),
             failure=failure,
             stages_seconds=dict(draft.stages_seconds),
             models=tuple(models.values()),
             measurements_mm=dict(draft.measurements_mm),
             landmarks_found=_landmarks_found(models, draft.predictions),
             ensemble=dict(draft.ensemble),
+            points={point: dict(scores) for point, scores in draft.points.items()},
             predictions=tuple(draft.predictions.values()),
             issues=dict(draft.issues),
             system=dict(system),
             custom=dict(draft.custom),
             queue_depth=draft.queue_depth,
             context=dict(draft.context),
+            reader_mm=dict(draft.reader_mm),
+            thresholds_cm=dict(draft.thresholds_cm),
             refused=dict(draft.refused),
         )
+
+    def _stopping_stage(self, status: str, failure: Failure | None) -> str | None:
+        if status == "completed":
+            return None
+        return failure.stage if failure is not None else self._stopped_in
 
     def _final_status(self, status: Any) -> str:
         if status is not None and self._status is None:
@@ -233,6 +267,22 @@ class Session:
         else:
             with self._lock:
                 self._draft.ensemble[key] = number
+
+    def _record_point(self, point: Any, scores: Any) -> None:
+        label = coerce.whole_number(point)
+        if label not in _LABELS:
+            self._refuse("points")
+            return
+        for key, value in coerce.plain_mapping(scores).items():
+            name = coerce.plain_text(key).lower()
+            if name not in catalogue.POINT or value is None:
+                continue
+            number = coerce.finite_float(value)
+            if number is None:
+                self._refuse("points")
+            else:
+                with self._lock:
+                    self._draft.points.setdefault(str(label), {})[name] = number
 
     def _record_prediction(self, model_name: Any, entry: Any) -> None:
         given = coerce.plain_mapping(entry)

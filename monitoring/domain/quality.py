@@ -11,7 +11,8 @@ so that one component at 0 makes the score 0. A component that is not known take
   1)), 10 mm being the limits of agreement that the validation demands, the second factor only where it is known. Of a
   measurement: that of its worst landmark. Of an image: the mean over its six measurements. Unknown with fewer than
   two models, which have nobody to agree with.
-- **confidence** of the fused landmarks: of a measurement the lowest among its landmarks, of an image the mean.
+- **confidence** of the fused landmarks: of a measurement the lowest among its landmarks, 0 for one that no model
+  found (whatever was measured then rests on nothing), of an image the mean.
 - **completeness** of an image: found landmarks of 8, or measurements of 6, whichever share is lower. A measurement
   by itself either exists or has no score.
 - **plausibility**: 0 with a hard finding, else 0.5 to the power of the number of different soft rules broken.
@@ -113,7 +114,7 @@ def _of_measurement(
     fused: Mapping[int, tuple[float, float, float]] | None,
     findings: Sequence[Finding] | None,
 ) -> Components:
-    confidences = [fused[label][2] for label in landmarks_of(name) if label in fused] if fused else []
+    confidences = [] if fused is None else [fused[label][2] if label in fused else 0.0 for label in landmarks_of(name)]
     return Components(
         agreement=_agreement(name, ensemble),
         plausibility=None if findings is None else _plausibility([item for item in findings if concerns(item, name)]),

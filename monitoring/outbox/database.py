@@ -137,6 +137,18 @@ class Database:
         except OSError as error:
             raise StoreError(f"{what} {self.path}: {error.strerror or type(error).__name__}") from error
 
+    def rewrite(self) -> None:
+        """Write the file anew without what was deleted, and empty its write-ahead log.
+
+        Raises :class:`StoreError`, also when other processes read the old content for longer than our patience.
+        """
+        with self._lock, self._told_apart("can't rewrite the store"):
+            connection = self._mine()
+            connection.execute("VACUUM")
+            is_busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if is_busy:
+            raise StoreError(f"can't rewrite the store {self.path}: other processes use it; try again")
+
     def be_patient(self, seconds: float) -> None:
         """Wait so long for locks of other processes from now on."""
         self._busy_seconds = seconds
@@ -282,7 +294,8 @@ def _check_schema(connection: sqlite3.Connection) -> None:
     try:
         schema.check(connection)
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # of an unknown format: nothing else is wrong with the query
+        # Of an unknown format, since nothing else is wrong with the query; or of text that is none, without any code.
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR:
             raise StoreCorruptError(f"the store's header is damaged: {error}") from error
         raise
 

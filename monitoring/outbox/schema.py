@@ -77,7 +77,32 @@ CREATE TABLE backends (
 INSERT INTO state VALUES ('revision', 0, NULL);
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+# The record's keyed hashes, to find a series' or a patient's other sessions by. `derived` is what was computed of the
+# session when it was committed, by which formulas and from which facts of the store: a compressed, checked text.
+# A store of a million sessions takes some seconds for this step, once.
+_KEYS_AND_READINGS = """
+ALTER TABLE sessions ADD COLUMN series_key TEXT NOT NULL DEFAULT '';
+ALTER TABLE sessions ADD COLUMN study_key TEXT NOT NULL DEFAULT '';
+ALTER TABLE sessions ADD COLUMN patient_key TEXT NOT NULL DEFAULT '';
+ALTER TABLE sessions ADD COLUMN accession_key TEXT NOT NULL DEFAULT '';
+ALTER TABLE sessions ADD COLUMN derived BLOB;
+UPDATE sessions SET series_key = CASE WHEN json_valid(record) THEN coalesce(json_extract(record, '$.series_key'), '')
+    ELSE '' END;
+CREATE INDEX sessions_by_series ON sessions (series_key, sequence) WHERE series_key != '';
+CREATE INDEX sessions_by_study ON sessions (study_key, sequence) WHERE study_key != '';
+CREATE INDEX sessions_by_patient ON sessions (patient_key, ended_ns) WHERE patient_key != '';
+CREATE INDEX sessions_by_accession ON sessions (accession_key, sequence) WHERE accession_key != '';
+CREATE TABLE readings (
+    key TEXT NOT NULL,
+    reader TEXT NOT NULL,
+    measurements TEXT NOT NULL,
+    kept_ns INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    PRIMARY KEY (key, reader)
+) WITHOUT ROWID
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _KEYS_AND_READINGS)
 
 
 def version(connection: sqlite3.Connection) -> int:

@@ -5,48 +5,47 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from monitoring import catalogue, coerce
+from monitoring.admission import Admit
 from monitoring.catalogue import OTHER, Label
+from monitoring.derivation import Facts
+from monitoring.derived_values import DerivedValues
 from monitoring.events import STATUSES, SessionRecord
 from monitoring.exceptions import RecordError
-from monitoring.metrics_collector import NANOSECONDS, Change
-from monitoring.outbox import totals
+from monitoring.metrics_collector import Change
+from monitoring.outbox import lookups, totals
 from monitoring.outbox.database import Database, checksum
 
-_HOUR_NS = 3600 * NANOSECONDS
 _LARGEST = 2**62
 _PAGE = 500
+_COLUMNS = "sequence, timestamp_ns, record, checksum, derived"
 # Pages by key: no transaction is held open while the reader works, however long the archive is.
-_NEWEST_PAGE = (
-    "SELECT sequence, timestamp_ns, record, checksum FROM sessions WHERE sequence < ? ORDER BY sequence DESC LIMIT ?"
-)
-_OLDEST_PAGE = (
-    "SELECT sequence, timestamp_ns, record, checksum FROM sessions WHERE sequence > ? ORDER BY sequence LIMIT ?"
-)
+_NEWEST_PAGE = f"SELECT {_COLUMNS} FROM sessions WHERE sequence < ? ORDER BY sequence DESC LIMIT ?"  # noqa: S608 - a constant
+_OLDEST_PAGE = f"SELECT {_COLUMNS} FROM sessions WHERE sequence > ? ORDER BY sequence LIMIT ?"  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True, slots=True)
 class Commitment:
-    """What one session adds to the store: lines (encoded, counted) per log backend, and changes of the totals."""
+    """What one session adds to the store: lines (encoded, counted) per log backend, changes of the totals, and
+    what was derived of it.
+    """
 
     lines: Mapping[str, tuple[bytes, int]]
     changes: Iterable[Change]
+    derived: DerivedValues | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CommitContext:
-    """What the session's points depend on and only the transaction knows.
-
-    ``sessions_last_hour`` is None in a store that doesn't see all sessions.
-    """
+    """What the session's points depend on and only the transaction knows."""
 
     timestamp_ns: int
-    sessions_last_hour: int | None
-    admit: Callable[[Label, str], str]
+    facts: Facts
+    admit: Admit
 
 
 Build = Callable[[SessionRecord, CommitContext], Commitment]
@@ -59,6 +58,8 @@ class StoredSession:
     sequence: int
     timestamp_ns: int
     record: SessionRecord
+    derived: DerivedValues | None = None
+    """None for a session that was committed by a version before they were kept, or where they are damaged."""
 
 
 class Store:
@@ -123,8 +124,7 @@ class Store:
         """Make the lines of sessions that were recorded without any log backend; returns how many sessions."""
         with self.database.transaction() as connection:
             rows = connection.execute(
-                "SELECT sequence, timestamp_ns, record, checksum FROM sessions WHERE routed = ''"
-                " ORDER BY sequence LIMIT ?",
+                f"SELECT {_COLUMNS} FROM sessions WHERE routed = '' ORDER BY sequence LIMIT ?",  # noqa: S608
                 (limit,),
             ).fetchall()
             for row in rows:
@@ -132,7 +132,8 @@ class Store:
                 if stored is None:
                     totals.count_loss(connection, "corrupt", 1, time.time_ns())
                 else:
-                    context = self._context(connection, stored.record, stored.timestamp_ns)
+                    facts = stored.derived.facts if stored.derived else self._facts(connection, stored.record)
+                    context = CommitContext(stored.timestamp_ns, facts, _admitter(connection))
                     lines = build(stored.record, context).lines
                     _enqueue_all(connection, stored.record.session_id, stored.timestamp_ns, lines)
                 connection.execute("UPDATE sessions SET routed = ? WHERE sequence = ?", (backend, row[0]))
@@ -145,25 +146,33 @@ class Store:
         if known:
             return False
         timestamp_ns = _free_timestamp(connection, record.ended_ns)
-        commitment = build(record, self._context(connection, record, timestamp_ns))
+        context = CommitContext(timestamp_ns, self._facts(connection, record), _admitter(connection))
+        commitment = build(record, context)
         text = record.to_json()
+        derived = commitment.derived.to_bytes() if commitment.derived is not None else None
         connection.execute(
-            "INSERT INTO sessions (session_id, status, timestamp_ns, ended_ns, routed, record, checksum)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO sessions (session_id, status, timestamp_ns, ended_ns, routed, record, checksum,"
+            " series_key, study_key, patient_key, accession_key, derived) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 record.session_id, record.status, timestamp_ns, record.ended_ns, ",".join(commitment.lines), text,
-                checksum(timestamp_ns, text),
+                checksum(timestamp_ns, text), record.series_key, record.study_key or "", record.patient_key or "",
+                record.accession_key or "", derived,
             ),
         )  # fmt: skip
+        self._keep_readings(connection, record)
         _enqueue_all(connection, record.session_id, timestamp_ns, commitment.lines)
         totals.apply_changes(connection, commitment.changes, timestamp_ns)
         totals.bump_revision(connection)
         return True
 
-    def _context(self, connection: sqlite3.Connection, record: SessionRecord, timestamp_ns: int) -> CommitContext:
-        is_all = self.database.path is not None
-        last_hour = _sessions_last_hour(connection, record) if is_all else None
-        return CommitContext(timestamp_ns, last_hour, _admitter(connection))
+    def _facts(self, connection: sqlite3.Connection, record: SessionRecord) -> Facts:
+        if self.database.path is None:  # a store in memory doesn't see all sessions
+            return Facts(reader_mm=lookups.mean_of_readers(record.reader_mm))
+        return lookups.facts(connection, record)
+
+    def _keep_readings(self, connection: sqlite3.Connection, record: SessionRecord) -> None:
+        for reader, measurements in record.reader_mm.items() if record.series_key else ():
+            lookups.keep_reading(connection, record.series_key, reader, measurements, record.ended_ns)
 
 
 @contextmanager
@@ -175,28 +184,26 @@ def open_store(database: Database) -> Iterator[Store]:
         database.close()
 
 
-def _stored(sequence: int, timestamp_ns: int, text: str, expected: int) -> StoredSession | None:
+def _stored(sequence: int, timestamp_ns: int, text: str, expected: int, derived: bytes | None) -> StoredSession | None:
     if checksum(timestamp_ns, text) != expected:
         return None
     try:
-        return StoredSession(sequence, timestamp_ns, SessionRecord.from_json(text))
+        return StoredSession(sequence, timestamp_ns, SessionRecord.from_json(text), _derived(derived))
     except RecordError:
         return None
+
+
+def _derived(data: bytes | None) -> DerivedValues | None:
+    if not isinstance(data, bytes):
+        return None
+    with suppress(RecordError):
+        return DerivedValues.from_bytes(data)
+    return None
 
 
 def _state(connection: sqlite3.Connection, key: str) -> Any:
     row = connection.execute("SELECT value, checksum FROM state WHERE key = ?", (key,)).fetchone()
     return row[0] if row and row[1] == checksum(key, row[0]) else None
-
-
-def _sessions_last_hour(connection: sqlite3.Connection, record: SessionRecord) -> int:
-    # Bounded, so that a session's cost doesn't grow with the store.
-    earlier = connection.execute(
-        "SELECT count(*) FROM"
-        " (SELECT 1 FROM sessions WHERE ended_ns > ? AND ended_ns <= ? AND session_id != ? LIMIT 10000)",
-        (record.ended_ns - _HOUR_NS, record.ended_ns, record.session_id),
-    ).fetchone()[0]
-    return 1 + int(earlier)
 
 
 def _free_timestamp(connection: sqlite3.Connection, ended_ns: int) -> int:
@@ -231,19 +238,24 @@ def _enqueue_all(
         enqueue(connection, backend, session_id, created_ns, encoded, count)
 
 
-def _admitter(connection: sqlite3.Connection) -> Callable[[Label, str], str]:
+def _admitter(connection: sqlite3.Connection) -> Admit:
+    known: dict[str, set[str]] = {}
+
     def admit(label: Label, value: str) -> str:
         """``value`` when the label may hold it, ``other`` once the label is full or closed to it."""
         if value in label.values or value == OTHER:
             return value
         if label.closed or coerce.metric_name(value) is None:
             return OTHER
-        known = {row[0] for row in connection.execute("SELECT value FROM vocabulary WHERE label = ?", (label.name,))}
-        if value in known:
+        if label.name not in known:
+            rows = connection.execute("SELECT value FROM vocabulary WHERE label = ?", (label.name,))
+            known[label.name] = {row[0] for row in rows}
+        if value in known[label.name]:
             return value
-        if len(known) >= label.limit:
+        if len(known[label.name]) >= label.limit:
             return OTHER
         connection.execute("INSERT INTO vocabulary VALUES (?, ?)", (label.name, value))
+        known[label.name].add(value)
         return value
 
     return admit

@@ -14,45 +14,52 @@ from monitoring.metrics_collector import Change
 from monitoring.outbox.database import checksum
 
 _Key = tuple[str, str, str]
-_Value = tuple[float, int]
-_NOTHING_YET: _Value = (0.0, 0)
+_Row = tuple[str, str, str, float, int, int]
 _FIND = "SELECT value, time_ns, checksum FROM totals WHERE metric = ? AND labels = ? AND part = ?"
+_SET = "INSERT OR REPLACE INTO totals VALUES (?, ?, ?, ?, ?, ?)"
+_MAKE = "INSERT OR IGNORE INTO totals VALUES (?, ?, ?, ?, ?, ?)"
+_REPLACE = (
+    "INSERT INTO totals VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+    " value = excluded.value, time_ns = excluded.time_ns, checksum = excluded.checksum"
+    " WHERE excluded.time_ns >= time_ns"
+)
 
 
 def apply_changes(connection: sqlite3.Connection, changes: Iterable[Change], time_ns: int) -> None:
     """Add to counters and histograms; replace gauges, unless the value there is of a later time.
 
-    A damaged value stays as it is until the store is opened the next time, and begins anew then.
+    A counter's damaged value stays as it is until the store is opened the next time, and begins anew then.
     """
     # The checksums are not made by a function within SQL: what a host's signal handler raises in such a
     # function, to leave the process, would end there.
-    found: dict[_Key, _Value | None] = {}
+    added: dict[_Key, float] = {}
+    replaced: dict[_Key, float] = {}
     for change in changes:
         key = (change.metric, labels_key(change.labels), change.part)
-        if key not in found:
-            found[key] = _read_one(connection, key)
-        known = found[key]
-        if known is not None:
-            found[key] = _changed(known, change, time_ns)
+        if change.replaces:
+            replaced[key] = float(change.value)
+        else:
+            added[key] = added.get(key, 0.0) + change.value
+    connection.executemany(_REPLACE, [_row(key, value, time_ns) for key, value in replaced.items()])
+    connection.executemany(_MAKE, [_row(key, 0.0, time_ns) for key, amount in added.items() if not amount])
     connection.executemany(
-        "INSERT OR REPLACE INTO totals VALUES (?, ?, ?, ?, ?, ?)",
-        [(*key, *value, checksum(*key, *value)) for key, value in found.items() if value is not None],
+        _SET, [row for key, amount in added.items() if amount and (row := _sum(connection, key, amount, time_ns))]
     )
 
 
-def _read_one(connection: sqlite3.Connection, key: _Key) -> _Value | None:
-    """A value and its time; (0, the beginning of time) when there is none yet, None when it is damaged."""
-    row = connection.execute(_FIND, key).fetchone()
-    if row is None:
-        return _NOTHING_YET
-    return row[:2] if checksum(*key, *row[:2]) == row[2] else None
+def _row(key: _Key, value: float, time_ns: int) -> _Row:
+    return (*key, value, time_ns, checksum(*key, value, time_ns))
 
 
-def _changed(known: _Value, change: Change, time_ns: int) -> _Value:
-    value, then_ns = known
-    if not change.replaces:
-        return value + change.value, max(then_ns, time_ns)
-    return (float(change.value), time_ns) if time_ns >= then_ns else known
+def _sum(connection: sqlite3.Connection, key: _Key, amount: float, time_ns: int) -> _Row | None:
+    """A counter's new row; None when its value is damaged."""
+    found = connection.execute(_FIND, key).fetchone()
+    if found is None:
+        return _row(key, amount, time_ns)
+    value, then_ns, expected = found
+    if checksum(*key, value, then_ns) != expected:
+        return None
+    return _row(key, value + amount, max(then_ns, time_ns))
 
 
 def count(connection: sqlite3.Connection, metric: Metric, amount: float, time_ns: int, **labels: str) -> None:

@@ -102,7 +102,9 @@ def config() -> MonitoringConfig:
 
 
 def record(number: int, **changed: Any) -> SessionRecord:
-    return realistic(session_id=f"session-{number}", ended_ns=ENDED_NS + number * 10**9, **changed)
+    """A patient each: what is computed of a session doesn't rest on others, of which some may be damaged."""
+    own = {"series_key": f"{number:032x}", "patient_key": f"{number:032x}"}
+    return realistic(session_id=f"session-{number}", ended_ns=ENDED_NS + number * 10**9, **own, **changed)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +192,7 @@ def _expect_crashed(made: Original, path: Path) -> None:
     with database.reading() as connection:
         for (lines,) in connection.execute("SELECT lines FROM outbox"):
             made.lines.update(map(_without_throughput, lines.split(b"\n")))
-    for change in changes(samples(crashed[0], None)) + [
+    for change in changes(samples(crashed[0])) + [
         Change(c.metric, c.labels, c.part, 0.0, False) for c in zero_changes()
     ]:
         key = (change.metric, tuple(sorted(change.labels.items())), change.part)
@@ -198,7 +200,7 @@ def _expect_crashed(made: Original, path: Path) -> None:
         added = {change.value} if change.replaces else {v + n * change.value for v in before for n in (1, 2)}
         made.values[key] |= before | added
     for one in crashed:
-        for change in changes(samples(one, None)):
+        for change in changes(samples(one)):
             if change.replaces:
                 made.values[change.metric, tuple(sorted(change.labels.items())), change.part].add(change.value)
 
@@ -262,7 +264,7 @@ def assert_truthful(original: Original, outcome: Outcome) -> None:
     assert len([line for line in new if line.startswith(b"leglength_session,")]) == 1  # the session recorded just now
     assert outcome.sessions <= original.sessions | {"session-200"}
     assert "session-200" in outcome.sessions
-    own = {(c.metric, tuple(sorted(c.labels.items())), c.part): c for c in changes(samples(record(200), None))}
+    own = {(c.metric, tuple(sorted(c.labels.items())), c.part): c for c in changes(samples(record(200)))}
     assert outcome.expositions, "the state is not pushed any more"
     for exposition in outcome.expositions:
         for row in exposition.rows:

@@ -34,7 +34,7 @@ class Bench:
         self.database = Database(folder / "monitoring.db")
         self.store = Store(self.database)
         self.owner = Owner(folder / "monitoring.db")
-        self.builder = CommitmentBuilder("test", writes_lines)
+        self.builder = CommitmentBuilder({"instance": "test"}, writes_lines)
         self.log = BackendQueue(self.database, "influxdb", self.owner.token)
         self.state = BackendQueue(self.database, "prometheus", self.owner.token)
 
@@ -119,7 +119,7 @@ def test_sessions_that_wait_for_a_relay_are_no_delivered_ones(tmp_path: Path) ->
     bench = Bench(tmp_path, writes_lines=False)
     bench.commit(1)
     bench.commit(2)
-    bench.builder = CommitmentBuilder("test", writes_lines=True)
+    bench.builder = CommitmentBuilder({"instance": "test"}, writes_lines=True)
     bench.commit(3)
     bench.deliver()
     bench.enforce()

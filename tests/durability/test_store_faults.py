@@ -268,7 +268,7 @@ def _damage_the_oldest_lines(path: Path) -> None:
     from monitoring.commitment import CommitmentBuilder
 
     opened = Database(path)
-    Store(opened).route("influxdb", CommitmentBuilder("test", writes_lines=True))
+    Store(opened).route("influxdb", CommitmentBuilder({"instance": "test"}, writes_lines=True))
     with opened.reading() as connection:
         (size,) = connection.execute("PRAGMA page_size").fetchone()
         (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'outbox'").fetchone()

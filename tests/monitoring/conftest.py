@@ -1,37 +1,9 @@
-"""What every test of the module gets: no state of the user's own, and no error that hides."""
+"""What every test of the module gets."""
 
-from __future__ import annotations
-
-import os
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from monitoring import monitor_manager
-
-
-@pytest.fixture(autouse=True)
-def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store, the settings and the persistence folder of whoever runs the tests stay out of reach."""
-    for name in [name for name in os.environ if name.startswith(("MONITORING_", "MERCURE_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.delenv("MODULE_PERSISTENCE_DIR", raising=False)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("MONITORING_DATA_PATH", str(tmp_path / "store"))
-
-
-@pytest.fixture(autouse=True)
-def _swallowed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception]]:
-    """Whatever the manager kept from the host fails the test, unless it asks for `allow_swallowed`."""
-    errors: list[Exception] = []
-    monkeypatch.setattr(monitor_manager, "on_swallowed", errors.append)
-    yield errors
-    if "allow_swallowed" not in request.fixturenames and errors:
-        raise AssertionError(f"{len(errors)} error(s) were swallowed, the first is the cause above") from errors[0]
-
-
-@pytest.fixture
-def allow_swallowed(_swallowed: list[Exception]) -> list[Exception]:
-    """The errors that were swallowed so far, none of which fails this test."""
-    return _swallowed
+from tests.support.module_fixtures import (  # noqa: F401 - fixtures
+    allow_outside_the_catalogue,
+    allow_swallowed,
+    outside_the_catalogue,
+    own_state,
+    swallowed,
+)

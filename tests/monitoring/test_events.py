@@ -28,11 +28,11 @@ def test_a_record_is_one_line_of_plain_json() -> None:
 
 
 def test_every_field_of_a_record_is_read_back() -> None:
-    written = realistic(reason="x", failure=None).to_dict()
+    written = realistic(reason="x", stopped_in="load", failure=None).to_dict()
     read = SessionRecord.from_dict(written)
     missing = {field.name for field in dataclasses.fields(SessionRecord)} - set(written) - {"failure"}
     assert missing == set()
-    assert read == realistic(reason="x")
+    assert read == realistic(reason="x", stopped_in="load")
 
 
 def test_what_is_missing_is_left_out_and_reads_back_as_missing() -> None:

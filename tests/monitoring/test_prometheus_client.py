@@ -15,6 +15,7 @@ from monitoring.catalogue import Kind
 from monitoring.config_sections import PrometheusConfig
 from monitoring.deadline import Deadline
 from monitoring.delivery_result import Delivery, Exposition, Row
+from monitoring.derivation import Facts
 from monitoring.metrics_collector import changes, samples, zero_changes
 from monitoring.prometheus_client import PrometheusClient, TextfileClient
 from monitoring.transport import HttpTransport
@@ -45,7 +46,7 @@ def connect() -> Iterator[Connect]:
 def exposition(sessions: int = 1, **changed: Any) -> Exposition:
     """The state after so many sessions alike, zeros included."""
     totals: dict[tuple[str, tuple[tuple[str, str], ...], str], float] = {}
-    for change in [*zero_changes(("resnet",)), *changes(samples(realistic(**changed), 12)) * sessions]:
+    for change in [*zero_changes(("resnet",)), *changes(samples(realistic(**changed), Facts(sessions_last_hour=12))) * sessions]:
         key = (change.metric, tuple(sorted(change.labels.items())), change.part)
         totals[key] = change.value if change.replaces else totals.get(key, 0.0) + change.value
     return Exposition(tuple(Row(*key, value) for key, value in totals.items()), revision=1, sequence=sessions)

@@ -464,7 +464,7 @@ def test_threads_record_into_one_session_and_none_of_it_is_lost(request: pytest.
                 session.record_metric(f"m{number}_{index % 10}", index)
                 session.record_metric("broken", None)
                 session.record_performance_data({"issues": ["slow"], "image_metrics": {"dds": 0.5}})
-                session.record_context({f"c{number}_{index}": 1.0})
+                session.record_context({f"c{number}_{index}": 1.0}, {})
         except Exception as error:
             errors.append(error)
 

@@ -1,0 +1,57 @@
+"""Fixtures for tests of the module: no state of the user's own, and no error that hides. Imported by conftests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from monitoring import admission, monitor_manager
+
+
+class OutsideTheCatalogueError(Exception):
+    """Something was emitted that the catalogue doesn't know."""
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store, the settings and the persistence folder of whoever runs the tests stay out of reach."""
+    for name in [name for name in os.environ if name.startswith(("MONITORING_", "MERCURE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("MODULE_PERSISTENCE_DIR", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("MONITORING_DATA_PATH", str(tmp_path / "store"))
+
+
+@pytest.fixture(autouse=True)
+def swallowed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception]]:
+    """Whatever the manager kept from the host fails the test, unless it asks for `allow_swallowed`."""
+    errors: list[Exception] = []
+    monkeypatch.setattr(monitor_manager, "on_swallowed", errors.append)
+    yield errors
+    if "allow_swallowed" not in request.fixturenames and errors:
+        raise AssertionError(f"{len(errors)} error(s) were swallowed, the first is the cause above") from errors[0]
+
+
+@pytest.fixture
+def allow_swallowed(swallowed: list[Exception]) -> list[Exception]:
+    """The errors that were swallowed so far, none of which fails this test."""
+    return swallowed
+
+
+@pytest.fixture(autouse=True)
+def outside_the_catalogue(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What was emitted outside the catalogue fails the test, unless it asks for `allow_outside_the_catalogue`."""
+    found: list[str] = []
+    monkeypatch.setattr(admission, "on_violation", found.append)
+    yield found
+    if "allow_outside_the_catalogue" not in request.fixturenames and found:
+        raise OutsideTheCatalogueError("; ".join(sorted(set(found))))
+
+
+@pytest.fixture
+def allow_outside_the_catalogue(outside_the_catalogue: list[str]) -> list[str]:
+    """What was emitted outside the catalogue so far, none of which fails this test."""
+    return outside_the_catalogue

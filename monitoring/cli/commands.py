@@ -7,36 +7,29 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from monitoring import __version__, catalogue
-from monitoring.cli import probe, reports
+from monitoring.cli import probe, readings, reports, sessions
 from monitoring.cli.drain import drain as drain_backends
+from monitoring.cli.errors import DONE, NOT_ALL_DONE, WRONG_INPUT, clear_errors, existing_store
 from monitoring.cli.importing import import_files
+from monitoring.cli.reports import console
 from monitoring.cli.settings import ConfigOption, JsonOption, load_checked, load_config
 from monitoring.config_sections import MonitoringConfig
-from monitoring.exceptions import ConfigurationError, MonitoringError, StoreError
-from monitoring.outbox.database import Database
 from monitoring.outbox.queue import dead_letters
-from monitoring.outbox.store import Store, open_store
 from monitoring.relay import Relay
-from monitoring.store_location import store_path
-
-DONE, NOT_ALL_DONE, WRONG_INPUT = 0, 1, 2
 
 app = typer.Typer(
     help="Look after what the leg-length monitoring has recorded.", no_args_is_help=True, add_completion=False,
     pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
-# A pipe or a file has no width: lines stay whole there.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
+app.add_typer(sessions.app, name="sessions")
+app.add_typer(readings.app, name="readings")
 
 
 @app.callback(invoke_without_command=True)
@@ -50,7 +43,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def check(config: ConfigOption = None) -> None:
     """Check the settings, the store and whether each backend answers and accepts the credentials."""
-    with _clear_errors():
+    with clear_errors():
         checked = load_checked(config)
         for problem in checked.problems:
             console.print(f"{'error' if problem.is_error else 'warning'}: {problem}", markup=False)
@@ -65,7 +58,7 @@ def check(config: ConfigOption = None) -> None:
 @app.command()
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show the sessions recorded, and what waits for each backend."""
-    with _clear_errors():
+    with clear_errors():
         report = reports.status(load_config(config))
     if as_json:
         typer.echo(json.dumps(report, indent=2))
@@ -81,26 +74,11 @@ def drain(
     as_json: JsonOption = False,
 ) -> None:
     """Deliver now what is stored; exit 0 when all is delivered, 1 when something still waits."""
-    with _clear_errors():
+    with clear_errors():
         results = drain_backends(load_config(config), timeout, None if as_json else console, requeue_dead)
     if as_json:
         typer.echo(json.dumps(results, indent=2))
     raise typer.Exit(DONE if all(result["pending"] == 0 for result in results.values()) else NOT_ALL_DONE)
-
-
-@app.command()
-def sessions(
-    config: ConfigOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
-    as_json: JsonOption = False,
-) -> None:
-    """List stored sessions, newest first; with --json one whole record a line."""
-    with _clear_errors(), _existing_store(config) as store:
-        if as_json:
-            for stored in store.sessions(limit):
-                typer.echo(stored.record.to_json())
-        else:
-            console.print(reports.sessions_table(store.sessions(limit)))
 
 
 @app.command()
@@ -110,7 +88,7 @@ def relay(
 ) -> None:
     """Deliver from the host, until stopped: for modules that are gone, or have no network."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)-7s %(message)s", stream=sys.stderr)
-    with _clear_errors():
+    with clear_errors():
         settings, log = load_checked(config), logging.getLogger("relay")
         for problem in settings.problems:
             log.warning("%s", problem)
@@ -136,7 +114,7 @@ def export(
     dead: Annotated[bool, typer.Option("--dead", help="The dead letters instead of the sessions.")] = False,
 ) -> None:
     """Print all stored sessions, oldest first, one JSON record a line."""
-    with _clear_errors(), _existing_store(config) as store:
+    with clear_errors(), existing_store(config) as store:
         if dead:
             with store.database.reading() as connection:
                 for letter in dead_letters(connection):
@@ -152,7 +130,7 @@ def import_results(
     config: ConfigOption = None,
 ) -> None:
     """Read session records back from result.json files, each once."""
-    with _clear_errors():
+    with clear_errors():
         counts = import_files(load_config(config), files)
     typer.echo(f"{counts.new} imported, {counts.known} already there, {counts.unreadable} unreadable")
     raise typer.Exit(NOT_ALL_DONE if counts.unreadable else DONE)
@@ -175,27 +153,3 @@ def metrics(as_json: JsonOption = False) -> None:
         place = f"{metric.measurement}.{metric.field}" if metric.measurement else ""
         table.add_row(metric.name, metric.kind, metric.unit, " ".join(label.name for label in metric.labels), place)
     console.print(table)
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """One line on the error stream instead of a traceback, for what a user can mend."""
-    try:
-        yield
-    except ConfigurationError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(WRONG_INPUT) from None
-    except MonitoringError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(NOT_ALL_DONE) from None
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        raise typer.Exit(DONE) from None
-
-
-@contextmanager
-def _existing_store(config: ConfigOption) -> Iterator[Store]:
-    path = store_path(load_config(config).store)
-    if not path.exists():
-        raise StoreError(f"there is no store at {path} yet")
-    with open_store(Database(path)) as store:
-        yield store

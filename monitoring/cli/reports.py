@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,9 +17,13 @@ from monitoring.events import STATUSES
 from monitoring.metrics_collector import NANOSECONDS
 from monitoring.outbox import totals
 from monitoring.outbox.database import Database
+from monitoring.outbox.erasure import Erased
 from monitoring.outbox.queue import BackendStatus, backend_statuses
 from monitoring.outbox.store import StoredSession, open_store
 from monitoring.store_location import store_path
+
+# A pipe or a file has no width: lines stay whole there.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
 
 
 def status(config: MonitoringConfig) -> dict[str, Any]:
@@ -126,3 +131,18 @@ def catalogue_rows() -> list[dict[str, Any]]:
         }
         for metric in catalogue.METRICS
     ]
+
+
+def print_erased(found: Erased, is_rehearsal: bool, put_aside: Sequence[str], console: Console) -> None:
+    """What was erased, and what must be done elsewhere."""
+    counts = (
+        f"{found.sessions} sessions, {found.open_sessions} open ones, {found.waiting_lines} undelivered points,"
+        f" {found.dead_letters} dead letters, {found.readings} readings"
+    )
+    console.print(f"{'Would erase' if is_rehearsal else 'Erased'}: {counts}")
+    if found.points_ns:
+        console.print("What InfluxDB already has names nobody; to delete it there too, these are the points' times:")
+        for instant in found.points_ns:
+            console.print(f"  {_instant(instant)} UTC  ({instant} ns)")
+    for name in put_aside:
+        console.print(f"Not searched: {name}, a damaged store that was put aside; delete it when it isn't needed")

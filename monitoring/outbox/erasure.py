@@ -6,12 +6,14 @@ is rewritten and the log emptied. The totals stay: they are counts over everybod
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from monitoring.events import SessionRecord
-from monitoring.exceptions import RecordError, StoreError
+from monitoring.exceptions import RecordError
 from monitoring.outbox.database import Database
 from monitoring.outbox.store import enqueue
 
@@ -27,6 +29,10 @@ class Erased:
     readings: int
     points_ns: tuple[int, ...]
     """UTC nanoseconds; what a backend already has must be deleted there, by these."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
 
 
 def erase(database: Database, patient_key: str, is_rehearsal: bool = False) -> Erased:
@@ -142,9 +148,6 @@ def _dead_letters(connection: sqlite3.Connection, ends: tuple[str, ...]) -> list
     return [row_id for row_id, line in rows if line.endswith(ends)]
 
 
-def require_patient_key(text: str) -> str:
-    """``text`` when it has a keyed hash's form; raises :class:`StoreError` so that no typing error erases nothing."""
-    key = text.strip().lower()
-    if len(key) != 32 or any(character not in "0123456789abcdef" for character in key):
-        raise StoreError("a patient's key has 32 hexadecimal characters; `sessions key` makes it from the patient's ID")
-    return key
+def is_patient_key(text: str) -> bool:
+    """Whether ``text`` has a keyed hash's form, so that no typing error erases nothing."""
+    return re.fullmatch(r"[0-9a-f]{32}", text) is not None

@@ -238,6 +238,14 @@ def _enqueue_all(
         enqueue(connection, backend, session_id, created_ns, encoded, count)
 
 
+def known_values(connection: sqlite3.Connection) -> Admit:
+    """What the store's labels hold by now, without admitting any further value."""
+    known: dict[str, set[str]] = {}
+    for name, value in connection.execute("SELECT label, value FROM vocabulary"):
+        known.setdefault(name, set()).add(value)
+    return lambda label, value: value if value in label.values or value in known.get(label.name, ()) else OTHER
+
+
 def _admitter(connection: sqlite3.Connection) -> Admit:
     known: dict[str, set[str]] = {}
 

@@ -7,7 +7,8 @@ the exposition, the group's address and the file; this module gives it the store
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, cast
@@ -27,21 +28,25 @@ from monitoring.transport import Response, Transport
 
 
 class StoredState:
-    """A prometheus-client collector over the store's rows."""
+    """A prometheus-client collector over the store's rows; each series gets ``labels`` beside its own."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self._rows = sorted(rows, key=lambda row: (row.metric, row.labels))
+    def __init__(self, rows: Iterable[Row], labels: Mapping[str, str] | None = None) -> None:
+        common = tuple((labels or {}).items())
+        self._common = tuple(name for name, _ in common)
+        self._rows = sorted(
+            (replace(row, labels=(*row.labels, *common)) for row in rows), key=lambda row: (row.metric, row.labels)
+        )
 
     def collect(self) -> Iterator[Family]:
         """One family per metric, in the order of names."""
         for name, rows in groupby(self._rows, key=lambda row: row.metric):
             metric = catalogue.BY_NAME.get(name)
             if metric is not None:  # a metric of an older version: kept in the store, no longer exported
-                yield _family(metric, list(rows))
+                yield _family(metric, list(rows), self._common)
 
 
-def _family(metric: Metric, rows: list[Row]) -> Family:
-    names = [label.name for label in metric.labels]
+def _family(metric: Metric, rows: list[Row], common: tuple[str, ...]) -> Family:
+    names = [*(label.name for label in metric.labels), *common]
     if metric.kind is Kind.HISTOGRAM:
         return _histogram(metric, names, rows)
     make: Any = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
@@ -72,13 +77,13 @@ def _label_values(names: list[str], row: Row) -> list[str]:
     return [values.get(name, "") for name in names]
 
 
-def _registry(exposition: Exposition) -> CollectorRegistry:
+def _registry(exposition: Exposition, labels: Mapping[str, str] | None = None) -> CollectorRegistry:
     """All of the state; only its gauges when its counters don't hold all runs."""
     rows = exposition.rows
     if not exposition.counts_all_runs:
         rows = tuple(row for row in rows if (metric := catalogue.BY_NAME.get(row.metric)) and metric.kind is Kind.GAUGE)
     registry = CollectorRegistry()
-    registry.register(StoredState(rows))
+    registry.register(StoredState(rows, labels))
     return registry
 
 
@@ -87,10 +92,11 @@ class PrometheusClient:
 
     name = "prometheus"
 
-    def __init__(self, config: PrometheusConfig, transport: Transport, instance: str) -> None:
+    def __init__(self, config: PrometheusConfig, transport: Transport, group: Mapping[str, str]) -> None:
+        """``group`` holds the group's labels beside the job."""
         self._config = config
         self._transport = transport
-        self._instance = instance
+        self._group = dict(group)
         self._authorization = _authorization(config)
 
     def send(self, exposition: Exposition, deadline: Deadline) -> Delivery:
@@ -102,7 +108,7 @@ class PrometheusClient:
             self._config.gateway_url or "",
             self._config.job_name,
             _registry(exposition),
-            grouping_key={"instance": self._instance},
+            grouping_key=self._group,
             handler=self._handler(answers, deadline.sooner(self._config.timeout)),
         )
         return _judge(answers[0])
@@ -131,8 +137,10 @@ class TextfileClient:
 
     name = "textfile"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, labels: Mapping[str, str] | None = None) -> None:
+        """``labels`` are written to every series: the instance is the one that the file's reader gives."""
         self._path = path
+        self._labels = labels
 
     def send(self, exposition: Exposition, deadline: Deadline) -> Delivery:  # noqa: ARG002 - the sinks' signature
         """See :class:`monitoring.delivery_result.StateSink`."""
@@ -140,7 +148,7 @@ class TextfileClient:
             return Delivery()  # the file keeps the totals that are in it
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_to_textfile(str(self._path), _registry(exposition))
+            write_to_textfile(str(self._path), _registry(exposition, self._labels))
         except OSError as error:
             return Delivery(error="unreachable", detail=f"can't write the textfile: {error.strerror}")
         return Delivery()
@@ -163,7 +171,7 @@ def _judge(response: Response) -> Delivery:
     if response.status is not None:
         reason = policy(response.status).reason or "bad_answer"
         reason = "http_4xx" if reason == "rejected" else reason
-    words = detail(reason, response.status)
+    words = detail(reason, response.status, response.hint)
     return Delivery(
         error=reason, detail=words, retry_after_seconds=retry_after_seconds(response.headers.get("retry-after"))
     )

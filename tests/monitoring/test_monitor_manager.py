@@ -22,7 +22,7 @@ from monitoring.config_validator import check_section
 from tests.monitoring.test_coerce import Hostile
 from tests.support import faults
 from tests.support.faults import FaultServer
-from tests.support.servers import PointServer, Prometheus, Pushgateway, wait_for_points
+from tests.support.servers import InfluxDB1, PointServer, Prometheus, Pushgateway, wait_for_points
 
 REPOSITORY = Path(__file__).parents[2]
 UID = "1.2.840.113619.2.55.3.604688119.868"
@@ -418,3 +418,18 @@ def _wait(condition: Callable[[], Any], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < ends
         time.sleep(0.02)
+
+
+def test_a_sites_name_is_a_tag_in_influxdb_and_a_label_of_the_pushed_group(
+    influxdb1: InfluxDB1, pushgateway: Pushgateway
+) -> None:
+    section = {
+        "enabled": True, "influxdb": influxdb1.write_settings(), "prometheus": {"gateway_url": pushgateway.url},
+        "privacy": {"site": "Invented Hospital"},
+    }  # fmt: skip
+    with MonitorManager({"monitoring": section}) as manager, manager.session("series"):
+        pass
+    (point,) = wait_for_points(influxdb1, "leglength_session", 1)
+    assert point.tags["site"] == "Invented Hospital"
+    (group,) = pushgateway.groups()
+    assert group["site"] == "Invented Hospital"

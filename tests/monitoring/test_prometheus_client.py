@@ -35,7 +35,7 @@ def connect() -> Iterator[Connect]:
 
     def make(url: str, instance: str = "ward3", **changed: Any) -> PrometheusClient:
         config = PrometheusConfig.model_validate({"gateway_url": url, "job_name": "leglength", **changed})
-        made.append(PrometheusClient(config, HttpTransport(), instance))
+        made.append(PrometheusClient(config, HttpTransport(), {"instance": instance}))
         return made[-1]
 
     yield make
@@ -46,7 +46,8 @@ def connect() -> Iterator[Connect]:
 def exposition(sessions: int = 1, **changed: Any) -> Exposition:
     """The state after so many sessions alike, zeros included."""
     totals: dict[tuple[str, tuple[tuple[str, str], ...], str], float] = {}
-    for change in [*zero_changes(("resnet",)), *changes(samples(realistic(**changed), Facts(sessions_last_hour=12))) * sessions]:
+    of_one = changes(samples(realistic(**changed), Facts(sessions_last_hour=12)))
+    for change in [*zero_changes(("resnet",)), *of_one * sessions]:
         key = (change.metric, tuple(sorted(change.labels.items())), change.part)
         totals[key] = change.value if change.replaces else totals.get(key, 0.0) + change.value
     return Exposition(tuple(Row(*key, value) for key, value in totals.items()), revision=1, sequence=sessions)
@@ -291,6 +292,19 @@ def test_a_textfile_that_cant_be_written_is_a_failure_and_the_old_one_stays(tmp_
     (tmp_path / "folder.prom").mkdir()
     assert deliver(TextfileClient(tmp_path / "folder.prom")).error in catalogue.DELIVERY_FAILURE.values
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder.prom"]
+
+
+def test_a_sites_name_is_a_label_of_every_series_in_the_textfile(tmp_path: Path) -> None:
+    path = tmp_path / "leglength.prom"
+    deliver(TextfileClient(path, {"site": "Invented Hospital"}), exposition(2))
+    families = list(text_string_to_metric_families(path.read_text()))
+    found = [sample for family in families for sample in family.samples]
+    assert {sample.labels.get("site") for sample in found} == {"Invented Hospital"}
+    deliver(TextfileClient(path), exposition(2))
+    plain = [sample for family in text_string_to_metric_families(path.read_text()) for sample in family.samples]
+    assert [(s.name, {**s.labels, "site": "Invented Hospital"}, s.value) for s in plain] == [
+        (s.name, s.labels, s.value) for s in found
+    ]
 
 
 def test_totals_that_dont_count_all_runs_leave_the_textfile_as_it_is(tmp_path: Path) -> None:

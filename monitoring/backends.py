@@ -60,9 +60,7 @@ def _gateway_courier(config: PrometheusConfig, database: Database, group: Mappin
     return StateCourier(queue, PrometheusClient(config, HttpTransport(config), group), config.timeout)
 
 
-def _textfile_courier(
-    path: Path, timeout: float, labels: Mapping[str, str], database: Database, owner: str
-) -> Courier:
+def _textfile_courier(path: Path, timeout: float, labels: Mapping[str, str], database: Database, owner: str) -> Courier:
     from monitoring.prometheus_client import TextfileClient
 
     return StateCourier(BackendQueue(database.sibling(), "textfile", owner), TextfileClient(path, labels), timeout)

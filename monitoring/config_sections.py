@@ -7,11 +7,21 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 
 def _not_a_switch(value: Any) -> Any:
@@ -45,6 +55,9 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    strictest: ClassVar[Mapping[str, Any]] = {}
+    """What a setting becomes whose value can't be used, where its default would tell more than was meant."""
+
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, data: Any) -> Any:
@@ -52,7 +65,61 @@ class Section(BaseModel):
         return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
-class InfluxDBConfig(Section):
+def _shared_settings_last(schema: dict[str, Any]) -> None:
+    for name in TlsSettings.model_fields:
+        schema["properties"][name] = schema["properties"].pop(name)
+
+
+class TlsSettings(Section):
+    """How a backend's https:// address is trusted, and with which certificate it is asked."""
+
+    model_config = ConfigDict(json_schema_extra=_shared_settings_last)
+
+    ca_file: FilePath | None = Field(
+        None, description="Certificates (PEM) of the authorities to trust, in place of the system's."
+    )
+    client_cert_file: FilePath | None = Field(
+        None, description="Client certificate (PEM) for a backend that demands one; its key may be in the same file."
+    )
+    client_key_file: FilePath | None = Field(
+        None, validate_default=True, description="The client certificate's private key (PEM, without a password)."
+    )
+    verify_tls: bool = Field(
+        True,
+        description="Whether the backend's certificate is checked. false is for test benches: anyone on the way can"
+        " read the token.",
+    )
+
+    @field_validator("ca_file", "client_cert_file")
+    @classmethod
+    def _holds_certificates(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            from monitoring.tls import check_certificates  # TLS is loaded where it is used
+
+            check_certificates(value)
+        return value
+
+    @field_validator("client_key_file")
+    @classmethod
+    def _is_the_certificates_key(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        certificate = info.data.get("client_cert_file")
+        if certificate is not None:
+            from monitoring.tls import check_key_pair
+
+            check_key_pair(certificate, value)
+        elif value is not None and "client_cert_file" in info.data:
+            raise ValueError("needs client_cert_file")
+        return value
+
+    @field_validator("verify_tls")
+    @classmethod
+    def _checks_against_the_given_authorities(cls, value: bool, info: ValidationInfo) -> bool:
+        if not value and info.data.get("ca_file") is not None:
+            raise ValueError("must not be false beside ca_file: leave one of the two out")
+        return value
+
+
+class InfluxDBConfig(TlsSettings):
     """InfluxDB, or what speaks its line protocol over HTTP."""
 
     enabled: bool = Field(True, description="Whether this backend is used.")
@@ -96,7 +163,7 @@ class InfluxDBConfig(Section):
         return _with_secret_from_file(data, "token", "token_file")
 
 
-class PrometheusConfig(Section):
+class PrometheusConfig(TlsSettings):
     """A Pushgateway, a node_exporter textfile, or both."""
 
     enabled: bool = Field(True, description="Whether this backend is used.")
@@ -174,7 +241,9 @@ class StoreConfig(Section):
 
 
 class PrivacyConfig(Section):
-    """How studies are named. No setting writes an identifier in plain."""
+    """How studies are named, and how little is kept. No setting writes an identifier in plain."""
+
+    strictest: ClassVar[Mapping[str, Any]] = {"age": "none", "device": False, "patient_key": False}
 
     key: SecretStr | None = Field(
         None,
@@ -183,6 +252,21 @@ class PrivacyConfig(Section):
     key_file: FilePath | None = Field(
         None, description="File that holds the key; default: one made beside the store, once."
     )
+    site: str | None = Field(
+        None, min_length=1, max_length=64, description="The site's name, a label in both backends."
+    )
+    age: Literal["years", "band", "none"] = Field(
+        "years", description="What is kept of the age: completed years and their band, the band alone, or nothing."
+    )
+    device: bool = Field(True, description="Whether manufacturer and model family are kept.")
+    patient_key: bool = Field(True, description="Whether a patient's sessions can be linked, by a keyed hash.")
+
+    @field_validator("site")
+    @classmethod
+    def _site_is_a_tag(cls, value: str | None) -> str | None:
+        if value is not None and ("\\" in value or not value.strip()):
+            raise ValueError("must hold text, and no backslash")
+        return _printable(value.strip() if value else value)
 
     @field_validator("key")
     @classmethod

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from monitoring.config_sections import (
     PrometheusConfig,
     Section,
     StoreConfig,
+    TlsSettings,
 )
 
 SECTION_PATH = "process.settings.monitoring"
@@ -95,13 +96,30 @@ def _check_setting(key: str, value: Any, environment: Mapping[str, str]) -> _Fou
     if not errors:
         usable, errors = _validated(key, value)
         if not errors:
-            return _Found(usable, problems)
-    problems += [replace(error, effect=_effect(key)) for error in errors]
-    if section is None or key in _BACKENDS or not isinstance(value, Mapping):
+            return _Found(usable, problems + _dangers(path, usable))
+    problems += [replace(error, effect=_effect(key, value, error.path)) for error in errors]
+    if section is None or key in _BACKENDS:
         return _Found(_UNUSABLE, problems)
-    bad = {error.path.removeprefix(f"{path}.").partition(".")[0] for error in errors}
-    usable, still_wrong = _validated(key, {name: item for name, item in value.items() if name not in bad})
-    return _Found(_UNUSABLE if still_wrong else usable, problems)
+    return _Found(_salvaged(key, section, value, {error.path for error in errors}), problems)
+
+
+def _salvaged(key: str, section: type[Section], value: Any, bad_paths: Collection[str]) -> Any:
+    """The section with each setting that is right for itself; the others have their default, or what is strictest."""
+    if not isinstance(value, Mapping):
+        return section(**section.strictest)
+    bad = {path.removeprefix(f"{SECTION_PATH}.{key}.").partition(".")[0] for path in bad_paths}
+    right = {name: item for name, item in value.items() if name not in bad and not _validated(key, {name: item})[1]}
+    strict = {name: choice for name, choice in section.strictest.items() if name in value.keys() - right.keys()}
+    found, still_wrong = _validated(key, {**strict, **right})
+    return section(**section.strictest) if still_wrong else found
+
+
+def _dangers(path: str, usable: Any) -> list[Problem]:
+    """What is allowed, and is said at each start so that nobody forgets it."""
+    if not isinstance(usable, TlsSettings) or usable.verify_tls:
+        return []
+    message = "the backend's certificate is not checked: anyone on the way can read the token; for test benches only"
+    return [Problem(f"{path}.verify_tls", message, is_error=False)]
 
 
 def _is_off(backend: Mapping[str, Any]) -> bool:
@@ -139,10 +157,18 @@ _MESSAGES = {
 }
 
 
-def _effect(key: str) -> str:
+def _effect(key: str, value: Any, bad_path: str) -> str:
     if key in _BACKENDS:
         return "this backend is off"
+    section = _section_class(key)
+    if section is not None and section.strictest:
+        setting = bad_path.removeprefix(f"{SECTION_PATH}.{key}.").partition(".")[0]
+        if setting in section.strictest or not isinstance(value, Mapping):
+            return _STRICTEST
     return "monitoring is off" if key == "enabled" else "the default is used"
+
+
+_STRICTEST = "the strictest choice is used"
 
 
 def _section_class(key: str) -> type[Section] | None:
@@ -158,15 +184,29 @@ def _section_class(key: str) -> type[Section] | None:
 
 def _known_keys(path: str, section: Mapping[Any, Any], model: type[Section]) -> tuple[dict[str, Any], list[Problem]]:
     known = {str(key): value for key, value in section.items() if key in model.model_fields}
-    unknown = [_unknown(path, key, model) for key in section if key not in model.model_fields]
-    return known, unknown
+    problems = []
+    strict: dict[str, Any] = {}
+    for key in section:
+        if key not in model.model_fields:
+            problem, meant = _unknown(path, key, model), _closest(key, model)
+            if meant in model.strictest and meant not in known:
+                # Who misspells "patient_key": false wants less to be kept, not the default.
+                strict[meant] = model.strictest[meant]
+                problem = replace(problem, effect=f"ignored, and {_STRICTEST}")
+            problems.append(problem)
+    return known | strict, problems
 
 
 def _unknown(path: str, key: Any, model: type[Section]) -> Problem:
     name = re.sub(r"[^A-Za-z0-9_.\-]", "?", str(key))[:60]  # one line, whatever it is
-    close = difflib.get_close_matches(name.lower(), model.model_fields, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(model.model_fields)}"
+    close = _closest(key, model)
+    hint = f"did you mean {close}?" if close else f"known: {', '.join(model.model_fields)}"
     return Problem(f"{path}.{name}", f"unknown setting; {hint}", "ignored", is_error=False)
+
+
+def _closest(key: Any, model: type[Section]) -> str:
+    """The setting that ``key`` may have been meant for; "" where none is like it."""
+    return next(iter(difflib.get_close_matches(str(key)[:60].lower(), model.model_fields, n=1)), "")
 
 
 def _expanded(path: str, value: Any, environment: Mapping[str, str]) -> tuple[Any, list[Problem]]:

@@ -40,6 +40,7 @@ STATUS_POLICY: dict[int, Policy] = {
     401: Policy(Action.KEEP, "unauthorized"),
     403: Policy(Action.KEEP, "forbidden"),
     404: Policy(Action.KEEP, "not_found"),
+    407: Policy(Action.KEEP, "proxy"),
     408: Policy(Action.KEEP, "timeout"),
     413: Policy(Action.SPLIT, "rejected"),
     422: Policy(Action.ISOLATE, "rejected"),
@@ -61,6 +62,8 @@ _HINTS = {
     "refused": "nothing listens at this address",
     "dns": "the host's name is unknown",
     "timeout": "no answer in time",
+    "tls": "no TLS connection comes about",
+    "proxy": "the proxy wants a user and password that it accepts",
 }
 
 
@@ -69,10 +72,15 @@ def policy(status: int) -> Policy:
     return STATUS_POLICY.get(status) or CLASS_POLICY.get(status // 100, Policy(Action.KEEP, "bad_answer"))
 
 
-def detail(reason: str, status: int | None) -> str:
-    """A failure in a person's words, without anything that the server said."""
+def detail(reason: str, status: int | None, hint: str = "") -> str:
+    """A failure in a person's words, without anything that the server said.
+
+    ``hint`` is what the transport knows: more exact than the reason's own words, and beside a status a remark.
+    """
+    usual = _HINTS.get(reason, "")
+    said = "; ".join(filter(None, (usual, hint))) if status is not None else hint or usual
     number = f"HTTP {status}" if status is not None else reason
-    return f"{number}: {_HINTS[reason]}" if reason in _HINTS else number
+    return f"{number}: {said}" if said else number
 
 
 def basic_authorization(username: str, password: str) -> str:

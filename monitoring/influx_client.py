@@ -65,7 +65,7 @@ class _Outcome:
 
     def fail(self, reason: str, response: Response) -> None:
         self.error = reason
-        self.detail = detail(reason, response.status)
+        self.detail = detail(reason, response.status, response.hint)
         self.retry_after = retry_after_seconds(response.headers.get("retry-after"))
 
     def refused_throughout(self) -> bool:

@@ -1,43 +1,45 @@
 """One HTTP request under one deadline -> a frozen result, never an exception.
 
-urllib3's timeouts bound each socket operation, not the request: a server that sends one byte a
-second would hold it for ever. A watchdog therefore closes the socket at the deadline. Looking up a
-name can't be interrupted at all; the delivery thread that waits for it is a daemon, and nobody waits
-for that thread longer than its own deadline.
+The connections keep to the deadline in all that they do (:mod:`monitoring.connections`); TLS is verified
+(:mod:`monitoring.tls`), and the environment's proxies are used (:mod:`monitoring.proxies`).
 """
 
 from __future__ import annotations
 
-import http.client
-import socket
 import ssl
-import threading
 import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import urllib3
 
+from monitoring import tls
+from monitoring.config_sections import TlsSettings
+from monitoring.connections import Watchdog, bounded
 from monitoring.deadline import Deadline
+from monitoring.network_failure import failure
+from monitoring.proxies import Proxy, proxy_for
 
 MAX_ANSWER_BYTES = 64 * 1024
 _GZIP_FROM_BYTES = 1024
+_FORWARDED = "the answer came through the proxy that the environment names"
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
     """What came back: ``status`` when a server answered, else ``error`` (one of the catalogue's reasons).
 
-    ``body`` is at most 64 KiB. It may quote the request, so it is classified and never logged.
+    ``body`` is at most 64 KiB. It may quote the request, so it is classified and never logged. ``hint`` says in
+    fixed words what the reason's usual ones don't.
     """
 
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     error: str | None = None
+    hint: str = ""
 
 
 class Transport(Protocol):
@@ -51,37 +53,87 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """The real transport: urllib3's pool, verified TLS, and a total deadline."""
+    """The real transport: urllib3's pool, verified TLS, the environment's proxies, and a total deadline.
 
-    def __init__(self) -> None:
-        self._pool = urllib3.PoolManager(num_pools=2, maxsize=1, retries=False)
-        self._pool.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+    Certificate files and the environment are looked at when the first request is made, and again after a
+    failure: a renewed certificate needs no restart.
+    """
+
+    def __init__(self, settings: TlsSettings | None = None) -> None:
+        self._settings = settings or TlsSettings()
+        self._routes: dict[str, _Route] = {}
 
     def request(self, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: Deadline) -> Response:
         """See :class:`Transport`."""
-        seconds = deadline.remaining()
-        if seconds <= 0:
+        if deadline.passed():
             return Response(error="timeout")
-        with _Watchdog(deadline) as dog:
+        with Watchdog(deadline) as watchdog:
             try:
-                with self._pool.request(
-                    method, url, body=body, headers=dict(headers), redirect=False, retries=False,
-                    timeout=urllib3.Timeout(total=seconds), preload_content=False,
-                ) as answer:  # fmt: skip
-                    content = answer.read(MAX_ANSWER_BYTES, decode_content=True)
-                    if len(content) < MAX_ANSWER_BYTES:
-                        answer.drain_conn()
-                        answer.release_conn()  # reused only when it was read to its end
-            except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-                self._pool.clear()  # a connection that gave no whole answer is not used again
-                return Response(error="timeout" if deadline.passed() else _reason(error))
-        if dog.has_bitten:  # the answer's end is the watchdog's doing, so it may not be all of it
+                response = self._ask(method, url, headers, body, deadline)
+            except (urllib3.exceptions.HTTPError, OSError, ValueError, Warning) as error:  # a host may raise warnings
+                self.close()  # a connection that gave no whole answer is not used again
+                why = failure(error)
+                return Response(error="timeout") if deadline.passed() else Response(error=why.reason, hint=why.hint)
+        if watchdog.has_bitten:  # the answer's end is the watchdog's doing, so it may not be all of it
             return Response(error="timeout")
-        return Response(answer.status, {key.lower(): value for key, value in answer.headers.items()}, content)
+        return response
+
+    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: Deadline) -> Response:
+        route = self._route(url)
+        with route.manager.request(
+            method, url, body=body, headers=dict(headers), redirect=False, retries=False,
+            timeout=urllib3.Timeout(total=deadline.remaining()), preload_content=False,
+        ) as answer:  # fmt: skip
+            content = answer.read(MAX_ANSWER_BYTES, decode_content=True)
+            if len(content) < MAX_ANSWER_BYTES:
+                answer.drain_conn()
+                answer.release_conn()  # reused only when it was read to its end
+        complaint = tls.complaint(answer.status, content)
+        if complaint:
+            return Response(error="tls", hint=complaint)
+        fields = {key.lower(): value for key, value in answer.headers.items()}
+        return Response(answer.status, fields, content, hint=route.hint)
+
+    def _route(self, url: str) -> _Route:
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        if origin not in self._routes:
+            self._routes[origin] = _new_route(url, self._settings)
+        return self._routes[origin]
 
     def close(self) -> None:
         """See :class:`Transport`."""
-        self._pool.clear()
+        for route in self._routes.values():
+            route.manager.clear()
+        self._routes.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """The way to an address: its connections, and what an answer that comes this way should be read with."""
+
+    manager: urllib3.PoolManager
+    hint: str = ""
+
+
+def _new_route(url: str, settings: TlsSettings) -> _Route:
+    proxy = proxy_for(url)
+    is_secure = urlsplit(url).scheme == "https"
+    context = tls.client_context(settings) if is_secure else None
+    if proxy is None:
+        return _Route(bounded(urllib3.PoolManager(num_pools=1, maxsize=1, ssl_context=context)))
+    return _Route(bounded(_proxied(proxy, settings, context)), "" if is_secure else _FORWARDED)
+
+
+def _proxied(proxy: Proxy, settings: TlsSettings, context: ssl.SSLContext | None) -> urllib3.PoolManager:
+    """Through a proxy: https:// addresses by CONNECT, so that it sees neither token nor data."""
+    to_proxy = None
+    if proxy.url.startswith("https:"):
+        to_proxy = tls.client_context(settings, shows_certificate=False)
+    return urllib3.ProxyManager(
+        proxy.url, proxy_headers=proxy.headers, proxy_ssl_context=to_proxy, ssl_context=context or to_proxy,
+        num_pools=1, maxsize=1,
+    )  # fmt: skip
 
 
 def gzipped(body: bytes) -> tuple[bytes, dict[str, str]]:
@@ -90,106 +142,3 @@ def gzipped(body: bytes) -> tuple[bytes, dict[str, str]]:
         return body, {}
     packer = zlib.compressobj(level=1, wbits=31)
     return packer.compress(body) + packer.flush(), {"Content-Encoding": "gzip"}
-
-
-_watched = threading.local()
-
-
-class _Watchdog:
-    """Shuts the request's socket down when the deadline passes, whatever the socket is waiting for."""
-
-    def __init__(self, deadline: Deadline) -> None:
-        self._deadline = deadline
-        self._sockets: list[socket.socket] = []
-        self._timer: threading.Timer | None = None
-        self.has_bitten = False
-
-    def __enter__(self) -> _Watchdog:
-        _watched.dog = self
-        return self
-
-    def watch(self, connection: object) -> None:
-        sock = getattr(connection, "sock", None)
-        if sock is None or any(sock is known for known in self._sockets):
-            return
-        self._sockets.append(sock)
-        if self._timer is None:
-            self._timer = threading.Timer(self._deadline.remaining(), self._bite)
-            self._timer.daemon = True
-            # Without another thread the socket timeouts still bound each operation.
-            with suppress(RuntimeError):
-                self._timer.start()
-
-    def _bite(self) -> None:
-        self.has_bitten = True
-        for sock in self._sockets:
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _watched.dog = None
-        if self._timer is not None:
-            self._timer.cancel()
-
-
-class _Watched:
-    """Tells the watchdog of the connection's socket before it waits for the answer's first byte."""
-
-    def getresponse(self) -> urllib3.response.HTTPResponse:
-        dog = getattr(_watched, "dog", None)
-        if dog is not None:
-            dog.watch(self)
-        return super().getresponse()  # type: ignore[misc, no-any-return]  # a mixin: the next class has it
-
-
-class _WatchedHTTPConnection(_Watched, urllib3.connection.HTTPConnection):  # type: ignore[misc]  # see above
-    pass
-
-
-class _WatchedHTTPSConnection(_Watched, urllib3.connection.HTTPSConnection):  # type: ignore[misc]  # see above
-    pass
-
-
-class _HTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _WatchedHTTPConnection
-
-
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _WatchedHTTPSConnection
-
-
-_OS_REASONS: tuple[tuple[type[BaseException], str], ...] = (
-    (ConnectionRefusedError, "refused"),
-    (ConnectionResetError, "reset"),
-    (BrokenPipeError, "reset"),
-    (TimeoutError, "timeout"),
-    (socket.gaierror, "dns"),
-    (ssl.SSLError, "tls"),
-    (http.client.HTTPException, "bad_answer"),
-    (OSError, "unreachable"),
-)
-_URLLIB3_REASONS: tuple[tuple[type[BaseException], str], ...] = (
-    (urllib3.exceptions.NameResolutionError, "dns"),
-    (urllib3.exceptions.SSLError, "tls"),
-    (urllib3.exceptions.TimeoutError, "timeout"),
-)
-
-
-def _reason(error: BaseException) -> str:
-    """The catalogue's reason for an exception, from its cause where urllib3 wraps one."""
-    for kind, reason in _URLLIB3_REASONS:
-        if isinstance(error, kind) and not isinstance(error, urllib3.exceptions.NewConnectionError):
-            return reason
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        inner = [item for item in cause.args if isinstance(item, BaseException)]
-        cause = cause.__cause__ or (inner[0] if inner else None)
-    for link in reversed(chain):
-        for kind, reason in _OS_REASONS:
-            if isinstance(link, kind) and not isinstance(link, http.client.RemoteDisconnected):
-                return reason
-    return "reset" if any(isinstance(link, http.client.RemoteDisconnected) for link in chain) else "bad_answer"

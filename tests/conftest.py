@@ -47,6 +47,13 @@ SERVER_FIXTURES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The servers are on this machine: the proxy of whoever runs the tests stays out of the way."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+
+
 # --- servers ------------------------------------------------------------------------------------
 
 

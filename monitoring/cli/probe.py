@@ -46,7 +46,7 @@ def _store(path: Path) -> Finding:
 
 def _influxdb(config: InfluxDBConfig) -> Finding:
     """Write nothing: the server checks address, credentials and bucket before it looks for lines."""
-    response = _request("POST", write_url(config), authorization(config), config.timeout)
+    response = _request("POST", write_url(config), authorization(config), config)
     if is_about_credentials(response):
         return Finding("influxdb", False, f"{config.url}: {detail('unauthorized', response.status)}")
     # An empty body is a 400 for some servers, after everything else was found to be right.
@@ -58,14 +58,14 @@ def _pushgateway(config: PrometheusConfig, url: str) -> Finding:
     if config.username is not None:
         password = config.password.get_secret_value() if config.password else ""
         headers["Authorization"] = basic_authorization(config.username, password)
-    response = _request("GET", f"{url}/-/ready", headers, config.timeout)
+    response = _request("GET", f"{url}/-/ready", headers, config)
     return _finding("prometheus", url, response, good=(200,))
 
 
-def _request(method: str, url: str, headers: dict[str, str], timeout: float) -> Response:
-    transport = HttpTransport()
+def _request(method: str, url: str, headers: dict[str, str], config: InfluxDBConfig | PrometheusConfig) -> Response:
+    transport = HttpTransport(config)
     try:
-        return transport.request(method, url, headers, b"", Deadline.after(timeout))
+        return transport.request(method, url, headers, b"", Deadline.after(config.timeout))
     finally:
         transport.close()
 
@@ -74,4 +74,4 @@ def _finding(what: str, url: str, response: Response, good: tuple[int, ...]) -> 
     if response.status in good:
         return Finding(what, True, url)
     reason = response.error or (policy(response.status).reason if response.status else "unreachable")
-    return Finding(what, False, f"{url}: {detail(reason, response.status)}")
+    return Finding(what, False, f"{url}: {detail(reason, response.status, response.hint)}")

@@ -6,6 +6,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -141,13 +143,8 @@ def test_an_unknown_name_is_dns(transport: HttpTransport) -> None:
 
 def test_a_plain_server_behind_https_is_tls(transport: HttpTransport) -> None:
     with socket.create_server(("127.0.0.1", 0)) as plain:
-
-        def answer() -> None:
-            with plain.accept()[0] as connection:
-                connection.recv(65536)
-                connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-
-        thread = threading.Thread(target=answer, daemon=True)
+        bad_request = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
+        thread = threading.Thread(target=answer_once, args=(plain, bad_request), daemon=True)
         thread.start()
         assert ask(transport, f"https://127.0.0.1:{plain.getsockname()[1]}").error == "tls"
         thread.join(5)
@@ -202,6 +199,42 @@ def test_a_request_ends_at_its_deadline_whatever_the_server_does(
 def test_connecting_ends_at_the_deadline(transport: HttpTransport) -> None:
     with faults.black_hole() as url:
         assert ask(transport, url, SOON_SECONDS).error == "timeout"
+
+
+def known_as(monkeypatch: pytest.MonkeyPatch, name: str, addresses: list[str]) -> None:
+    """Let a host name have these addresses."""
+    really = socket.getaddrinfo
+
+    def look_up(host: str, port: int, *arguments: Any) -> list[Any]:
+        asked = addresses if host == name else [host]
+        return [found for address in asked for found in really(address, port, *arguments)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+
+def test_connecting_ends_at_the_deadline_however_many_addresses_a_host_has(
+    transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with faults.black_hole() as url:
+        known_as(monkeypatch, "many.example", ["127.0.0.1"] * 20)
+        assert ask(transport, url.replace("127.0.0.1", "many.example"), SOON_SECONDS).error == "timeout"
+
+
+def test_an_address_that_is_silent_leaves_time_for_the_next_one(
+    transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with faults.black_hole() as url, socket.create_server(("127.0.0.2", urlsplit(url).port or 0)) as second:
+        known_as(monkeypatch, "two.example", ["127.0.0.1", "127.0.0.2"])
+        thread = threading.Thread(target=answer_once, args=(second, b"HTTP/1.1 204 No Content\r\n\r\n"), daemon=True)
+        thread.start()
+        assert ask(transport, url.replace("127.0.0.1", "two.example"), 1.0).status == 204
+        thread.join(5)
+
+
+def answer_once(listener: socket.socket, answer: bytes) -> None:
+    with listener.accept()[0] as connection:
+        connection.recv(65536)
+        connection.sendall(answer)
 
 
 def test_sending_to_a_server_that_doesnt_read_ends_at_the_deadline(transport: HttpTransport) -> None:

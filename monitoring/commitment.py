@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from monitoring import catalogue
 from monitoring.admission import admitted
-from monitoring.backends import site_label
+from monitoring.backends import is_used, site_label
 from monitoring.config_sections import MonitoringConfig
 from monitoring.derivation import FORMULA_VERSION
 from monitoring.derived_values import DerivedValues
@@ -28,7 +28,7 @@ class CommitmentBuilder:
     @classmethod
     def of(cls, config: MonitoringConfig, instance: str) -> CommitmentBuilder:
         """For these settings."""
-        return cls({"instance": instance, **site_label(config)}, config.influxdb is not None and config.influxdb.enabled)
+        return cls({"instance": instance, **site_label(config)}, is_used(config.influxdb))
 
     def __call__(self, record: SessionRecord, context: CommitContext) -> Commitment:
         """Derive a session's samples once, and write them down for each kind of backend."""

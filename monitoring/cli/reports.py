@@ -93,7 +93,7 @@ def plain_table(*titles: str) -> Table:
 def sessions_table(stored: Iterable[StoredSession]) -> Table:
     """One line a session."""
     table = plain_table(
-        "ended (UTC)", "session", "status", "reason", "seconds", "landmarks", "femur R/L mm", "tibia R/L mm"
+        "ended (UTC)", "session", "status", "reason", "seconds", "landmarks", "femur R/L mm", "tibia R/L mm", "quality"
     )
     for item in stored:
         record = item.record
@@ -102,9 +102,14 @@ def sessions_table(stored: Iterable[StoredSession]) -> Table:
         reason = record.reason or ""
         table.add_row(
             _instant(item.timestamp_ns), record.session_id[:12], record.status, reason,
-            f"{record.duration_seconds:.2f}", landmarks, *lengths,
+            f"{record.duration_seconds:.2f}", landmarks, *lengths, _quality(item),
         )  # fmt: skip
     return table
+
+
+def _quality(stored: StoredSession) -> str:
+    found = stored.derived.values.get(catalogue.QUALITY.name) if stored.derived is not None else None
+    return "" if found is None else f"{found:.2f}"
 
 
 def _pair(measurements: Any, bone: str) -> str:

@@ -97,11 +97,14 @@ class BackendQueue:
         now = self._clock_ns()
         with self._database.transaction(durable=False) as connection:
             changed = connection.execute(
-                "UPDATE backends SET lease_owner = ?1, lease_until_ns = ?2 WHERE name = ?3"
-                " AND (lease_owner IS NULL OR lease_owner = ?1 OR lease_until_ns NOT BETWEEN ?4 AND ?5)"
-                " AND (?6 OR next_attempt_ns NOT BETWEEN ?4 + 1 AND ?5)",
-                (self._owner, now + round(seconds * NANOSECONDS), self.name, now, now + _MAX_AHEAD_NS, ignore_backoff),
-            ).rowcount
+                "UPDATE backends SET lease_owner = :owner, lease_until_ns = :until WHERE name = :name"
+                " AND (lease_owner IS NULL OR lease_owner = :owner OR lease_until_ns NOT BETWEEN :now AND :latest)"
+                " AND (:anyway OR next_attempt_ns NOT BETWEEN :now + 1 AND :latest)",
+                {
+                    "owner": self._owner, "until": now + round(seconds * NANOSECONDS), "name": self.name, "now": now,
+                    "latest": now + _MAX_AHEAD_NS, "anyway": ignore_backoff,
+                },
+            ).rowcount  # fmt: skip
         return changed == 1
 
     def _try_free_of_the_dead(self) -> bool:

@@ -1,182 +1,176 @@
-"""CPU, memory, disk and GPU over a session: sampled by a thread, kept as mean and maximum.
+"""Samples the machine while sessions are open: at a session's start and end, and at an interval in between.
 
-Keys are the catalogue's resources, with a label's value behind a slash: ``disk_free_bytes/store``.
+The host's thread reads only what the kernel has at hand. What may hang (a volume whose server is gone, a GPU's
+driver) has a thread of its own for each, and a session's end waits for these no longer than a moment.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from functools import cached_property
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import Any, Protocol
 
 from monitoring.events import Usage
+from monitoring.gpu import open_gpus, torch_reading
+from monitoring.probes import SystemProbe, VolumeProbe
+from monitoring.resource_usage import Figure, Reading, Recording
 
-Reading = Mapping[str, float]
-# A machine without /proc, or one that hides it: then there is nothing to say of it.
-_UNREADABLE = (psutil.Error, OSError, RuntimeError, ValueError, NotImplementedError)
+PATIENCE_SECONDS = 0.008
+"""What a session's end waits at most for the readings of other threads, all together."""
 
-
-class Probe:
-    """Reads the machine once. CPU figures cover the time since the reading before."""
-
-    def __init__(self, volumes: Mapping[str, Path]) -> None:
-        self._volumes = volumes
-        self.read()
-
-    def read(self) -> dict[str, float]:
-        """What can be read; what can't is missing."""
-        return dict(self._readings())
-
-    def _readings(self) -> Iterator[tuple[str, float]]:
-        with suppress(*_UNREADABLE):
-            yield "process_cpu_ratio", self._process.cpu_percent(None) / 100.0
-        with suppress(*_UNREADABLE):
-            yield "system_cpu_ratio", psutil.cpu_percent(None) / 100.0
-        with suppress(*_UNREADABLE):
-            yield "process_resident_memory_bytes", float(self._process.memory_info().rss)
-        with suppress(*_UNREADABLE):
-            yield "system_memory_available_bytes", float(psutil.virtual_memory().available)
-        for volume, path in self._volumes.items():
-            with suppress(*_UNREADABLE):
-                usage = psutil.disk_usage(str(path))
-                yield f"disk_used_bytes/{volume}", float(usage.used)
-                yield f"disk_free_bytes/{volume}", float(usage.free)
-
-    @cached_property
-    def _process(self) -> psutil.Process:
-        return psutil.Process()
+Guard = Callable[[Callable[[], Any], Any], Any]
 
 
-class GpuProbe:
-    """NVIDIA GPUs through NVML, where the library and a driver are; otherwise it reads nothing."""
+class Probe(Protocol):
+    """Reads one source; is made, used and closed in one thread."""
 
-    def __init__(self) -> None:
-        self._nvml, self._devices = _open_nvml()
+    def read(self) -> Reading:
+        """What can be read now."""
 
-    def read(self) -> dict[str, float]:
-        """Memory used and in all (bytes) and utilisation (0..1) by GPU index."""
-        return dict(self._readings())
-
-    def _readings(self) -> Iterator[tuple[str, float]]:
-        for index, device in enumerate(self._devices):
-            with suppress(self._nvml.NVMLError):
-                memory = self._nvml.nvmlDeviceGetMemoryInfo(device)
-                yield f"gpu_memory_used_bytes/{index}", float(memory.used)
-                yield f"gpu_memory_total_bytes/{index}", float(memory.total)
-            with suppress(self._nvml.NVMLError):
-                rates = self._nvml.nvmlDeviceGetUtilizationRates(device)
-                yield f"gpu_utilization_ratio/{index}", rates.gpu / 100.0
+    def close(self) -> None:
+        """Give back what is open."""
 
 
-def _open_nvml() -> tuple[Any, list[Any]]:
-    try:
-        import pynvml
-    except ImportError:
-        return None, []
-    try:
-        pynvml.nvmlInit()
-        return pynvml, [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError:
-        return None, []
+class _QuickProbe:
+    """What never hangs: the system, and torch where the host has loaded it. For any thread."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._system, self._guard = SystemProbe(), guard
+        self.read_process = self._system.read_process
+
+    def read(self) -> Reading:
+        reading: dict[str, Figure] = {}
+        for read in (self._system.read, torch_reading):
+            reading |= self._guard(read, {})
+        return reading
+
+    def close(self) -> None:
+        pass
 
 
-class _Series:
-    """One resource's samples, folded as they come."""
+class _Lane:
+    """One thread's probe, and what the thread has been asked for; all of it under the sampler's lock.
 
-    def __init__(self) -> None:
-        self.count, self.total, self.maximum = 0, 0.0, float("-inf")
+    ``is_prompt``: whether it is waited for. Not once it was waited for in vain, until a sample has come soon enough.
+    """
 
-    def add(self, value: float) -> None:
-        self.count += 1
-        self.total += value
-        self.maximum = max(self.maximum, value)
-
-    def usage(self) -> Usage:
-        return Usage(self.total / self.count, self.maximum)
-
-
-class Recording:
-    """The samples that fall into one session."""
-
-    def __init__(self) -> None:
-        self._series: dict[str, _Series] = {}
-        self._lock = threading.Lock()
-
-    def add(self, reading: Reading) -> None:
-        """Fold a reading in."""
-        with self._lock:
-            for key, value in reading.items():
-                self._series.setdefault(key, _Series()).add(value)
-
-    def usages(self) -> dict[str, Usage]:
-        """Mean and maximum of each resource so far."""
-        with self._lock:
-            return {key: series.usage() for key, series in self._series.items()}
+    def __init__(self, name: str, open_probe: Callable[[], Probe | None], is_prompt: bool = True) -> None:
+        self.name = name
+        self.open_probe = open_probe
+        self.is_prompt = is_prompt
+        self.is_running = False
+        self.asked = self.answered = 0
+        self.due_at = 0.0
 
 
 class Sampler:
-    """A thread that samples while sessions are open; each session also gets a reading at its end."""
+    """Samples for each open session. Nothing here raises: what goes wrong ends in ``guard``."""
 
-    def __init__(
-        self, interval_seconds: float, volumes: Mapping[str, Path], guard: Callable[[Callable[[], Any], Any], Any]
-    ) -> None:
+    def __init__(self, interval_seconds: float, volumes: Mapping[str, Path], guard: Guard) -> None:
         self._interval = interval_seconds
-        self._probe = Probe(volumes)
-        self._gpus: GpuProbe | None = None
         self._guard = guard
+        self._quick = _QuickProbe(guard)
+        self._quick_lane = _Lane("system", lambda: self._quick)
+        self._slow_lanes = [_Lane(name, partial(VolumeProbe, name, folder)) for name, folder in volumes.items()]
+        self._slow_lanes.append(_Lane("gpus", open_gpus, is_prompt=False))  # opening alone can take a second
         self._recordings: set[Recording] = set()
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._closed = False
+        self._is_closed = False
+        lock = threading.RLock()  # a signal's handler may come in between, and end a session
+        self._question, self._answer = threading.Condition(lock), threading.Condition(lock)
 
     def begin(self) -> Recording:
         """Sample for a session from now on."""
         recording = Recording()
-        with self._changed:
-            self._recordings.add(recording)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="leglength-monitoring-sampler", daemon=True)
-                self._guard(self._thread.start, None)
-            self._changed.notify_all()
+        self._guard(lambda: self._begin(recording), None)
         return recording
 
     def finish(self, recording: Recording) -> dict[str, Usage]:
-        """A last reading, and the session's figures."""
-        with self._changed:
+        """A last sample, and the session's figures."""
+        self._guard(lambda: self._finish(recording), None)
+        with self._question:
             self._recordings.discard(recording)
-        self._guard(lambda: recording.add(self._probe.read()), None)
-        return recording.usages()
+        usages: dict[str, Usage] = self._guard(recording.usages, {})
+        return usages
 
     def close(self) -> None:
-        """Let the thread end; it is not waited for."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        """Let the threads end; they are not waited for."""
+        with self._question:
+            self._is_closed = True
+            self._question.notify_all()
 
-    def _run(self) -> None:
-        # The driver is opened here: it can take a second, and the host must not wait for it.
-        self._gpus = self._guard(GpuProbe, None)
-        while True:
-            with self._changed:
-                while not self._recordings and not self._closed:
-                    self._changed.wait()
-                if self._closed:
-                    return
-            self._guard(self._sample, None)
-            with self._changed:
-                if not self._closed:
-                    self._changed.wait(self._interval)
+    def _begin(self, recording: Recording) -> None:
+        recording.add(self._quick.read_process(), time.monotonic())
+        self._ask(recording, [self._quick_lane, *self._slow_lanes])
+        self._guard(lambda: self._start(self._quick_lane), None)
+        if not self._quick_lane.is_running:  # no thread can be had
+            recording.add(self._quick.read(), time.monotonic())
 
-    def _sample(self) -> None:
-        reading = self._probe.read()
-        if self._gpus is not None:
-            reading |= self._gpus.read()
-        with self._changed:
-            recordings = list(self._recordings)
-        for recording in recordings:
-            recording.add(reading)
+    def _finish(self, recording: Recording) -> None:
+        tickets = self._ask(recording, self._slow_lanes)
+        recording.add(self._quick.read(), time.monotonic())
+        with self._answer:
+            can_answer = self._quick_lane.is_running  # it starts the others
+            waited_for = {lane: ticket for lane, ticket in tickets.items() if can_answer and lane.is_prompt}
+            self._answer.wait_for(
+                lambda: all(lane.answered >= ticket for lane, ticket in waited_for.items()), PATIENCE_SECONDS
+            )
+            for lane, ticket in waited_for.items():
+                lane.is_prompt = lane.answered >= ticket
+
+    def _ask(self, recording: Recording, lanes: Iterable[_Lane]) -> dict[_Lane, int]:
+        """For a sample of each; it is there once ``answered`` is what is returned."""
+        with self._question:
+            self._recordings.add(recording)
+            for lane in lanes:
+                lane.asked += 1
+            self._question.notify_all()
+            return {lane: lane.asked for lane in lanes}
+
+    def _start(self, lane: _Lane) -> None:
+        with self._question:
+            if lane.is_running:
+                return
+            lane.is_running = True
+            try:
+                name = f"leglength-monitoring-{lane.name}"
+                threading.Thread(target=self._run, args=(lane,), name=name, daemon=True).start()
+            except RuntimeError:
+                lane.is_running = lane.is_prompt = False
+                raise
+
+    def _run(self, lane: _Lane) -> None:
+        if lane is self._quick_lane:  # spares the host's thread their start
+            for other in self._slow_lanes:
+                self._guard(partial(self._start, other), None)
+        probe: Probe | None = self._guard(lane.open_probe, None)
+        if probe is None:
+            return
+        while self._await_turn(lane):
+            self._guard(partial(self._sample, lane, probe), None)
+        self._guard(probe.close, None)
+
+    def _await_turn(self, lane: _Lane) -> bool:
+        """Until a sample is asked for or due; False when all is over."""
+        with self._question:
+            while not self._is_closed:
+                left = lane.due_at - time.monotonic() if self._recordings else None
+                if left is not None and (left <= 0 or lane.asked > lane.answered):
+                    return True
+                self._question.wait(left)
+            return False
+
+    def _sample(self, lane: _Lane, probe: Probe) -> None:
+        with self._question:
+            asked, recordings = lane.asked, list(self._recordings)
+        started = time.monotonic()
+        reading = self._guard(probe.read, {})
+        with self._answer:
+            lane.answered = asked
+            lane.is_prompt |= time.monotonic() - started < PATIENCE_SECONDS
+            lane.due_at = started + self._interval
+            self._answer.notify_all()
+            for recording in recordings:
+                recording.add(reading, started)

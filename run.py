@@ -20,7 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from analysis.crash import log_without_messages
+from analysis.dicom import mute_dicom
 from analysis.errors import AnalysisError
+from analysis.identity import identifying_texts
 from analysis.pipeline import (
     ModelResult,
     SeriesFiles,
@@ -31,9 +34,10 @@ from analysis.pipeline import (
     summary,
 )
 from analysis.settings import AnalysisSettings, load_task, settings_section
-from monitoring import ManagedSession, MonitorManager
+from monitoring import LogFilter, ManagedSession, MonitorManager
 
 LOG = logging.getLogger("run")
+LOG_FILTER = LogFilter()
 DONE, SERIES_FAILED, WRONG_INPUT = 0, 1, 2
 
 
@@ -43,10 +47,11 @@ class WrongInput(Exception):  # noqa: N818 - reads as what happened
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the application; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)-7s %(message)s", stream=sys.stderr)
+    set_up_logging()
     try:
         in_dir, out_dir = folders(arguments)
         raw_settings = settings_section(load_task(in_dir))
+        LOG_FILTER.add_secrets_of_settings(raw_settings.get("monitoring"))
         settings = AnalysisSettings.from_mapping(raw_settings)
         detectors = load_detectors(settings)
         series = found_series(in_dir)
@@ -58,12 +63,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with MonitorManager(raw_settings, logging.getLogger("monitoring"), output_dir=out_dir) as monitor:
         results = []
         for one, waiting in progress(series):
-            with monitor.session(one.series_id) as session:
+            with LOG_FILTER.study(identifying_texts(one.files)), monitor.session(one.series_id) as session:
                 result = process_series(one, detectors, settings, out_dir, session.stage)
                 record(session, result, waiting)
             results.append(result)
         is_written = try_write_result(out_dir, results, monitor)
     return report(results) if is_written else SERIES_FAILED
+
+
+def set_up_logging() -> None:
+    """Log to the error stream, and see to it that no line of any library names a study or holds a secret."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)-7s %(message)s", stream=sys.stderr)
+    LOG_FILTER.install()
+    mute_dicom()
+    log_without_messages(LOG)
 
 
 def folders(arguments: Sequence[str] | None) -> tuple[Path, Path]:
@@ -106,7 +119,7 @@ def record(session: ManagedSession, result: SeriesResult, waiting: int) -> None:
     for name, model in result.model_results.items():
         session.record_model_performance(name, model_metrics(model))
     if result.status == "skipped":
-        session.skip(result.reason)
+        session.skip(result.reason, result.failed_stage)
     elif result.status == "failed":
         kind, _, location = (result.failure or "").partition(" at ")
         session.fail(result.reason, result.failed_stage, kind, location)

@@ -60,10 +60,13 @@ def find_series(in_dir: Path | str) -> list[SeriesFiles]:
     return [SeriesFiles(name, tuple(files)) for name, files in sorted(groups.items())]
 
 
+_LIBRARIES: Final = ("pydicom", "highdicom")
+
+
 @contextmanager
 def quiet_dicom() -> Iterator[None]:
     """Keep the DICOM libraries' warnings and log lines away: they quote values of the header."""
-    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
+    loggers = [logging.getLogger(name) for name in _LIBRARIES]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -74,6 +77,13 @@ def quiet_dicom() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+def mute_dicom() -> None:
+    """Keep them away for the rest of the process, wherever the libraries are used."""
+    for name in _LIBRARIES:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        warnings.filterwarnings("ignore", module=rf"{name}(\.|\Z)")
 
 
 def choose_image(files: Iterable[Path]) -> Path:

@@ -8,6 +8,8 @@
 | tibia_threshold      | cm   | 2.0                   | the same for the tibiae                      |
 | total_threshold      | cm   | 5.0                   | the same for the whole legs                  |
 | confidence_threshold | 0..1 | 0.0                   | landmarks less certain than this are dropped |
+
+`monitoring` and `reference_readings` are the monitoring's, which uses the thresholds, too.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from analysis.errors import SettingsError
 BUILT_IN_MODELS: Final = ("intensity_profile", "gradient_edges", "template_correlation")
 TASK_FILE: Final = "task.json"
 _PATH: Final = "process.settings"
-_NOT_OURS: Final = frozenset({"monitoring", "settings"})
+_NOT_OURS: Final = frozenset({"monitoring", "reference_readings", "settings"})
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ _CHECKS: Final[dict[str, Callable[[str, object, list[str]], Any]]] = {
 def _unknown_keys(section: Mapping[str, Any]) -> tuple[str, ...]:
     known = [field.name for field in fields(AnalysisSettings) if field.name != "warnings"]
     unknown = sorted(key for key in section if key not in known and key not in _NOT_OURS)
-    return tuple(_unknown_key(key, [*known, "monitoring"]) for key in unknown)
+    return tuple(_unknown_key(key, [*known, "monitoring", "reference_readings"]) for key in unknown)
 
 
 def _unknown_key(key: str, known: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Monitoring for medical-imaging AI that runs as short-lived batch containers.
 
-``MonitorManager`` is all that a host needs. Importing this package loads the standard library only.
+``MonitorManager`` is all that a host needs; ``LogFilter`` keeps identities out of its log. Importing this package
+loads the standard library only.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
         RecordError,
         StoreError,
     )
+    from monitoring.log_filter import LogFilter
     from monitoring.monitor_manager import ManagedSession, MonitorManager
 
 __all__ = [
     "BackendConnectionError",
     "ConfigurationError",
+    "LogFilter",
     "ManagedSession",
     "MonitorManager",
     "MonitoringError",
@@ -32,7 +35,12 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_HOMES = {"ManagedSession": "monitor_manager", "MonitorManager": "monitor_manager", "SessionRecord": "events"}
+_HOMES = {
+    "LogFilter": "log_filter",
+    "ManagedSession": "monitor_manager",
+    "MonitorManager": "monitor_manager",
+    "SessionRecord": "events",
+}
 
 
 def __getattr__(name: str) -> Any:

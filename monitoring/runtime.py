@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from monitoring import coerce
+from monitoring import coerce, log_filter
 from monitoring.config_validator import Checked
 from monitoring.deadline import Deadline
 from monitoring.dicom_context import read_image
@@ -24,9 +24,12 @@ from monitoring.keeper import Keeper
 from monitoring.metrics_collector import zero_changes
 from monitoring.outbox.delivery import Guard
 from monitoring.privacy import Pseudonymizer
+from monitoring.reference_readings import SETTING, ReferenceReadings, thresholds_cm
+from monitoring.resource_usage import Recording
+from monitoring.secret_values import secrets_of
 from monitoring.session import Session
 from monitoring.site_key import find_key
-from monitoring.system_resources import Recording, Sampler
+from monitoring.system_resources import Sampler
 from monitoring.turns import Turns
 
 
@@ -53,6 +56,8 @@ class Runtime:
         self._guard = guard
         self._keeper = Keeper(self.config, zero_changes(_configured_models(settings)), self._output_dir, logger, guard)
         self._pseudonyms = self._make_pseudonyms()
+        self._thresholds_cm = thresholds_cm(settings)
+        self._readings = ReferenceReadings(settings.get(SETTING), self._pseudonyms, logger)
         self._sampler: Sampler | None = None
         self._sessions: dict[str, _Open] = {}
         self._turns = Turns()
@@ -63,6 +68,8 @@ class Runtime:
     def begin(self, series_id: object) -> Session:
         """Open a session for one image; its trace is durable when this returns."""
         session = Session(self._pseudonyms.series(series_id))
+        session.record_thresholds(self._thresholds_cm)
+        self._record_readings(session, {})
         recording = self._begin_recording()
         self._sessions[session.session_id] = _Open(session, recording)
         self._turns.take(lambda: self._trace(session, durable=True))
@@ -77,6 +84,12 @@ class Runtime:
         """Keep the image's context and keyed hashes, free of identity."""
         facts = read_image(dicom_path, self._pseudonyms, self.config.privacy)
         session.record_context(facts.context, facts.keys)
+        self._record_readings(session, facts.keys)
+
+    def _record_readings(self, session: Session, keys: Mapping[str, str]) -> None:
+        named = (session.series_key, keys.get("study_key", ""), keys.get("accession_key", ""))
+        for reader, measurements_mm in self._readings.of(named).items():
+            session.record_reading(reader, measurements_mm)
 
     def renew_trace(self, session: Session) -> None:
         """Keep what the session has recorded so far, in case the process dies."""
@@ -125,8 +138,13 @@ class Runtime:
             self._guard(partial(self._end, session_id, None), None)
         if self._sampler:
             self._sampler.close()
+        self._guard(partial(self._refresh_validation, deadline), None)
         self._keeper.close(deadline)
         _RUNTIMES.discard(self)
+
+    def _refresh_validation(self, deadline: Deadline) -> None:
+        if self._committed and not deadline.passed():
+            self._keeper.use(lambda engine: engine.refresh_validation(self.committed))
 
     def after_fork(self) -> None:
         """In a child process: the open sessions are the parent's, and so is what holds our locks."""
@@ -138,10 +156,12 @@ class Runtime:
 
     def _make_pseudonyms(self) -> Pseudonymizer:
         try:
-            return Pseudonymizer(find_key(self.config.privacy, self._keeper.folder))
+            key = find_key(self.config.privacy, self._keeper.folder)
         except (ConfigurationError, StoreError) as error:
             self._logger.warning("monitoring: %s; pseudonyms of this run can't be linked to earlier ones", error)
-            return Pseudonymizer(os.urandom(32))
+            key = os.urandom(32)
+        log_filter.protect([*secrets_of(self.config), key])
+        return Pseudonymizer(key)
 
     def _begin_recording(self) -> Recording | None:
         if not self.config.metrics.include_system_metrics:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from monitoring.config_sections import PrivacyConfig
 from monitoring.exceptions import ConfigurationError, StoreError
+from monitoring.secret_values import KEY_VARIABLE
 
-KEY_VARIABLE = "MONITORING_PRIVACY_KEY"
+__all__ = ["KEY_FILE_NAME", "KEY_VARIABLE", "find_key"]
+
 KEY_FILE_NAME = "monitoring.key"
 _SHORTEST_KEY = 16
 
@@ -33,6 +35,9 @@ def find_key(config: PrivacyConfig, folder: Path | None, environment: Mapping[st
 
 
 def _read_key(path: Path) -> bytes:
+    with suppress(OSError):  # another user's, or a volume that can't be written
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)  # it was copied without its rights
     try:
         key = path.read_bytes().strip()
     except OSError as error:
@@ -60,6 +65,16 @@ def _made_once(path: Path) -> bytes:
             with suppress(FileExistsError):
                 os.link(draft, path)  # whole or not at all, and never over another's key
             draft.unlink()
+            _keep_name(path.parent)
         return _read_key(path)
     except OSError as error:
         raise StoreError(f"can't make the key file: {error.strerror}") from None
+
+
+def _keep_name(folder: Path) -> None:
+    """See to it that a power cut leaves the key: sessions that were named with it are committed to disk, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -7,6 +7,7 @@ import pty
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -14,12 +15,12 @@ from tests.application.app import ROOT, App, assert_clean
 from tests.support.servers import wait_until
 
 
-def run_on_a_terminal(app: App) -> tuple[int, str]:
+def run_on_a_terminal(app: App, python: Sequence[str] = ("run.py",)) -> tuple[int, str]:
     """The exit code, and what the terminal showed."""
     ours, theirs = pty.openpty()
     environment = app.full_environment() | {"TERM": "xterm", "COLUMNS": "100"}
     process = subprocess.Popen(
-        [sys.executable, "run.py", app.inbox, app.out], cwd=ROOT, env=environment,
+        [sys.executable, *python, app.inbox, app.out], cwd=ROOT, env=environment,
         stdin=theirs, stdout=theirs, stderr=theirs,
     )  # fmt: skip
     os.close(theirs)

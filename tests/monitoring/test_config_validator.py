@@ -41,6 +41,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "influxdb": {"url": "http://influxdb:8086"}, "prometheus": {"gateway_url": "http://pushgateway:9091"},
     "metrics": {}, "store": {}, "privacy": {},
 }  # fmt: skip
+EFFECTS = {"this backend is off", "the default is used", "the strictest choice is used", "ignored"}
 SETTINGS = [(section, name) for section, model in SECTIONS.items() for name in model.model_fields]
 
 
@@ -139,9 +140,6 @@ WRONG: list[Any] = [
 ]
 
 
-EFFECTS = {"this backend is off", "the default is used", "the strictest choice is used", "ignored"}
-
-
 @pytest.mark.parametrize(("section", "name"), SETTINGS)
 @pytest.mark.parametrize("value", WRONG, ids=lambda value: f"{type(value).__name__}")
 def test_any_setting_may_have_any_type(section: str, name: str, value: Any) -> None:
@@ -202,14 +200,6 @@ def test_any_setting_may_have_any_type(section: str, name: str, value: Any) -> N
         ("prometheus", "textfile", "a\0.prom"),
         ("privacy", "key", "short"),
         ("privacy", "key_file", "/nowhere/key"),
-        ("privacy", "age", "bnad"),
-        ("privacy", "device", "perhaps"),
-        ("privacy", "patient_key", []),
-        ("privacy", "site", ""),
-        ("privacy", "site", "  "),
-        ("privacy", "site", "a\\b"),
-        ("privacy", "site", "a\nb"),
-        ("privacy", "site", "x" * 65),
         ("metrics", "include_system_metrics", "perhaps"),
     ],
 )
@@ -290,81 +280,6 @@ def test_an_unknown_key_of_any_kind_is_one_short_line(key: Any) -> None:
         for problem in found.problems:
             assert str(problem).isprintable()
             assert len(str(problem)) < 400
-
-
-# --- privacy ------------------------------------------------------------------------------------
-
-STRICT = ("none", False, False)
-
-
-def told(found: Checked) -> tuple[str, bool, bool]:
-    privacy = found.config.privacy
-    return (privacy.age, privacy.device, privacy.patient_key)
-
-
-def test_by_default_age_device_and_the_patients_pseudonym_are_kept_and_no_site_is_named() -> None:
-    assert told(in_section("privacy")) == ("years", True, True)
-    assert in_section("privacy").config.privacy.site is None
-
-
-def test_privacy_can_be_tightened_and_a_site_can_be_named() -> None:
-    found = in_section("privacy", age="band", device=False, patient_key="no", site=" Children's Hospital, Köln ")
-    assert found.problems == ()
-    assert told(found) == ("band", False, False)
-    assert found.config.privacy.site == "Children's Hospital, Köln"
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"age": "bnad"}, ("none", True, True)),
-        ({"age": "BAND", "device": False}, ("none", False, True)),
-        ({"age": "${NOT_SET}", "patient_key": False}, ("none", True, False)),
-        ({"device": "nein"}, ("years", False, True)),
-        ({"patient_key": "nein", "age": "band"}, ("band", True, False)),
-        ({"site": "a\\b", "age": "band"}, ("band", True, True)),
-        ({"key_file": "/nowhere/key", "age": "none", "device": False}, ("none", False, True)),
-        ({"key": "short", "patient_key": False}, ("years", True, False)),
-    ],
-)
-def test_a_privacy_setting_that_cant_be_understood_has_its_strictest_value_and_the_others_their_own(
-    settings: dict[str, Any], expected: tuple[str, bool, bool]
-) -> None:
-    found = in_section("privacy", **settings)
-    (wrong, *_) = settings
-    assert told(found) == expected
-    strictest = wrong in PrivacyConfig.strictest
-    assert the_problem(found).endswith("(the strictest choice is used)" if strictest else "(the default is used)")
-
-
-@pytest.mark.parametrize("section", [5, "strict", [], True, False])
-def test_a_privacy_section_that_is_no_object_is_the_strictest(section: Any) -> None:
-    found = checked({"enabled": True, "privacy": section})
-    assert told(found) == STRICT
-    assert the_problem(found).endswith("(the strictest choice is used)")
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"patient_kye": False}, ("years", True, False)),
-        ({"aeg": "none"}, ("none", True, True)),
-        ({"Device": False}, ("years", False, True)),
-        ({"Device": False, "device": True}, ("years", True, True)),
-        ({"colour": "blue"}, ("years", True, True)),
-    ],
-)
-def test_a_misspelt_privacy_setting_is_taken_for_the_wish_to_tighten(
-    settings: dict[str, Any], expected: tuple[str, bool, bool]
-) -> None:
-    found = in_section("privacy", **settings)
-    assert told(found) == expected
-    effect = "ignored" if expected == ("years", True, True) else "ignored, and the strictest choice is used"
-    assert found.problems[0].effect == effect
-
-
-def test_a_site_from_an_unset_variable_is_no_site() -> None:
-    assert in_section("privacy", site="${NOT_SET}").config.privacy.site is None
 
 
 # --- addresses ----------------------------------------------------------------------------------

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 
+from monitoring import validation
 from monitoring.backends import routes
 from monitoring.commitment import CommitmentBuilder
 from monitoring.config_sections import MonitoringConfig
@@ -84,6 +86,11 @@ class Engine:
         """Keep the store within its limits, in so many small pieces of work."""
         limits.enforce(self.database, self._limits, pieces)
         self._losses.say_new()
+
+    def refresh_validation(self, records: Sequence[SessionRecord]) -> None:
+        """Compute the validation's gauges anew, where a reader has measured one of these exams."""
+        if validation.refresh_after(self.database, records):
+            self.threads.wake()
 
     def undelivered(self) -> bool:
         """Whether lines wait for a log backend, or there is none that could take them."""

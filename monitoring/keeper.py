@@ -67,6 +67,10 @@ class Keeper:
         if self._unsaved:
             self._in_memory().commit(record)
 
+    def use(self, work: Callable[[Engine], None]) -> None:
+        """Work with the file, where it can be used."""
+        self._attempt(work)
+
     def hurry(self, deadline: Deadline) -> None:
         """Wait for locks of other processes no longer than until the deadline."""
         self._durable.be_patient(min(PATIENCE_SECONDS, deadline.remaining()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monitoring import validation
 from monitoring.cli.settings import read_json
 from monitoring.commitment import CommitmentBuilder
 from monitoring.config_sections import MonitoringConfig
@@ -44,6 +45,7 @@ def import_files(config: MonitoringConfig, paths: list[Path]) -> Imported:
 
 def _commit(store: Store, build: CommitmentBuilder, found: list[Any]) -> Imported:
     counts = Imported()
+    records: list[SessionRecord] = []
     for data in found:
         try:
             record = SessionRecord.from_dict(data)
@@ -52,8 +54,10 @@ def _commit(store: Store, build: CommitmentBuilder, found: list[Any]) -> Importe
             continue
         if store.commit(record, build):
             counts.new += 1
+            records.append(record)
         else:
             counts.known += 1
+    validation.refresh_after(store.database, records, is_in_a_hurry=False)
     return counts
 
 

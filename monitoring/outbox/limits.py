@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from monitoring.config_sections import StoreConfig
 from monitoring.exceptions import StoreError
 from monitoring.metrics_collector import NANOSECONDS
-from monitoring.outbox import totals
+from monitoring.outbox import readings, totals
 from monitoring.outbox.database import Database
 from monitoring.outbox.queue import pushed_by_all
 
@@ -164,6 +164,7 @@ def _expire(connection: sqlite3.Connection, before_ns: int, now_ns: int) -> None
     totals.count_loss(connection, "expired", lost, now_ns)
     connection.execute("DELETE FROM dead_letters WHERE created_ns < ?", (before_ns,))
     _delete_sessions(connection, [row[0] for row in rows])
+    readings.forget_before(connection, before_ns)
 
 
 def _delete_lines(connection: sqlite3.Connection, session_id: str) -> int:

@@ -24,9 +24,11 @@ def page_name(path: Path) -> str:
 
 
 def monitor_commands() -> set[str]:
+    from typer.main import get_command
+
     from monitoring.cli.commands import app
 
-    return {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    return set(get_command(app).commands)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)

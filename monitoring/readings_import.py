@@ -1,0 +1,113 @@
+"""Puts readings into the store, and tells the backends of sessions that were committed before their reading came.
+
+The error belongs to the exam's time: its lines carry the session's own timestamp, so that a repeat overwrites itself.
+What a session was told before is kept in its derived values; so a reading is told once, however often it comes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from monitoring import validation
+from monitoring.commitment import CommitmentBuilder
+from monitoring.derivation import reading_errors
+from monitoring.derived_values import DerivedValues
+from monitoring.metrics_collector import Sample, changes, reading_samples
+from monitoring.outbox import lookups, readings, totals
+from monitoring.outbox.database import Database
+from monitoring.outbox.readings import Compared
+from monitoring.outbox.store import enqueue
+from monitoring.readings import KeyedReading
+
+_PIECE: Final = 100  # a running host waits for the store no longer than for one of these
+
+
+@dataclass(slots=True)
+class Imported:
+    """What became of the readings: ``kept`` by what they were (``new``, ``corrected``, ``known``), and who waits.
+
+    ``sessions`` were compared; ``without_session`` wait for theirs; ``not_compared`` have one, but with nothing of
+    theirs to compare: it was not completed, measured something else, or a later series of the exam is compared.
+    """
+
+    kept: Counter[str] = field(default_factory=Counter)
+    sessions: int = 0
+    without_session: int = 0
+    not_compared: int = 0
+    told: int = 0
+
+
+def import_readings(database: Database, build: CommitmentBuilder, found: Sequence[KeyedReading]) -> Imported:
+    """Keep readings, compare them with the sessions that are there, and refresh the validation's gauges.
+
+    Raises :class:`StoreError`; what was done until then stays, and the same import goes on from there.
+    """
+    imported = Imported()
+    sequences: set[int] = set()
+    for start in range(0, len(found), _PIECE):
+        with database.transaction() as connection:
+            _import_piece(connection, build, found[start : start + _PIECE], imported, sequences)
+    imported.sessions = len(sequences)
+    validation.refresh(database)
+    return imported
+
+
+def _import_piece(
+    connection: sqlite3.Connection,
+    build: CommitmentBuilder,
+    piece: Sequence[KeyedReading],
+    imported: Imported,
+    sequences: set[int],
+) -> None:
+    now_ns = time.time_ns()
+    states = [readings.keep(connection, item.key, item.reader, item.measurements_mm, now_ns) for item in piece]
+    imported.kept.update(states)
+    changed = {item.key for item, state in zip(piece, states, strict=True) if state != readings.KNOWN}
+    keys = {item.key for item in piece}
+    matched: set[str] = set()
+    for session in readings.compared_with(connection, keys):
+        own = keys.intersection(lookups.keys_of(session.record))
+        if own:
+            matched |= own
+            sequences.add(session.sequence)
+        imported.told += _tell(connection, build, session, not changed.isdisjoint(own), now_ns)
+    waiting = keys - matched - readings.known_keys(connection, keys)
+    imported.without_session += sum(item.key in waiting for item in piece)
+    imported.not_compared += sum(item.key not in matched | waiting for item in piece)
+
+
+def _tell(
+    connection: sqlite3.Connection, build: CommitmentBuilder, session: Compared, is_changed: bool, now_ns: int
+) -> bool:
+    """Enqueue what is new in a session's comparison; whether there was anything."""
+    news = _news(session, is_changed)
+    if not news:
+        return False
+    found = list(reading_samples(reading_errors(session.record, news)))
+    if session.is_routed:  # what is not will be routed with all that is derived of it
+        lines, _ = build.lines(found, session.record, session.timestamp_ns)
+        for backend, (encoded, count) in lines.items():
+            enqueue(connection, backend, session.record.session_id, now_ns, encoded, count)
+    if session.derived is not None and (build.writes_lines or not session.is_routed):
+        readings.set_derived(connection, session.sequence, _with(session.derived, news, found))
+    totals.apply_changes(connection, changes(found), session.timestamp_ns)
+    totals.bump_revision(connection)
+    return True
+
+
+def _news(session: Compared, is_changed: bool) -> dict[str, float]:
+    if session.derived is None:  # of an earlier version, which knew no readings
+        return dict(session.reference_mm) if is_changed else {}
+    told = session.derived.facts.reader_mm
+    return {name: mean for name, mean in session.reference_mm.items() if told.get(name) != mean}
+
+
+def _with(derived: DerivedValues, news: Mapping[str, float], found: Iterable[Sample]) -> DerivedValues:
+    facts = replace(derived.facts, reader_mm={**derived.facts.reader_mm, **news})
+    values = DerivedValues.of(derived.formula, facts, found).values
+    return DerivedValues(derived.formula, facts, {**derived.values, **values})

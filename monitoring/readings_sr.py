@@ -1,0 +1,218 @@
+"""A reader's measurements in a DICOM structured report: lengths of femur, tibia and leg, anywhere in its content.
+
+Templates are those of DICOM PS3.16: measurements by TID 300, their groups by TID 1501, observers by TID 1002 to 1004.
+A length counts when its tracking identifier is a measurement's name (``PLL_R_FEM``), or its finding site is a femur, a
+tibia or a lower limb with a side. What an algorithm has measured is no reader's, and the same holds for a whole report
+whose only observer is a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from monitoring import coerce
+from monitoring.dicom_reading import read_header, silence, text, value
+from monitoring.domain.anatomy import FEMUR, LEG, TIBIA, measurement_name, side_and_bone
+from monitoring.exceptions import ConfigurationError
+from monitoring.readings import NOTHING, Parsed, Row, parse_rows
+
+_Code = tuple[str, str]
+
+_REPORT_CLASSES: Final = "1.2.840.10008.5.1.4.1.1.88."
+_ATTRIBUTES: Final = (
+    "SpecificCharacterSet", "SOPClassUID", "StudyInstanceUID", "AccessionNumber",
+    "CurrentRequestedProcedureEvidenceSequence", "VerifyingObserverSequence", "ContentSequence",
+)  # fmt: skip
+# Codes by SNOMED CT, and by its older form (SRT) as DICOM maps it. SRT's G-A220 is a width.
+_LENGTHS: Final = {("SCT", "410668003"), ("SRT", "G-D7FE"), ("DCM", "121206")}
+_SITES: Final = {
+    ("SCT", "71341001"): FEMUR, ("SRT", "T-12710"): FEMUR,
+    ("SCT", "12611008"): TIBIA, ("SRT", "T-12740"): TIBIA,
+    ("SCT", "61685007"): LEG, ("SRT", "T-D9000"): LEG,
+}  # fmt: skip
+_SIDES: Final = {
+    ("SCT", "24028007"): "R", ("SRT", "G-A100"): "R",
+    ("SCT", "7771000"): "L", ("SRT", "G-A101"): "L",
+}  # fmt: skip
+_MEANS: Final = {("SCT", "373098007"), ("SRT", "R-00317")}
+_UNITS_MM: Final = {("UCUM", "mm"): 1.0, ("UCUM", "cm"): 10.0}
+_FINDING_SITE: Final = {("SCT", "363698007"), ("SRT", "G-C0E3")}
+_LATERALITY: Final = {("SCT", "272741003"), ("SRT", "G-C171")}
+_TRACKING: Final = {("DCM", "112039")}
+_DERIVATION: Final = {("DCM", "121401")}
+_ALGORITHM: Final = {("DCM", "111001")}
+_OBSERVER_TYPE: Final = {("DCM", "121005")}
+_PERSON: Final = ("DCM", "121006")
+_DEVICE: Final = ("DCM", "121007")
+_DEVICE_UID: Final = {("DCM", "121012")}
+_PERSON_NAME: Final = {("DCM", "121008")}
+_OLDER_DESIGNATORS: Final = {"SNM3": "SRT", "99SDM": "SRT"}
+_DEEPEST: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a file holds: readings (none, or one), and why it has none; ``left_out`` counts other measurements."""
+
+    parsed: Parsed = NOTHING
+    left_out: int = 0
+    refusal: str = ""
+    is_report: bool = True
+
+
+def read_report(path: Path, place: str) -> Report:
+    """Read a structured report; ``place`` names it in problems. Raises :class:`ConfigurationError` without pydicom."""
+    _require_pydicom()
+    with silence():
+        header = read_header(path, _ATTRIBUTES)
+        if header is None or not str(value(header, "SOPClassUID") or "").startswith(_REPORT_CLASSES):
+            return Report(refusal="no DICOM structured report", is_report=False)
+        return _report(header, place)
+
+
+def _require_pydicom() -> None:
+    try:
+        import pydicom  # noqa: F401 - to see whether it is there
+    except ImportError:
+        raise ConfigurationError(
+            "DICOM structured reports need pydicom: pip install 'leglength-monitoring[dicom]'"
+        ) from None
+
+
+def _report(header: Any, place: str) -> Report:
+    observer = _observer(header)
+    if observer is None:
+        return Report(refusal="made by a device, such as this application: no reader's")
+    lengths = list(_lengths(header))
+    named = [(name, millimeters) for name, millimeters in lengths if name]
+    left_out = len(lengths) - len(named)
+    if not named:
+        return Report(left_out=left_out, refusal="no length of a femur, a tibia or a leg that a reader has measured")
+    contradicted = sorted({name for name, mm in named if any(name == other and mm != also for other, also in named)})
+    if contradicted:
+        problems = tuple(f"{place}: two values for {name}" for name in contradicted)
+        return Report(Parsed(problems=problems), left_out)
+    cells = {**_exam(header), "reader": observer, **{f"{name}_mm": millimeters for name, millimeters in named}}
+    return Report(parse_rows([Row(place, ", ", cells)]), left_out)
+
+
+def _exam(header: Any) -> dict[str, str]:
+    """The study, and the series when all evidence lies in one."""
+    series = {
+        text(item, "SeriesInstanceUID")
+        for evidence in _items(header, "CurrentRequestedProcedureEvidenceSequence")
+        for item in _items(evidence, "ReferencedSeriesSequence")
+    }
+    return {
+        "study_instance_uid": text(header, "StudyInstanceUID"),
+        "accession_number": text(header, "AccessionNumber"),
+        "series_instance_uid": series.pop() if len(series) == 1 else "",
+    }
+
+
+def _observer(header: Any) -> str | None:
+    """Who has measured, "" when that isn't said; None when it was a device and nobody else."""
+    content = list(_everything(header))
+    names = [str(value(item, "PersonName") or "") for item in content if _is(item, _PERSON_NAME)]
+    types = {_code(item, "ConceptCodeSequence") for item in content if _is(item, _OBSERVER_TYPE)}
+    is_of_a_device = _DEVICE in types or any(_is(item, _DEVICE_UID) for item in content)
+    if is_of_a_device and _PERSON not in types and not any(names):
+        return None
+    verified = [str(value(item, "VerifyingObserverName") or "") for item in _items(header, "VerifyingObserverSequence")]
+    return " & ".join(dict.fromkeys(filter(None, names or verified[:1])))
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What the content around a measurement says of it."""
+
+    tracking: str | None = None
+    bones: frozenset[str | None] = frozenset()
+    sides: frozenset[str | None] = frozenset()
+    is_by_algorithm: bool = False
+
+    def within(self, children: Iterable[Any]) -> _Context:
+        """The same, as narrowed by the content of an item."""
+        children = list(children)
+        tracked = [str(value(child, "TextValue") or "") for child in children if _is(child, _TRACKING)]
+        sites = [child for child in children if _is(child, _FINDING_SITE)]
+        sided = [child for site in (*sites, None) for child in (_content(site) if site else children)]
+        sides = [_SIDES.get(_code(child, "ConceptCodeSequence")) for child in sided if _is(child, _LATERALITY)]
+        return _Context(
+            tracked[0].strip().upper() if tracked else self.tracking,
+            frozenset(_SITES.get(_code(site, "ConceptCodeSequence")) for site in sites) or self.bones,
+            frozenset(sides) or self.sides,
+            self.is_by_algorithm or any(_is(child, _ALGORITHM) for child in children),
+        )
+
+    def name(self) -> str | None:
+        """The measurement's name; None when it is none of ours, not quite told, or told in two ways."""
+        if self.is_by_algorithm or len(self.bones) > 1 or len(self.sides) > 1:
+            return None
+        bone, side = next(iter(self.bones), None), next(iter(self.sides), None)
+        told = side_and_bone(self.tracking or "")
+        if told is None:
+            return measurement_name(side, bone) if side and bone else None
+        is_contradicted = (self.sides and side != told[0]) or (self.bones and bone != told[1])
+        return None if is_contradicted else self.tracking
+
+
+def _lengths(header: Any) -> Iterator[tuple[str | None, float]]:
+    """Each measurement: its name, None when it is left out, and its value in mm."""
+    for item, context in _in_context(header, _Context(), 0):
+        if str(value(item, "ValueType") or "") == "NUM":
+            millimeters = _millimeters(item)
+            is_ours = millimeters is not None and _is(item, _LENGTHS) and not _is_other_statistic(item)
+            yield (context.name() if is_ours else None), millimeters or 0.0
+
+
+def _in_context(item: Any, above: _Context, depth: int) -> Iterator[tuple[Any, _Context]]:
+    children = _content(item)
+    here = above.within(children)
+    yield item, here
+    if depth < _DEEPEST:
+        for child in children:
+            yield from _in_context(child, here, depth + 1)
+
+
+def _is_other_statistic(item: Any) -> bool:
+    """Whether it is a deviation, a smallest or largest of several; a mean is a measurement."""
+    return any(
+        _is(child, _DERIVATION) and _code(child, "ConceptCodeSequence") not in _MEANS for child in _content(item)
+    )
+
+
+def _millimeters(item: Any) -> float | None:
+    for measured in _items(item, "MeasuredValueSequence"):
+        number = coerce.finite_float(value(measured, "NumericValue"))
+        unit_mm = _UNITS_MM.get(_code(measured, "MeasurementUnitsCodeSequence"))
+        if number is not None and unit_mm is not None:
+            return number * unit_mm
+    return None
+
+
+def _everything(item: Any) -> Iterator[Any]:
+    yield from (found for found, _ in _in_context(item, _Context(), 0))
+
+
+def _content(item: Any) -> list[Any]:
+    return _items(item, "ContentSequence")
+
+
+def _items(item: Any, keyword: str) -> list[Any]:
+    return list(value(item, keyword) or ())
+
+
+def _is(item: Any, concepts: set[_Code]) -> bool:
+    return _code(item, "ConceptNameCodeSequence") in concepts
+
+
+def _code(item: Any, keyword: str) -> _Code:
+    """A coded entry's scheme and value; empty where there is none."""
+    for entry in _items(item, keyword)[:1]:
+        scheme = str(value(entry, "CodingSchemeDesignator") or "").strip()
+        return _OLDER_DESIGNATORS.get(scheme, scheme), str(value(entry, "CodeValue") or "").strip()
+    return "", ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from monitoring import catalogue
 from monitoring.catalogue import OTHER, Label
@@ -18,7 +17,7 @@ Admit = Callable[[Label, str], str]
 """Returns the value that the label takes: the given one where it is known or there is still room for it."""
 
 on_violation: Callable[[str], None] | None = None
-"""Called with the name of the metric and the label at fault: tests set it, so that nothing hides."""
+"""Called with what is at fault, a metric's name and label or a formula's place: tests set it, so that nothing hides."""
 
 
 def admitted(samples: Iterable[Sample], admit: Admit) -> list[Sample]:
@@ -31,26 +30,27 @@ def admitted(samples: Iterable[Sample], admit: Admit) -> list[Sample]:
 
 def _admitted(sample: Sample, admit: Admit, folded: Counter[str]) -> Sample:
     if catalogue.BY_NAME.get(sample.metric.name) is not sample.metric:
-        _report(sample.metric.name)
+        report(sample.metric.name)
         folded["metric"] += 1
         return Sample(catalogue.CUSTOM, sample.value, {catalogue.CUSTOM_NAME.name: OTHER})
     if not sample.labels and not sample.metric.labels:
         return sample
     labels = {label.name: _value(sample, label, admit, folded) for label in sample.metric.labels}
-    return sample if labels == sample.labels else replace(sample, labels=labels)
+    return sample if labels == sample.labels else sample._replace(labels=labels)
 
 
 def _value(sample: Sample, label: Label, admit: Admit, folded: Counter[str]) -> str:
     given = sample.labels.get(label.name, OTHER)
     value = admit(label, given)
     if label.closed and given not in label.values:
-        _report(f"{sample.metric.name}, label {label.name}")
+        report(f"{sample.metric.name}, label {label.name}")
     elif value == given:
         return value
     folded[label.name] += 1
     return value
 
 
-def _report(what: str) -> None:
+def report(what: str) -> None:
+    """Tell the tests of a fault of this package."""
     if on_violation is not None:
         on_violation(what)

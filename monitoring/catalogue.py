@@ -412,6 +412,10 @@ REFUSED = Metric(
     "Values that a host passed and that were not what their name says, so that they were left out.",
     (Label("value", REFUSED_VALUES),),
 )  # fmt: skip
+FORMULA_FAILURES = Metric(
+    "leglength_monitoring_formula_failures_total", Kind.COUNTER, "1",
+    "Sessions of which nothing could be computed, since a formula failed: a fault of this package.",
+)  # fmt: skip
 MONITORING_PENDING = Metric(
     "leglength_monitoring_pending_points", Kind.GAUGE, "1",
     "Stored and not yet delivered: points for InfluxDB, sessions for Prometheus.", (BACKEND,), source="the store",
@@ -455,6 +459,7 @@ _DECLARED: tuple[Metric, ...] = (
     *QUALITY_COMPONENT.values(), FINDINGS, *FINDING.values(), READING_ERROR, READING_WITHIN, *VALIDATION.values(),
     *SYSTEM.values(), CUSTOM, MONITORING_PENDING, MONITORING_OLDEST, MONITORING_DELIVERED, MONITORING_DEAD,
     MONITORING_FAILURES, MONITORING_DROPPED, MONITORING_LAST_DELIVERY, RELAY_LAST_SEEN, REFUSED,
+    FORMULA_FAILURES,
 )  # fmt: skip
 
 _LABEL_NAMES = {label.name for metric in _DECLARED for label in metric.labels}

@@ -23,6 +23,8 @@ _HOST_ERRORS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeEr
 
 def finite_float(value: Any) -> float | None:
     """``value`` as a finite float; None for NaN, infinity, bool, text and whatever is not one number."""
+    if type(value) is float:  # as nearly all are: a detector's boxes hold thousands
+        return value if math.isfinite(value) else None
     try:
         number = _number(value)
     except _HOST_ERRORS:
@@ -31,7 +33,7 @@ def finite_float(value: Any) -> float | None:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, float):  # the usual case, numpy.float64 included
+    if isinstance(value, float):  # numpy.float64
         return float(value)
     if not isinstance(value, _NO_NUMBERS) and hasattr(value, "item"):
         value = value.item()  # raises ValueError for an array of several
@@ -43,6 +45,8 @@ _NO_NUMBERS = (bool, str, bytes, bytearray, memoryview, type(None))
 
 def whole_number(value: Any) -> int | None:
     """``value`` as an int, also from text ("7") as JSON keys are; None when it is not a whole number."""
+    if type(value) is int:
+        return value if abs(value) <= _MOST_EXACT else None
     if isinstance(value, str):
         return int(value) if re.fullmatch(r"-?\d{1,9}", value.strip()) else None
     number = finite_float(value)
@@ -53,6 +57,8 @@ def whole_number(value: Any) -> int | None:
 
 def plain_list(value: Any) -> list[Any]:
     """``value`` (list, tuple, array, generator, scalar, None) as a list of plain Python values, of bounded length."""
+    if type(value) is list:
+        return value[:_MOST_ITEMS]
     if value is None or isinstance(value, str | bytes | Mapping):
         return []
     try:

@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from monitoring import catalogue
-from monitoring.admission import admitted
+from monitoring.admission import admitted, report
 from monitoring.backends import is_used, site_label
+from monitoring.code_location import code_location
 from monitoring.config_sections import MonitoringConfig
-from monitoring.derivation import FORMULA_VERSION
+from monitoring.derivation import FORMULA_VERSION, Facts
 from monitoring.derived_values import DerivedValues
 from monitoring.events import SessionRecord
 from monitoring.exceptions import EncodingError
 from monitoring.line_protocol import Point, line
-from monitoring.metrics_collector import Change, Sample, changes, points, samples
+from monitoring.metrics_collector import Change, Sample, changes, points, samples, stated_samples
 from monitoring.outbox.store import CommitContext, Commitment
+
+_FORMULA_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +35,10 @@ class CommitmentBuilder:
 
     def __call__(self, record: SessionRecord, context: CommitContext) -> Commitment:
         """Derive a session's samples once, and write them down for each kind of backend."""
-        found = admitted(samples(record, context.facts), context.admit)
+        all_samples, is_complete = computed(record, context.facts)
+        found = admitted(all_samples, context.admit)
         lines, refused = self.lines(found, record, context.timestamp_ns)
-        derived = DerivedValues.of(FORMULA_VERSION, context.facts, found)
+        derived = DerivedValues.of(FORMULA_VERSION, context.facts, found) if is_complete else None
         return Commitment(lines, [*changes(found), *_loss(refused)], derived)
 
     def lines(
@@ -47,6 +51,18 @@ class CommitmentBuilder:
         encoded = [text for point in made if (text := _line(point, timestamp_ns)) is not None]
         lines = {"influxdb": ("\n".join(encoded).encode(), len(encoded))} if encoded else {}
         return lines, len(made) - len(encoded)
+
+
+def computed(record: SessionRecord, facts: Facts) -> tuple[list[Sample], bool]:
+    """All that is sent of a session; False, and what the record states itself, where a formula fails.
+
+    No session must be lost for a fault in a formula; and each that can't be committed would come again as crashed.
+    """
+    try:
+        return samples(record, facts), True
+    except _FORMULA_ERRORS as error:
+        report(f"{type(error).__name__} at {code_location(error)}")
+        return [*stated_samples(record, facts), Sample(catalogue.FORMULA_FAILURES, 1.0)], False
 
 
 def _line(point: Point, timestamp_ns: int) -> str | None:

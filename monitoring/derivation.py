@@ -6,14 +6,14 @@ figures win where it supplied them; the difference from ours is then a figure of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
 from monitoring.domain import agreement, disagreement, growth, plausibility, quality
 from monitoring.domain.agreement import ReadingError
 from monitoring.domain.anatomy import LABELS, SIDES, is_number, measurement_name, side_and_bone
-from monitoring.domain.disagreement import ConfidenceRange, Disagreement, Fused, PointDisagreement
+from monitoring.domain.disagreement import ConfidenceRange, Disagreement, Fused, PointDisagreement, Seen
 from monitoring.domain.plausibility import Exam, Finding
 from monitoring.domain.quality import Quality
 from monitoring.events import SessionRecord
@@ -70,8 +70,9 @@ class Derived:
 
 def derive(record: SessionRecord, facts: Facts) -> Derived:
     """Apply every formula of :mod:`monitoring.domain` to a session; raises nothing for odd values."""
-    fused = disagreement.fuse(record.predictions) if record.predictions else None
-    ours = _disagreement(record)
+    seen = disagreement.look(record.predictions)
+    fused = disagreement.fuse(seen) if seen else None
+    ours = _disagreement(record, seen)
     findings = _findings(record, facts, fused)
     our_points = _our_points(ours)
     return Derived(
@@ -79,8 +80,8 @@ def derive(record: SessionRecord, facts: Facts) -> Derived:
         points=_merged_points(our_points, record.points),
         differences=_differences(record, ours, our_points),
         fused_confidence=disagreement.fused_confidence(fused) if fused else None,
-        missed=disagreement.missed_landmarks(record.predictions),
-        missed_by_model=disagreement.missed_by_model(record.predictions),
+        missed=disagreement.missed_landmarks(seen),
+        missed_by_model=disagreement.missed_by_model(seen),
         findings=findings or (),
         quality=_quality(record, ours, fused, findings),
         z_scores=dict(_z_scores(record)),
@@ -89,17 +90,24 @@ def derive(record: SessionRecord, facts: Facts) -> Derived:
     )
 
 
+def stated(record: SessionRecord) -> Derived:
+    """What the record says itself of what would be computed: all there is where a formula has failed."""
+    return Derived(ensemble=record.ensemble, points=_merged_points({}, record.points))
+
+
 def reading_errors(record: SessionRecord, reader_mm: Mapping[str, float]) -> tuple[ReadingError, ...]:
-    """The errors of a session's measurements against readers', by the thresholds of its own settings."""
+    """The errors of a completed session's measurements against readers', by the thresholds of its own settings."""
+    if record.status != "completed":  # nobody was given its measurements
+        return ()
     thresholds_cm = {**agreement.DEFAULT_THRESHOLDS_CM, **record.thresholds_cm}
     return agreement.reading_errors(record.measurements_mm, reader_mm, thresholds_cm)
 
 
-def _disagreement(record: SessionRecord) -> Disagreement | None:
-    if not record.predictions:
+def _disagreement(record: SessionRecord, seen: Sequence[Seen]) -> Disagreement | None:
+    if not seen:
         return None
     row_mm, column_mm = (_number(record, key) for key in ("row_spacing_mm", "column_spacing_mm"))
-    return disagreement.disagreement(record.predictions, row_mm, column_mm)
+    return disagreement.disagreement(seen, row_mm, column_mm)
 
 
 def _number(record: SessionRecord, key: str) -> float | None:

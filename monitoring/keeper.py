@@ -68,8 +68,9 @@ class Keeper:
             self._in_memory().commit(record)
 
     def use(self, work: Callable[[Engine], None]) -> None:
-        """Work with the file, where it can be used."""
-        self._attempt(work)
+        """Work with the file, where it can be used and holds all that was recorded."""
+        if not self._unsaved:
+            self._attempt(work)
 
     def hurry(self, deadline: Deadline) -> None:
         """Wait for locks of other processes no longer than until the deadline."""

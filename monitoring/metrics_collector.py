@@ -6,12 +6,15 @@ points, and changes of the Prometheus totals.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from math import isfinite
+from types import MappingProxyType
+from typing import NamedTuple
 
 from monitoring import catalogue
 from monitoring.catalogue import Kind, Metric
-from monitoring.derivation import Derived, Facts, derive
+from monitoring.derivation import Derived, Facts, derive, stated
 from monitoring.domain.agreement import ReadingError
 from monitoring.domain.anatomy import LABELS
 from monitoring.events import ModelPerformance, SessionRecord
@@ -21,18 +24,40 @@ from monitoring.stop_reasons import reason_class
 NANOSECONDS = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+_NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+class Sample(NamedTuple):
     """One value of one catalogue metric."""
 
     metric: Metric
     value: float
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = _NO_LABELS
 
 
 def samples(record: SessionRecord, facts: Facts = Facts()) -> list[Sample]:  # noqa: B008 - frozen
-    """All that the record says, in the catalogue's terms."""
-    derived = derive(record, facts)
+    """All that the record says, in the catalogue's terms.
+
+    What can't be is left out: a number that is none, and durations and counts below 0, which would set back totals.
+    Only a record from elsewhere may hold some.
+    """
+    return _possible_samples(record, facts, derive(record, facts))
+
+
+def stated_samples(record: SessionRecord, facts: Facts) -> list[Sample]:
+    """What needs no formula."""
+    return _possible_samples(record, facts, stated(record))
+
+
+def _possible_samples(record: SessionRecord, facts: Facts, derived: Derived) -> list[Sample]:
+    return [sample for sample in _samples(record, facts, derived) if _is_possible(sample)]
+
+
+def _is_possible(sample: Sample) -> bool:
+    return isfinite(sample.value) and (sample.value >= 0 or sample.metric.kind is Kind.GAUGE)
+
+
+def _samples(record: SessionRecord, facts: Facts, derived: Derived) -> list[Sample]:
     return [
         *_processing(record, facts),
         *_stops(record),
@@ -40,7 +65,7 @@ def samples(record: SessionRecord, facts: Facts = Facts()) -> list[Sample]:  # n
         *(sample for model in record.models for sample in _model(model)),
         *(Sample(catalogue.MEASUREMENT_MM, mm, {"measurement": name}) for name, mm in record.measurements_mm.items()),
         *_ensemble(derived),
-        *_landmarks(record, derived),
+        *_landmarks(derived),
         *_quality(derived),
         *_of_measurements(derived),
         *_findings(derived),
@@ -53,8 +78,11 @@ def samples(record: SessionRecord, facts: Facts = Facts()) -> list[Sample]:  # n
 
 
 def points(derived: Sequence[Sample], record: SessionRecord, common_tags: Mapping[str, str]) -> list[Point]:
-    """The InfluxDB points: samples of one measurement and tag set become fields of one point."""
-    fields: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, float | str]] = {}
+    """The InfluxDB points: samples of one measurement and tag set become fields of one point.
+
+    Of what was folded into one field, times and counts add up, as they do in the totals; of the rest the last counts.
+    """
+    fields: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, float]] = {}
     common = tuple(common_tags.items())
     session_tags: tuple[tuple[str, str], ...] = (*common, ("status", record.status))
     for sample in derived:
@@ -65,12 +93,13 @@ def points(derived: Sequence[Sample], record: SessionRecord, common_tags: Mappin
             key = (metric.measurement, session_tags)
         else:
             key = (metric.measurement, (*common, *sample.labels.items()))
-        fields.setdefault(key, {})[metric.field] = sample.value
+        values = fields.setdefault(key, {})
+        before = 0.0 if metric.kind is Kind.GAUGE else values.get(metric.field, 0.0)
+        values[metric.field] = min(before + sample.value, sys.float_info.max)
     return [Point(measurement, dict(tags), values) for (measurement, tags), values in fields.items()]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One change of the stored Prometheus state.
 
     ``part`` says what of the series changes: "" the value itself, ``sum`` and ``le:<bound>`` of a
@@ -177,12 +206,12 @@ def _ensemble(derived: Derived) -> Iterator[Sample]:
             yield Sample(metric, getattr(confidence, statistic))
 
 
-def _landmarks(record: SessionRecord, derived: Derived) -> Iterator[Sample]:
+def _landmarks(derived: Derived) -> Iterator[Sample]:
     """Misses are 0 or 1 for each landmark, once somebody has looked."""
     for label, scores in derived.points.items():
         for key, value in scores.items():
             yield Sample(catalogue.POINT[key], value, {"landmark": str(label)})
-    if record.predictions:
+    if derived.missed_by_model:
         for label in LABELS:
             yield Sample(catalogue.LANDMARK_MISSES, float(label in derived.missed), {"landmark": str(label)})
     for model, missed in derived.missed_by_model.items():

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from monitoring.admission import admitted
+from monitoring.commitment import computed
 from monitoring.derivation import FORMULA_VERSION
 from monitoring.derived_values import DerivedValues, changed
-from monitoring.metrics_collector import samples
 from monitoring.outbox.store import Store, StoredSession, known_values
 
 Difference = tuple[float | None, float | None]
@@ -49,8 +49,8 @@ def rederive(store: Store, limit: int | None = None) -> Iterator[Rederived]:
 
 
 def _now(stored: StoredSession, derived: DerivedValues, admit: Any) -> Mapping[str, float]:
-    found = admitted(samples(stored.record, derived.facts), admit)
-    return DerivedValues.of(FORMULA_VERSION, derived.facts, found).values
+    found, _ = computed(stored.record, derived.facts)
+    return DerivedValues.of(FORMULA_VERSION, derived.facts, admitted(found, admit)).values
 
 
 @dataclass(slots=True)

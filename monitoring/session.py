@@ -124,8 +124,9 @@ class Session:
             confidence_scores=self._scores(given.get("confidence_scores")),
             measurements_mm=self._millimeters(given.get("measurements")),
         )
+        key = _model_key(model_name)
         with self._lock:
-            self._draft.models[model] = _merged(self._draft.models.get(model), performance)
+            self._draft.models[key] = _merged(self._draft.models.get(key), performance)
 
     def record_measurements(self, measurements: Any) -> None:
         """Keep the image's measurements: ``{name: {"millimeters": mm}}`` or ``{name: mm}``."""
@@ -298,8 +299,7 @@ class Session:
                 return
         boxes, labels, scores = zip(*rows, strict=True) if rows else ((), (), ())
         with self._lock:
-            model = self._name(model_name)
-            self._draft.predictions[model] = Prediction(model, boxes, labels, scores)
+            self._draft.predictions[_model_key(model_name)] = Prediction(self._name(model_name), boxes, labels, scores)
 
     def _millimeters(self, measurements: Any) -> dict[str, float]:
         kept = {}
@@ -372,11 +372,17 @@ def _score(value: Any) -> float | None:
 
 
 def _detection(box: Any, label: Any, score: Any) -> tuple[tuple[float, ...], int, float] | None:
-    corners = [coerce.finite_float(corner) for corner in coerce.plain_list(box)]
+    given = coerce.plain_list(box)
+    corners = tuple([number for number in map(coerce.finite_float, given) if number is not None])
     kept_label, kept_score = coerce.whole_number(label), _score(score)
-    if len(corners) != 4 or None in corners or kept_label is None or kept_score is None:
+    if len(given) != 4 or len(corners) != 4 or kept_label is None or kept_score is None:
         return None
-    return tuple(corner for corner in corners if corner is not None), kept_label, kept_score
+    return corners, kept_label, kept_score
+
+
+def _model_key(given: Any) -> str:
+    """What tells a session's models apart: two that can't be named are still two. Never kept."""
+    return coerce.metric_name(given) or f"unnamed {coerce.shown(given)}"
 
 
 def _merged(old: ModelPerformance | None, new: ModelPerformance) -> ModelPerformance:
@@ -397,11 +403,11 @@ def _completed_models(
 ) -> dict[str, ModelPerformance]:
     """The models' reports, with what their raw predictions tell where the host said nothing."""
     completed = dict(models)
-    for name, prediction in predictions.items():
-        known = completed.get(name, ModelPerformance(name))
+    for key, prediction in predictions.items():
+        known = completed.get(key, ModelPerformance(prediction.model))
         found = len(_landmark_labels([prediction])) if known.landmarks_found is None else known.landmarks_found
         scores = known.confidence_scores or prediction.scores
-        completed[name] = replace(known, landmarks_found=found, confidence_scores=scores)
+        completed[key] = replace(known, landmarks_found=found, confidence_scores=scores)
     return completed
 
 

@@ -29,7 +29,7 @@ THRESHOLD_SETTINGS: Final = {FEMUR: "femur_threshold", TIBIA: "tibia_threshold",
 DEFAULT_THRESHOLDS_CM: Final = {"femur_threshold": 2.0, "tibia_threshold": 2.0, "total_threshold": 5.0}
 _MM_PER_CM: Final = 10.0
 _ROUNDING_MM: Final = 1e-9  # of decimal input in binary: an error on its limit is within it
-_LARGEST_MM: Final = 1e6  # a kilometre: no length, and its square can't overflow
+LARGEST_MM: Final = 1e6  # a kilometre: no length, and its square can't overflow
 
 Pairs = tuple[tuple[float, float], ...]
 
@@ -256,7 +256,7 @@ def _away_from_zero(value: float, least: float) -> float:
 
 
 def _is_length(value: float | None) -> TypeGuard[float]:
-    return is_number(value) and abs(value) <= _LARGEST_MM
+    return is_number(value) and abs(value) <= LARGEST_MM
 
 
 def _reading_error(name: str, error_mm: float, thresholds_cm: Mapping[str, float]) -> ReadingError:

@@ -28,12 +28,12 @@ def measurement_name(side: str, bone: str) -> str:
     return f"{_PREFIX}_{side}_{bone}"
 
 
+_PARTS: Final = {measurement_name(side, bone): (side, bone) for bone in (FEMUR, TIBIA, LEG) for side in SIDES}
+
+
 def side_and_bone(measurement: str) -> tuple[str, str] | None:
     """The parts of a measurement's name; None when it is none of the six."""
-    if measurement not in MEASUREMENTS:
-        return None
-    _, side, bone = measurement.split("_")
-    return side, bone
+    return _PARTS.get(measurement)
 
 
 def landmarks_of(measurement: str) -> tuple[int, ...]:
@@ -54,4 +54,6 @@ def side_of(label: int) -> str:
 
 def is_number(value: object) -> TypeGuard[float]:
     """Whether ``value`` is a finite int or float (a bool is neither)."""
+    if type(value) is float:  # as nearly all are
+        return isfinite(value)
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)

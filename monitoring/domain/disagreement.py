@@ -51,6 +51,14 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What one model saw: its :func:`best_sightings`, found once for all that is computed of them."""
+
+    model: str
+    sightings: Mapping[int, Sighting]
+
+
+@dataclass(frozen=True, slots=True)
 class PointDisagreement:
     """How far the models disagree about one landmark; ``detected_by`` of them saw it."""
 
@@ -120,11 +128,18 @@ class ConfidenceRange:
 
 
 Fused = dict[int, tuple[float, float, float]]
+Detections = Prediction | Seen
+"""One model's, as it gave them or already looked through; what is computed is the same."""
 _Scale = tuple[float, float]  # mm a pixel across (column spacing) and down (row spacing)
 
 
+def look(predictions: Iterable[Prediction]) -> tuple[Seen, ...]:
+    """Look through the models' detections, each once."""
+    return tuple(Seen(prediction.model, best_sightings(prediction)) for prediction in predictions)
+
+
 def disagreement(
-    predictions: Sequence[Prediction], row_mm: float | None = None, column_mm: float | None = None
+    predictions: Sequence[Detections], row_mm: float | None = None, column_mm: float | None = None
 ) -> Disagreement:
     """Compare M models' predictions; ``row_mm`` and ``column_mm`` are the image's spacings (mm a pixel, None unknown).
 
@@ -153,19 +168,21 @@ def compare(host: Mapping[str, float], ours: Mapping[str, float]) -> dict[str, f
     }
 
 
-def best_sightings(prediction: Prediction) -> dict[int, Sighting]:
+def best_sightings(prediction: Detections) -> Mapping[int, Sighting]:
     """One model's best usable detection per label 1 to 8; see :func:`disagreement` for what is usable."""
+    if isinstance(prediction, Seen):
+        return prediction.sightings
     best: dict[int, Sighting] = {}
     for box, label, score in zip(prediction.boxes, prediction.labels, prediction.scores, strict=False):
-        if label not in LABELS or not isfinite(score) or not _is_box(box):
+        if label not in LABELS or not isfinite(score):
             continue
         confidence = min(max(score, 0.0), 1.0)
-        if label not in best or confidence > best[label].confidence:
+        if (label not in best or confidence > best[label].confidence) and _is_box(box):
             best[label] = Sighting((box[0] + box[2]) / 2, (box[1] + box[3]) / 2, confidence)
     return best
 
 
-def fuse(predictions: Sequence[Prediction]) -> Fused:
+def fuse(predictions: Sequence[Detections]) -> Fused:
     """``{label: (x, y, confidence)}`` of the landmarks that any model saw.
 
     The centre, in pixels, is the models' mean weighted with their confidences (all alike when none has any); the
@@ -183,19 +200,28 @@ def fused_confidence(fused: Mapping[int, tuple[float, float, float]]) -> Confide
     return ConfidenceRange(min(max(_mean(confidences), low), high), low, high)  # a rounded mean may leave its range
 
 
-def missed_landmarks(predictions: Sequence[Prediction]) -> tuple[int, ...]:
+def missed_landmarks(predictions: Sequence[Detections]) -> tuple[int, ...]:
     """The labels that no model saw; none when no model ran, since then nobody looked."""
     seen = {label for prediction in predictions for label in best_sightings(prediction)}
     return tuple(label for label in LABELS if predictions and label not in seen)
 
 
-def missed_by_model(predictions: Sequence[Prediction]) -> dict[str, tuple[int, ...]]:
-    """The labels that each model missed, by the model's name."""
-    return {prediction.model: missed_landmarks([prediction]) for prediction in predictions}
+def missed_by_model(predictions: Sequence[Detections]) -> dict[str, tuple[int, ...]]:
+    """The labels that each model missed, by the model's name; of several with one name, what any of them missed."""
+    found: dict[str, tuple[int, ...]] = {}
+    for prediction in predictions:
+        missed = {*found.get(prediction.model, ()), *missed_landmarks([prediction])}
+        found[prediction.model] = tuple(sorted(missed))
+    return found
 
 
 def _is_box(box: Sequence[float]) -> bool:
-    return len(box) == 4 and all(abs(edge) <= _FARTHEST_PIXEL for edge in box)  # NaN fails the comparison too
+    if len(box) != 4:
+        return False
+    # No all() over a generator: this is asked for every detection. NaN fails the comparison too.
+    x1, y1, x2, y2 = box
+    far = _FARTHEST_PIXEL
+    return -far <= x1 <= far and -far <= y1 <= far and -far <= x2 <= far and -far <= y2 <= far
 
 
 def _usable_scale(row_mm: float | None, column_mm: float | None) -> _Scale | None:
@@ -205,7 +231,7 @@ def _usable_scale(row_mm: float | None, column_mm: float | None) -> _Scale | Non
     return (float(column_mm), float(row_mm)) if usable else None
 
 
-def _sightings_by_label(predictions: Iterable[Prediction]) -> dict[int, list[Sighting]]:
+def _sightings_by_label(predictions: Iterable[Detections]) -> dict[int, list[Sighting]]:
     found = [best_sightings(prediction) for prediction in predictions]
     return {label: [best[label] for best in found if label in best] for label in LABELS}
 

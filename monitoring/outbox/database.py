@@ -145,8 +145,11 @@ class Database:
         with self._lock, self._told_apart("can't rewrite the store"):
             connection = self._mine()
             connection.execute("VACUUM")
-            is_busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        if is_busy:
+            deadline = time.monotonic() + self._busy_seconds
+            # SQLite waits for readers, but not for a checkpoint of another process, which this much content brings on.
+            while not (is_empty := _try_empty_log(connection)) and time.monotonic() < deadline:
+                time.sleep(random.uniform(*_LOOK_EVERY_SECONDS))  # noqa: S311 - no secret
+        if not is_empty:
             raise StoreError(f"can't rewrite the store {self.path}: other processes use it; try again")
 
     def be_patient(self, seconds: float) -> None:
@@ -243,6 +246,10 @@ def _try_begin_writing(connection: sqlite3.Connection, is_last: bool) -> bool:
             raise
         return False
     return True
+
+
+def _try_empty_log(connection: sqlite3.Connection) -> bool:
+    return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -1,21 +1,32 @@
 """Erases one patient's sessions from the store, down to the file's bytes.
 
 What is deleted in SQLite stays in free pages and in the write-ahead log until these are used again; so the file
-is rewritten and the log emptied. The totals stay: they are counts over everybody.
+is rewritten and the log emptied. The totals stay: they are counts over everybody. A latest value that is the
+patient's goes.
 """
 
 from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
+from monitoring import catalogue
+from monitoring.catalogue import Kind
 from monitoring.events import SessionRecord
 from monitoring.exceptions import RecordError
+from monitoring.outbox import lookups, totals
 from monitoring.outbox.database import Database
 from monitoring.outbox.store import enqueue
+
+_COLUMNS: Final = "sequence, session_id, timestamp_ns, series_key, study_key, accession_key"
+_LINKS: Final = ("series_key", "study_key", "accession_key")
+_OF_ONE_IMAGE: Final = tuple(
+    metric.name for metric in catalogue.METRICS if metric.kind is Kind.GAUGE and metric.measurement is not None
+)
+_Row = tuple[int, str, int, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +48,14 @@ class Erased:
 
 def erase(database: Database, patient_key: str, is_rehearsal: bool = False) -> Erased:
     """Delete everything of one patient; a rehearsal only counts. Raises :class:`StoreError`."""
+    if is_rehearsal:
+        with database.reading() as connection:
+            return _Patient(connection, patient_key).count()
     with database.transaction() as connection:
         found = _Patient(connection, patient_key)
         erased = found.count()
-        if not is_rehearsal:
-            found.delete()
-    if not is_rehearsal:
-        database.rewrite()
+        found.delete()
+    database.rewrite()
     return erased
 
 
@@ -52,20 +64,22 @@ class _Patient:
 
     def __init__(self, connection: sqlite3.Connection, patient_key: str) -> None:
         self._connection = connection
-        rows = connection.execute(
-            "SELECT sequence, session_id, timestamp_ns, series_key, study_key, accession_key FROM sessions"
-            " WHERE patient_key = ? AND patient_key != '' ORDER BY sequence",
-            (patient_key,),
-        ).fetchall()
+        own = _own_sessions(connection, patient_key)
+        is_open = _open_sessions(connection)
+        own_open = {session_id for session_id, record, text in is_open if _is_of(record, text, patient_key)}
+        keys = {key for row in own for key in row[3:]}.union(
+            *(lookups.keys_of(record) for session_id, record, _ in is_open if record and session_id in own_open)
+        ) - {""}
+        rows = sorted({*own, *_linked_sessions(connection, keys)})
         self._sequences = [row[0] for row in rows]
         self._points_ns = tuple(int(row[2]) for row in rows)
-        self._open = _open_sessions(connection, patient_key)
-        self._session_ids = [row[1] for row in rows]
-        self._readings = _readings(connection, {key for row in rows for key in row[3:] if key})
-        self._waiting, self._waiting_lines = _waiting(connection, self._session_ids)
-        ends = tuple(f" {instant}" for instant in self._points_ns)
-        self._requeued = _requeued_without(connection, ends)
-        self._dead = _dead_letters(connection, ends)
+        self._open = own_open | {session_id for session_id, record, _ in is_open if _is_linked(record, keys)}
+        self._readings = _readings(connection, keys.union(*(row[3:] for row in rows)) - {""})
+        self._waiting, self._waiting_lines = _waiting(connection, [row[1] for row in rows])
+        times = {str(instant) for instant in self._points_ns}
+        self._requeued = _requeued_without(connection, times)
+        self._dead = _dead_letters(connection, times)
+        self._latest = _latest_values(connection, self._points_ns)
 
     def count(self) -> Erased:
         waiting = self._waiting_lines + sum(row.removed for row in self._requeued)
@@ -82,22 +96,58 @@ class _Patient:
             row.write(self._connection)
         delete("DELETE FROM dead_letters WHERE id = ?", _rows(self._dead))
         delete("DELETE FROM readings WHERE key = ? AND reader = ?", self._readings)
+        delete("DELETE FROM totals WHERE metric = ? AND labels = ? AND part = ?", self._latest)
+        totals.bump_revision(self._connection)
 
 
 def _rows(values: Iterable[object]) -> list[tuple[object]]:
     return [(value,) for value in values]
 
 
-def _open_sessions(connection: sqlite3.Connection, patient_key: str) -> list[str]:
+def _own_sessions(connection: sqlite3.Connection, patient_key: str) -> list[_Row]:
+    query = f"SELECT {_COLUMNS} FROM sessions WHERE patient_key = ? AND patient_key != ''"  # noqa: S608 - constants
+    return connection.execute(query, (patient_key,)).fetchall()
+
+
+def _linked_sessions(connection: sqlite3.Connection, keys: Iterable[str]) -> Iterator[_Row]:
+    """Sessions of the same series, studies and accessions that ended before the image told whose it is."""
+    for key in keys:
+        for column in _LINKS:
+            yield from connection.execute(
+                f"SELECT {_COLUMNS} FROM sessions WHERE {column} = ? AND {column} != '' AND patient_key = ''",  # noqa: S608
+                (key,),
+            )
+
+
+def _open_sessions(connection: sqlite3.Connection) -> list[tuple[str, SessionRecord | None, str]]:
     rows = connection.execute("SELECT session_id, record FROM open_sessions").fetchall()
-    return [session_id for session_id, text in rows if _patient_of(text) == patient_key]
+    return [(session_id, _read(text), text) for session_id, text in rows]
 
 
-def _patient_of(text: str) -> str | None:
+def _read(text: str) -> SessionRecord | None:
     try:
-        return SessionRecord.from_json(text).patient_key
+        return SessionRecord.from_json(text)
     except RecordError:
         return None
+
+
+def _is_of(record: SessionRecord | None, text: str, patient_key: str) -> bool:
+    return bool(patient_key) and (record.patient_key == patient_key if record else patient_key in text)
+
+
+def _is_linked(record: SessionRecord | None, keys: Set[str]) -> bool:
+    return record is not None and not record.patient_key and not keys.isdisjoint(lookups.keys_of(record))
+
+
+def _latest_values(connection: sqlite3.Connection, points_ns: Iterable[int]) -> list[tuple[str, str, str]]:
+    """The gauges that still tell of these sessions."""
+    erased = set(points_ns)
+    marks = ",".join("?" * len(_OF_ONE_IMAGE))
+    rows = connection.execute(
+        f"SELECT metric, labels, part, time_ns FROM totals WHERE metric IN ({marks})",  # noqa: S608
+        _OF_ONE_IMAGE,
+    )
+    return [tuple(row[:3]) for row in rows if row[3] in erased]
 
 
 def _readings(connection: sqlite3.Connection, keys: Iterable[str]) -> list[tuple[str, str]]:
@@ -130,22 +180,25 @@ class _Requeued:
             enqueue(connection, self.backend, "", self.created_ns, b"\n".join(self.kept), len(self.kept))
 
 
-def _requeued_without(connection: sqlite3.Connection, ends: tuple[str, ...]) -> list[_Requeued]:
+def _requeued_without(connection: sqlite3.Connection, times: Set[str]) -> list[_Requeued]:
     """The requeued rows that hold lines of these times, without them."""
-    endings = tuple(end.encode() for end in ends)
     found = []
     rows = connection.execute("SELECT id, backend, created_ns, lines FROM outbox WHERE session_id = ''").fetchall()
     for row_id, backend, created_ns, encoded in rows:
         lines = encoded.split(b"\n")
-        kept = [line for line in lines if not line.endswith(endings)]
+        kept = [line for line in lines if _time_of(line.decode(errors="replace")) not in times]
         if len(kept) < len(lines):
             found.append(_Requeued(row_id, backend, created_ns, kept, len(lines) - len(kept)))
     return found
 
 
-def _dead_letters(connection: sqlite3.Connection, ends: tuple[str, ...]) -> list[int]:
-    rows = connection.execute("SELECT id, line FROM dead_letters").fetchall()
-    return [row_id for row_id, line in rows if line.endswith(ends)]
+def _dead_letters(connection: sqlite3.Connection, times: Set[str]) -> list[int]:
+    rows = connection.execute("SELECT id, line FROM dead_letters")
+    return [row_id for row_id, line in rows if _time_of(line) in times]
+
+
+def _time_of(line: str) -> str:
+    return line.rpartition(" ")[2]
 
 
 def is_patient_key(text: str) -> bool:

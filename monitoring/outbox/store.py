@@ -132,14 +132,20 @@ class Store:
                 if stored is None:
                     totals.count_loss(connection, "corrupt", 1, time.time_ns())
                 else:
-                    facts = stored.derived.facts if stored.derived else self._facts(connection, stored.record)
-                    context = CommitContext(stored.timestamp_ns, facts, _admitter(connection))
-                    lines = build(stored.record, context).lines
-                    _enqueue_all(connection, stored.record.session_id, stored.timestamp_ns, lines)
+                    self._make_lines(connection, stored, build)
                 connection.execute("UPDATE sessions SET routed = ? WHERE sequence = ?", (backend, row[0]))
             if rows:
                 totals.bump_revision(connection)
         return len(rows)
+
+    def _make_lines(self, connection: sqlite3.Connection, stored: StoredSession, build: Build) -> None:
+        facts = stored.derived.facts if stored.derived else self._facts(connection, stored.record)
+        made = build(stored.record, CommitContext(stored.timestamp_ns, facts, _admitter(connection)))
+        _enqueue_all(connection, stored.record.session_id, stored.timestamp_ns, made.lines)
+        if made.derived and (stored.derived is None or stored.derived.formula != made.derived.formula):
+            connection.execute(
+                "UPDATE sessions SET derived = ? WHERE sequence = ?", (made.derived.to_bytes(), stored.sequence)
+            )
 
     def _insert(self, connection: sqlite3.Connection, record: SessionRecord, build: Build) -> bool:
         known = connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (record.session_id,)).fetchone()
@@ -210,7 +216,11 @@ def _free_timestamp(connection: sqlite3.Connection, ended_ns: int) -> int:
     # Two sessions must never share (series, timestamp). Going on from the largest would let one clock
     # that was once ahead push every later session into the future; so step past neighbours only.
     timestamp_ns = ended_ns
-    while connection.execute("SELECT 1 FROM sessions WHERE timestamp_ns = ?", (timestamp_ns,)).fetchone():
+    for (taken,) in connection.execute(
+        "SELECT timestamp_ns FROM sessions WHERE timestamp_ns >= ? ORDER BY timestamp_ns", (ended_ns,)
+    ):
+        if taken != timestamp_ns:
+            break
         timestamp_ns += 1
     return timestamp_ns
 
@@ -253,7 +263,7 @@ def _admitter(connection: sqlite3.Connection) -> Admit:
         """``value`` when the label may hold it, ``other`` once the label is full or closed to it."""
         if value in label.values or value == OTHER:
             return value
-        if label.closed or coerce.metric_name(value) is None:
+        if label.closed or coerce.metric_name(value) != value:
             return OTHER
         if label.name not in known:
             rows = connection.execute("SELECT value FROM vocabulary WHERE label = ?", (label.name,))

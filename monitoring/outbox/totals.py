@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
+import zlib
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from math import isfinite
 
 from monitoring import catalogue
 from monitoring.catalogue import Metric
 from monitoring.delivery_result import Row
-from monitoring.metrics_collector import Change
+from monitoring.metrics_collector import NANOSECONDS, Change
 from monitoring.outbox.database import checksum
 
 _Key = tuple[str, str, str]
@@ -21,14 +24,16 @@ _MAKE = "INSERT OR IGNORE INTO totals VALUES (?, ?, ?, ?, ?, ?)"
 _REPLACE = (
     "INSERT INTO totals VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
     " value = excluded.value, time_ns = excluded.time_ns, checksum = excluded.checksum"
-    " WHERE excluded.time_ns >= time_ns"
+    " WHERE excluded.time_ns >= time_ns OR time_ns > ?"
 )
+_LARGEST_AHEAD_NS = 3600 * NANOSECONDS
 
 
 def apply_changes(connection: sqlite3.Connection, changes: Iterable[Change], time_ns: int) -> None:
     """Add to counters and histograms; replace gauges, unless the value there is of a later time.
 
-    A counter's damaged value stays as it is until the store is opened the next time, and begins anew then.
+    A time over an hour ahead was told by a wrong clock, and holds up nobody. A counter's damaged value stays as it is
+    until the store is opened the next time, and begins anew then.
     """
     # The checksums are not made by a function within SQL: what a host's signal handler raises in such a
     # function, to leave the process, would end there.
@@ -40,7 +45,8 @@ def apply_changes(connection: sqlite3.Connection, changes: Iterable[Change], tim
             replaced[key] = float(change.value)
         else:
             added[key] = added.get(key, 0.0) + change.value
-    connection.executemany(_REPLACE, [_row(key, value, time_ns) for key, value in replaced.items()])
+    latest_ns = time.time_ns() + _LARGEST_AHEAD_NS
+    connection.executemany(_REPLACE, [(*_row(key, value, time_ns), latest_ns) for key, value in replaced.items()])
     connection.executemany(_MAKE, [_row(key, 0.0, time_ns) for key, amount in added.items() if not amount])
     connection.executemany(
         _SET, [row for key, amount in added.items() if amount and (row := _sum(connection, key, amount, time_ns))]
@@ -48,16 +54,24 @@ def apply_changes(connection: sqlite3.Connection, changes: Iterable[Change], tim
 
 
 def _row(key: _Key, value: float, time_ns: int) -> _Row:
-    return (*key, value, time_ns, checksum(*key, value, time_ns))
+    return (*key, value, time_ns, _checksum(key, value, time_ns))
+
+
+def _checksum(key: _Key, value: object, time_ns: object) -> int:
+    """:func:`checksum` of a row, of which the key's part is made once: a session changes a hundred rows."""
+    return zlib.crc32(f"{value!r}\x1f{time_ns!r}".encode(), _key_checksum(key))
+
+
+@lru_cache(maxsize=4096)
+def _key_checksum(key: _Key) -> int:
+    return checksum(*key, "")  # with the separator that ends it
 
 
 def _sum(connection: sqlite3.Connection, key: _Key, amount: float, time_ns: int) -> _Row | None:
-    """A counter's new row; None when its value is damaged."""
+    """A counter's new row; None when its value is damaged, or would be no number any more."""
     found = connection.execute(_FIND, key).fetchone()
-    if found is None:
-        return _row(key, amount, time_ns)
-    value, then_ns, expected = found
-    if checksum(*key, value, then_ns) != expected:
+    value, then_ns, expected = found or (0.0, time_ns, _checksum(key, 0.0, time_ns))
+    if _checksum(key, value, then_ns) != expected or not isfinite(value + amount):
         return None
     return _row(key, value + amount, max(then_ns, time_ns))
 
@@ -78,7 +92,7 @@ def read(connection: sqlite3.Connection) -> list[Row]:
     return [
         Row(metric, tuple(sorted(json.loads(labels).items())), part, value)
         for metric, labels, part, value, time_ns, expected in connection.execute("SELECT * FROM totals")
-        if checksum(metric, labels, part, value, time_ns) == expected
+        if _checksum((metric, labels, part), value, time_ns) == expected
     ]
 
 
@@ -87,7 +101,7 @@ def damaged(connection: sqlite3.Connection) -> list[tuple[bytes, bytes, bytes]]:
     return [
         (_as_bytes(metric), _as_bytes(labels), _as_bytes(part))
         for metric, labels, part, value, time_ns, expected in connection.execute("SELECT * FROM totals")
-        if checksum(metric, labels, part, value, time_ns) != expected
+        if _checksum((metric, labels, part), value, time_ns) != expected
     ]
 
 
@@ -118,7 +132,7 @@ def read_metric(connection: sqlite3.Connection, name: str) -> list[Row]:
         for metric, labels, part, value, time_ns, expected in connection.execute(
             "SELECT * FROM totals WHERE metric = ?", (name,)
         )
-        if checksum(metric, labels, part, value, time_ns) == expected
+        if _checksum((metric, labels, part), value, time_ns) == expected
     ]
 
 

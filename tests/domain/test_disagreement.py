@@ -16,6 +16,7 @@ from monitoring.domain.disagreement import (
     disagreement,
     fuse,
     fused_confidence,
+    look,
     missed_by_model,
     missed_landmarks,
 )
@@ -241,6 +242,13 @@ def test_missed_landmarks_are_those_that_no_model_saw_and_per_model_those_it_mis
     assert missed_landmarks([]) == ()
 
 
+def test_models_of_one_name_missed_what_any_of_them_missed():
+    both = [detections("other", (1, 0, 0, 0.5), (3, 0, 0, 0.5)), detections("other", (1, 0, 0, 0.5), (8, 0, 0, 0.5))]
+    assert missed_by_model(both) == {"other": (2, 3, 4, 5, 6, 7, 8)}
+    assert missed_by_model(both[::-1]) == missed_by_model(both)
+    assert disagreement(both, 1.0, 1.0).models == 2
+
+
 def test_differences_are_absolute_and_only_of_what_both_have():
     host = {"dds": 0.5, "lds": 0.1, "max_distance": math.nan, "custom": 1.0}
     ours = {"dds": 0.25, "lds": 0.4, "max_distance": 3.0, "cds": 0.2}
@@ -316,6 +324,19 @@ def test_whatever_the_models_say_each_value_is_a_number_in_its_range_or_missing(
     for point in result.points.values():
         ratios = (point.detection_disagreement, point.localization_disagreement, point.outlier_risk)
         assert all(value is None or 0 <= value <= 1 for value in ratios)
+
+
+@given(st.lists(st.lists(row, max_size=10), max_size=4), spacings, spacings)
+def test_detections_that_were_looked_through_before_give_the_same(found, row_mm, column_mm):
+    given_predictions = [
+        Prediction(f"m{index % 2}", tuple(r[0] for r in rows), tuple(r[1] for r in rows), tuple(r[2] for r in rows))
+        for index, rows in enumerate(found)
+    ]
+    seen = look(given_predictions)
+    assert disagreement(seen, row_mm, column_mm) == disagreement(given_predictions, row_mm, column_mm)
+    assert fuse(seen) == fuse(given_predictions)
+    assert missed_landmarks(seen) == missed_landmarks(given_predictions)
+    assert missed_by_model(seen) == missed_by_model(given_predictions)
 
 
 @given(models)

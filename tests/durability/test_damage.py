@@ -107,6 +107,10 @@ def record(number: int, **changed: Any) -> SessionRecord:
     return realistic(session_id=f"session-{number}", ended_ns=ENDED_NS + number * 10**9, **own, **changed)
 
 
+_SILENT = logging.getLogger("tests.durability.silent")
+_SILENT.disabled = True
+
+
 @pytest.fixture(scope="module")
 def memory_folder() -> Iterator[Path]:
     """A folder where syncing costs nothing, since each case opens a store."""
@@ -222,8 +226,7 @@ class Outcome:
 def open_and_drain(folder: Path) -> Outcome:
     """Do to a store what a host, a relay and a drain would, and record a session in it."""
     path = folder / "monitoring.db"
-    durable = DurableEngine(path, config(), zero_changes(), logging.getLogger("test"), lambda call, _: call())
-    durable._logger.disabled = True
+    durable = DurableEngine(path, config(), zero_changes(), _SILENT, lambda call, _: call())
     lines, state = LineSinkDouble(), StateSinkDouble()
 
     def work(running: Engine) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from monitoring import catalogue
 from monitoring.commitment import CommitmentBuilder
 from monitoring.delivery_result import Delivery, Rejection
 from monitoring.events import SessionRecord
 from monitoring.exceptions import StoreError
 from monitoring.metrics_collector import NANOSECONDS
-from monitoring.outbox import traces
+from monitoring.outbox import lookups, totals, traces
 from monitoring.outbox.database import Database
 from monitoring.outbox.erasure import erase
 from monitoring.outbox.liveness import Owner
@@ -33,7 +37,7 @@ class Bench:
         self.store = Store(self.database)
         self.owner = Owner(self.path)
         self.queue = BackendQueue(self.database, "influxdb", self.owner.token)
-        self.numbers = iter(range(1000))
+        self.numbers = itertools.count()
 
     def record(self, patient: str, **changed: object) -> SessionRecord:
         number = next(self.numbers)
@@ -108,6 +112,89 @@ def test_a_patients_rows_and_bytes_are_gone_and_nobody_elses(bench: Bench) -> No
     assert [row for row in before["sessions"] if ERASED not in row] == after["sessions"]
     assert [row for row in before["open_sessions"] if KEPT in str(row)] == after["open_sessions"]
     assert [row for row in before["readings"] if not str(row[0]).startswith("e1")] == after["readings"]
+
+
+def test_sessions_that_ended_before_the_patient_was_known_are_found_by_their_series_and_study(bench: Bench) -> None:
+    known = bench.commit(ERASED)
+    early = [
+        bench.record("", patient_key=None, status="failed", series_key=known.series_key),
+        bench.record("", patient_key=None, status="skipped", study_key=known.study_key),
+        bench.record("", patient_key=None, status="crashed", accession_key=known.accession_key),
+    ]
+    others = bench.record(KEPT, study_key=known.study_key)  # whatever it means, it is another patient's
+    for record in (*early, others):
+        bench.store.commit(record, CommitmentBuilder({"instance": "here"}, writes_lines=True))
+    begun = bench.record("", patient_key=None, status="crashed", series_key=known.series_key)
+    traces.keep(bench.database, bench.owner.token, begun, durable=True)
+
+    rehearsed = erase(bench.database, ERASED, is_rehearsal=True)
+    found = erase(bench.database, ERASED)
+    assert found == rehearsed
+    assert (found.sessions, found.open_sessions) == (5 + 3, 2 + 1)
+    left = {row[1] for name in ("sessions", "open_sessions") for row in bench.rows()[name]} | {
+        row[0] for row in bench.rows()["open_sessions"]
+    }
+    assert left.isdisjoint({*(record.session_id for record in early), begun.session_id})
+    assert others.session_id in left
+    assert known.series_key.encode() not in bench.bytes()
+
+
+def test_readings_of_an_exam_that_is_still_open_go_with_it(bench: Bench) -> None:
+    begun = bench.record(ERASED, status="crashed", reader_mm={})
+    traces.keep(bench.database, bench.owner.token, begun, durable=True)
+    with bench.database.transaction() as connection:
+        lookups.keep_reading(connection, str(begun.study_key), "0f" * 16, {"PLL_R_FEM": 401.0}, 1)
+    found = erase(bench.database, ERASED)
+    assert found.readings == 4 + 1
+    assert b"0f" * 16 not in bench.bytes()
+
+
+def test_an_open_session_whose_record_cant_be_read_is_found_by_its_text(bench: Bench) -> None:
+    with bench.database.transaction() as connection:
+        connection.execute("UPDATE open_sessions SET record = replace(record, '{', '')")
+    assert erase(bench.database, ERASED).open_sessions == 2
+    assert ERASED.encode() not in bench.bytes()
+
+
+def test_the_latest_values_go_when_they_are_the_patients(bench: Bench) -> None:
+    last = bench.commit(ERASED)
+    with bench.database.reading() as connection:
+        assert totals.values(connection, catalogue.MEASUREMENT_MM)
+        before = totals.values(connection, catalogue.SESSIONS), totals.values(connection, catalogue.LAST_RUN)
+    erase(bench.database, ERASED)
+    with bench.database.reading() as connection:
+        assert totals.values(connection, catalogue.MEASUREMENT_MM) == {}
+        assert totals.values(connection, catalogue.Z_SCORE) == {}
+        after = totals.values(connection, catalogue.SESSIONS), totals.values(connection, catalogue.LAST_RUN)
+    assert after == before, "counts, and when the site's last run was, are nobody's"
+    assert last.ended_ns not in [row[4] for row in bench.rows()["totals"] if "measurement" in str(row[0])]
+
+
+def test_it_is_told_to_the_state_backends(bench: Bench) -> None:
+    state = BackendQueue(bench.database, "prometheus", bench.owner.token)
+    state.register()
+    state.settle_state(state.exposition(), Delivery())
+    assert not state.has_news()
+    erase(bench.database, ERASED)
+    assert state.has_news()
+
+
+HOLD_A_CHECKPOINT = """
+import fcntl, sys, time
+with open(sys.argv[1] + "-shm", "r+b") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX, 1, 121)  # WAL_CKPT_LOCK, https://www.sqlite.org/walformat.html
+    print("begun", flush=True)
+    time.sleep(0.5)
+"""
+
+
+def test_a_checkpoint_of_another_process_is_waited_for(bench: Bench) -> None:
+    command = [sys.executable, "-c", HOLD_A_CHECKPOINT, str(bench.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "begun\n"
+        erase(bench.database, ERASED)
+    assert ERASED.encode() not in bench.bytes()
 
 
 def test_every_line_of_the_others_is_still_there_and_can_be_delivered(bench: Bench) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import pytest
+
+from monitoring import commitment
 from monitoring.commitment import CommitmentBuilder
 from monitoring.outbox import schema
 from monitoring.outbox.database import Database, checksum
@@ -59,6 +62,20 @@ def test_an_older_store_takes_new_sessions_and_routes_its_own(tmp_path: Path) ->
             )
     sessions = [line for line in lines if line.startswith(b"leglength_session,")]
     assert len(sessions) == 3
+
+
+def test_what_newer_formulas_made_lines_of_was_delivered_under_these(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "monitoring.db"
+    older_store(path)  # whose sessions were derived by nothing that is known
+    with open_store(Database(path)) as store:
+        store.commit(realistic(session_id="new"), CommitmentBuilder({"instance": "here"}, writes_lines=False))
+        monkeypatch.setattr(commitment, "FORMULA_VERSION", 2)
+        store.route("influxdb", CommitmentBuilder({"instance": "here"}, writes_lines=True))
+        kept = [stored.derived for stored in store.sessions()]
+    assert [one.formula for one in kept if one is not None] == [2, 2, 2]
+    assert all(one.values["leglength_measurement_millimeters{measurement=PLL_R_FEM}"] for one in kept if one)
 
 
 def test_what_is_derived_is_kept_with_the_facts_that_it_rests_on(tmp_path: Path) -> None:

@@ -100,3 +100,15 @@ def test_the_store_holds_open_labels_to_their_limits_and_counts_what_it_folds(tm
     assert lost["name",] == 500 - catalogue.CUSTOM_NAME.limit
     tagged = {line.split(b" ")[0] for line in lines.split(b"\n") if line.startswith(b"leglength_custom")}
     assert len(tagged) == catalogue.CUSTOM_NAME.limit + 1
+
+
+def test_a_name_that_is_one_only_when_trimmed_is_no_name(tmp_path: Path) -> None:
+    store = Store(Database(tmp_path / "monitoring.db"))
+    record = realistic(custom={"contrast": 1.0, "contrast ": 2.0, "contrast\x1c": 3.0})
+    store.commit(record, CommitmentBuilder({"instance": "here"}, writes_lines=True))
+    with store.database.reading() as connection:
+        names = totals.values(connection, catalogue.CUSTOM)
+        lost = totals.values(connection, catalogue.MONITORING_DROPPED)
+    store.database.close()
+    assert set(names) == {("contrast",), (OTHER,)}
+    assert lost == {}

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from monitoring import commitment
 from monitoring.commitment import CommitmentBuilder
 from monitoring.derivation import Facts
+from monitoring.domain import disagreement
 from monitoring.exceptions import EncodingError
 from monitoring.line_protocol import Point
 from monitoring.metrics_collector import Change
-from monitoring.outbox.store import CommitContext
+from monitoring.outbox import traces
+from monitoring.outbox.database import Database
+from monitoring.outbox.liveness import Owner
+from monitoring.outbox.store import CommitContext, open_store
+from monitoring.rederivation import rederive
 from tests.monitoring.samples import realistic
 
 CONTEXT = CommitContext(timestamp_ns=10**18, facts=Facts(sessions_last_hour=1), admit=lambda _, value: value)
@@ -47,3 +54,53 @@ def test_a_point_that_cannot_be_written_is_lost_alone_and_counted(monkeypatch: p
     (loss,) = losses(made.changes)
     assert made.lines["influxdb"][1] == whole - round(loss.value)
     assert loss.labels == {"reason": "rejected"}
+
+
+@pytest.fixture
+def broken_formula(monkeypatch: pytest.MonkeyPatch, allow_outside_the_catalogue: list[str]) -> list[str]:
+    """A fault in the formulas; and what the tests are told of it."""
+
+    def fail(*_: object) -> None:
+        raise OverflowError("intermediate overflow in fsum")
+
+    monkeypatch.setattr(disagreement, "fuse", fail)
+    return allow_outside_the_catalogue
+
+
+def test_a_formula_that_fails_costs_no_session_what_the_record_states_itself(broken_formula: list[str]) -> None:
+    made = CommitmentBuilder({"instance": "here"}, writes_lines=True)(realistic(), CONTEXT)
+    changed = {change.metric: change.value for change in made.changes}
+    assert changed["leglength_sessions_total"] == 1.0
+    assert changed["leglength_monitoring_formula_failures_total"] == 1.0
+    assert changed["leglength_ensemble_mean_distance_millimeters"] == 1.5, "the host's own figure"
+    assert b"leglength_measurement,instance=here,measurement=PLL_R_FEM millimeters=412.5 " in made.lines["influxdb"][0]
+    assert not [name for name in changed if "quality" in name or "misses" in name]
+    assert made.derived is None
+    (told,) = broken_formula
+    assert told.startswith(f"OverflowError at {__name__}:")
+
+
+def test_a_process_that_died_in_a_session_of_which_nothing_can_be_computed_is_reported(
+    broken_formula: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "monitoring.db"
+    with open_store(Database(path)) as store:
+        owner = Owner(path)
+        traces.keep(store.database, owner.token, realistic(status="crashed"), durable=True)
+        owner.close()
+        assert traces.report_crashed(store, path, CommitmentBuilder()) == 1
+        assert store.counts_by_status()["crashed"] == 1
+        assert [stored.derived for stored in store.sessions()] == [None]
+    assert broken_formula != []
+
+
+def test_a_formula_that_fails_now_is_told_as_values_that_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allow_outside_the_catalogue: list[str]
+) -> None:
+    with open_store(Database(tmp_path / "monitoring.db")) as store:
+        store.commit(realistic(), CommitmentBuilder())
+        monkeypatch.setattr(disagreement, "fuse", None)  # "NoneType" object is not callable
+        (found,) = rederive(store)
+    assert found.differences["leglength_quality_ratio"][1] is None
+    assert "leglength_measurement_millimeters{measurement=PLL_R_FEM}" not in found.differences
+    assert len(allow_outside_the_catalogue) == 1

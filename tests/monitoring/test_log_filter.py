@@ -459,7 +459,7 @@ def test_the_filter_is_made_of_the_standard_library_alone(tmp_path: Path) -> Non
 import sys
 before = set(sys.modules)
 import logging
-from monitoring import LogFilter, MonitorManager
+from monitoring import LogFilter
 LogFilter().install()
 logging.getLogger().addHandler(logging.StreamHandler(sys.stdout))
 with LogFilter().study(["Somebody"]):

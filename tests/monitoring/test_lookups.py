@@ -135,3 +135,80 @@ def test_a_sessions_own_readings_are_kept_for_the_series(archive: Archive) -> No
     record = archive.add(reader_mm={"reader": {"PLL_R_FEM": 401.0}})
     again = archive.record(1, series_key=record.series_key)
     assert archive.facts(again).reader_mm == {"PLL_R_FEM": 401.0}
+
+
+def test_a_session_that_is_there_already_counts_once_in_its_hour(archive: Archive) -> None:
+    archive.add()
+    record = archive.add()
+    archive.add(1)
+    assert archive.facts(record).sessions_last_hour == 2
+
+
+def test_readings_that_are_no_length_cost_no_session(archive: Archive) -> None:
+    absurd = {"PLL_R_FEM": 1.7e308, "PLL_L_FEM": 400.0}
+    record = archive.add(reader_mm={"first": absurd, "second": absurd})
+    assert archive.facts(record).reader_mm == {"PLL_L_FEM": 400.0}
+
+
+def test_a_damaged_key_doesnt_make_anothers_exam_the_patients(archive: Archive) -> None:
+    archive.add(0, measurements_mm={"PLL_R_FEM": 300.0})
+    archive.add(1, patient_key="another")
+    with archive.store.database.transaction() as connection:
+        connection.execute("UPDATE sessions SET patient_key = ? WHERE session_id = '2'", ("cd" * 16,))
+    assert archive.facts(archive.record(2)).earlier_mm == {"PLL_R_FEM": 300.0}
+
+
+@pytest.mark.parametrize(
+    "alike",
+    [
+        {"series_key": "ab" * 16},
+        {"patient_key": "cd" * 16, "study_key": "bc" * 16},
+        {"patient_key": "cd" * 16, "status": "failed"},
+    ],
+    ids=["series", "study", "failures"],
+)
+def test_what_is_asked_costs_the_same_however_often_one_exam_was_run(archive: Archive, alike: dict[str, Any]) -> None:
+    def fill(number: int) -> None:
+        rows = [archive.record(0.1, **alike) for _ in range(number)]
+        with archive.store.database.transaction() as connection:
+            connection.executemany(
+                "INSERT INTO sessions (session_id, status, timestamp_ns, ended_ns, routed, record, checksum,"
+                " series_key, study_key, patient_key) VALUES (?, ?, ?, ?, '', '{}', 0, ?, ?, ?)",
+                [
+                    (row.session_id, row.status, row.ended_ns, row.ended_ns, row.series_key, row.study_key,
+                     row.patient_key)
+                    for row in rows
+                ],
+            )  # fmt: skip
+
+    fill(200)
+    few = _steps(archive, archive.record(1, **alike))
+    fill(2000)
+    assert _steps(archive, archive.record(1, **alike)) < 2 * few
+
+
+def test_the_sessions_of_an_hour_are_counted_without_reading_them(archive: Archive) -> None:
+    asked: list[str] = []
+    with archive.store.database.reading() as connection:
+        connection.set_trace_callback(asked.append)
+        lookups.facts(connection, archive.record())
+        connection.set_trace_callback(None)
+        (query,) = [text for text in asked if "count(*)" in text and "ended_ns >" in text]
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
+    assert any("COVERING INDEX sessions_by_end" in row[3] for row in plan)
+
+
+def _steps(archive: Archive, record: SessionRecord) -> int:
+    """How many instructions of SQLite's a session's questions take."""
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    with archive.store.database.reading() as connection:
+        connection.set_progress_handler(count, 1)
+        lookups.facts(connection, record)
+        connection.set_progress_handler(None, 1)
+    return steps

@@ -13,7 +13,7 @@ from monitoring.catalogue import OTHER, Kind
 from monitoring.derivation import Facts
 from monitoring.events import STATUSES, ModelPerformance, SessionRecord, Usage
 from monitoring.line_protocol import encode
-from monitoring.metrics_collector import Change, bucket_part, changes, points, samples, zero_changes
+from monitoring.metrics_collector import Change, Sample, bucket_part, changes, points, samples, zero_changes
 from tests.monitoring.samples import ENDED_NS, RECORDS, realistic
 
 
@@ -192,6 +192,41 @@ def test_buckets_are_named_so_that_no_two_are_the_same() -> None:
     names = [bucket_part(bound) for bound in (*catalogue.STAGE_BUCKETS, None)]
     assert len(set(names)) == len(names)
     assert names[0] == "le:0.01"
+
+
+def test_what_cant_be_is_left_out_so_that_no_total_falls() -> None:
+    record = realistic(
+        duration_seconds=-1.0, stages_seconds={"load": -0.5, "inference": 2.5}, issues={"a": -3, "b": 2},
+        models=(ModelPerformance("resnet", -0.1),), refused={"name": -1}, custom={"balance": -4.0},
+        measurements_mm={"PLL_R_FEM": 1.7e308, "PLL_L_FEM": -1.7e308},
+    )  # fmt: skip
+    found = samples(record)
+    assert all(math.isfinite(sample.value) for sample in found)
+    assert all(sample.value >= 0 for sample in found if sample.metric.kind is not Kind.GAUGE)
+    named = {(sample.metric.name, *sample.labels.values()): sample.value for sample in found}
+    assert named["leglength_custom", "balance"] == -4.0
+    assert named["leglength_host_issues_total", "b"] == 2.0
+    assert ("leglength_stage_duration_seconds", "inference") in named
+    assert ("leglength_stage_duration_seconds", "load") not in named
+    assert ("leglength_side_difference_millimeters", "femur") not in named
+
+
+def test_times_and_counts_that_were_folded_together_add_up_in_a_point() -> None:
+    folded = [
+        Sample(catalogue.HOST_ISSUES, 2.0, {"issue": OTHER}),
+        Sample(catalogue.HOST_ISSUES, 3.0, {"issue": OTHER}),
+        Sample(catalogue.STAGE_DURATION, 0.5, {"stage": OTHER}),
+        Sample(catalogue.STAGE_DURATION, 0.25, {"stage": OTHER}),
+        Sample(catalogue.CUSTOM, 1.0, {"name": OTHER}),
+        Sample(catalogue.CUSTOM, 4.0, {"name": OTHER}),
+        Sample(catalogue.MODEL_INFERENCE, 1.7e308, {"model": OTHER}),
+        Sample(catalogue.MODEL_INFERENCE, 1.7e308, {"model": OTHER}),
+    ]
+    made = {point.measurement: point.fields for point in points(folded, realistic(), {})}
+    assert made["leglength_issue"] == {"issues": 5.0}
+    assert made["leglength_stage"] == {"duration_seconds": 0.75}
+    assert made["leglength_custom"] == {"value": 4.0}
+    assert math.isfinite(float(made["leglength_model"]["inference_seconds"]))
 
 
 def test_confidence_that_overflows_is_still_a_number() -> None:

@@ -1,0 +1,78 @@
+"""The totals: what replaces what, and that a total stays a number."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from monitoring import catalogue
+from monitoring.metrics_collector import NANOSECONDS, Change
+from monitoring.outbox import totals
+from monitoring.outbox.database import Database, checksum
+
+YEAR_NS = 365 * 86_400 * NANOSECONDS
+LENGTH = {"measurement": "PLL_R_FEM"}
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database(tmp_path / "monitoring.db")
+    yield opened
+    opened.close()
+
+
+def measured(database: Database, millimeters: float, time_ns: int) -> float:
+    """The gauge after a session of that time."""
+    change = Change(catalogue.MEASUREMENT_MM.name, LENGTH, "", millimeters, replaces=True)
+    with database.transaction() as connection:
+        totals.apply_changes(connection, [change], time_ns)
+        return totals.values(connection, catalogue.MEASUREMENT_MM)["PLL_R_FEM",]
+
+
+def waited(database: Database, *seconds: float) -> float:
+    """The sum of a histogram after a session with these."""
+    name, labels = catalogue.STAGE_DURATION.name, {"stage": "load"}
+    with database.transaction() as connection:
+        changes = [Change(name, labels, "sum", value, replaces=False) for value in seconds]
+        totals.apply_changes(connection, changes, time.time_ns())
+        (row,) = totals.read_metric(connection, name)
+    return row.value
+
+
+def test_an_older_sessions_gauge_doesnt_replace_a_later_one(database: Database) -> None:
+    now = time.time_ns()
+    assert measured(database, 400.0, now) == 400.0
+    assert measured(database, 390.0, now - YEAR_NS) == 400.0
+    assert measured(database, 410.0, now) == 410.0
+
+
+def test_a_clock_that_was_ahead_once_doesnt_keep_its_values_until_then(database: Database) -> None:
+    now = time.time_ns()
+    assert measured(database, 500.0, now + YEAR_NS) == 500.0
+    assert measured(database, 400.0, now) == 400.0
+    assert measured(database, 401.0, now + 1) == 401.0
+
+
+def test_clocks_that_differ_by_minutes_are_taken_at_their_word(database: Database) -> None:
+    now = time.time_ns()
+    assert measured(database, 400.0, now + 600 * NANOSECONDS) == 400.0
+    assert measured(database, 390.0, now) == 400.0
+
+
+def test_a_sum_that_would_overflow_stays_as_it_is(database: Database) -> None:
+    assert waited(database, 1.5) == 1.5
+    assert waited(database, 1.7e308, 1.7e308) == 1.5
+    assert waited(database, 0.5) == 2.0
+
+
+def test_each_row_has_the_checksum_of_its_values(database: Database) -> None:
+    measured(database, 400.5, 7)
+    waited(database, 0.25)
+    with database.reading() as connection:
+        rows = connection.execute("SELECT * FROM totals").fetchall()
+        assert totals.damaged(connection) == []
+    assert len(rows) == 2
+    assert [row[-1] for row in rows] == [checksum(*row[:-1]) for row in rows]

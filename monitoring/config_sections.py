@@ -94,7 +94,7 @@ class TlsSettings(Section):
     @classmethod
     def _holds_certificates(cls, value: Path | None) -> Path | None:
         if value is not None:
-            from monitoring.tls import check_certificates  # TLS is loaded where it is used
+            from monitoring.network.tls import check_certificates  # TLS is loaded where it is used
 
             check_certificates(value)
         return value
@@ -104,7 +104,7 @@ class TlsSettings(Section):
     def _is_the_certificates_key(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         certificate = info.data.get("client_cert_file")
         if certificate is not None:
-            from monitoring.tls import check_key_pair
+            from monitoring.network.tls import check_key_pair
 
             check_key_pair(certificate, value)
         elif value is not None and "client_cert_file" in info.data:

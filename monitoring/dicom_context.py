@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from monitoring import coerce, dicom_reading
-from monitoring.dicom_reading import text, value
-from monitoring.radiography_devices import device_model, manufacturer
+from monitoring import coerce
+from monitoring.identity import dicom_reading
+from monitoring.identity.dicom_reading import text, value
+from monitoring.identity.radiography_devices import device_model, manufacturer
 
 if TYPE_CHECKING:
     from monitoring.config_sections import PrivacyConfig

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
-from monitoring import validation
 from monitoring.backends import routes
 from monitoring.commitment import CommitmentBuilder
 from monitoring.config_sections import MonitoringConfig
@@ -20,6 +19,7 @@ from monitoring.outbox.delivery import DeliveryThreads, Guard
 from monitoring.outbox.liveness import Owner
 from monitoring.outbox.queue import STATE_BACKENDS, backend_statuses
 from monitoring.outbox.store import Store
+from monitoring.readings import validation
 from monitoring.store_location import instance_name
 
 _IN_MEMORY = "memory"

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from monitoring.disguises import SHORTEST, Values, without
+from monitoring.identity.disguises import SHORTEST, Values, without
 
 __all__ = ["REPLACEMENT", "SHORTEST", "LogFilter", "protect"]
 
@@ -52,7 +52,7 @@ class LogFilter:
     def install(self) -> None:
         """Clean every record of this process from now on; proxies' passwords in the environment are secrets too."""
         if any(_may_name_a_secret(name) for name in os.environ):
-            from monitoring.secret_values import environment_secrets
+            from monitoring.identity.secret_values import environment_secrets
 
             self.add_secrets(environment_secrets())
         _installed.add(self)
@@ -68,7 +68,7 @@ class LogFilter:
     def add_secrets_of_settings(self, section: Any) -> None:
         """Never let the secrets of a ``monitoring`` section be logged, whether it is right, wrong or switched off."""
         if isinstance(section, Mapping) and section.keys() - {"enabled"}:
-            from monitoring.secret_values import secrets_in
+            from monitoring.identity.secret_values import secrets_in
 
             self.add_secrets(secrets_in(section))
 

@@ -20,13 +20,13 @@ from monitoring.deadline import Deadline
 from monitoring.dicom_context import read_image
 from monitoring.events import SessionRecord
 from monitoring.exceptions import ConfigurationError, StoreError
+from monitoring.identity.secret_values import secrets_of
 from monitoring.keeper import Keeper
 from monitoring.metrics_collector import zero_changes
 from monitoring.outbox.delivery import Guard
 from monitoring.privacy import Pseudonymizer
-from monitoring.reference_readings import SETTING, ReferenceReadings, thresholds_cm
-from monitoring.resource_usage import Recording
-from monitoring.secret_values import secrets_of
+from monitoring.readings.settings import SETTING, ReferenceReadings, thresholds_cm
+from monitoring.resources.usage import Recording
 from monitoring.session import Session
 from monitoring.site_key import find_key
 from monitoring.system_resources import Sampler

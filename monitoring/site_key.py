@@ -10,7 +10,7 @@ from pathlib import Path
 
 from monitoring.config_sections import PrivacyConfig
 from monitoring.exceptions import ConfigurationError, StoreError
-from monitoring.secret_values import KEY_VARIABLE
+from monitoring.identity.secret_values import KEY_VARIABLE
 
 __all__ = ["KEY_FILE_NAME", "KEY_VARIABLE", "find_key"]
 

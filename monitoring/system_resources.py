@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from monitoring.events import Usage
-from monitoring.gpu import open_gpus, torch_reading
-from monitoring.probes import SystemProbe, VolumeProbe
-from monitoring.resource_usage import Figure, Reading, Recording
+from monitoring.resources.gpu import open_gpus, torch_reading
+from monitoring.resources.probes import SystemProbe, VolumeProbe
+from monitoring.resources.usage import Figure, Reading, Recording
 
 PATIENCE_SECONDS = 0.008
 """What a session's end waits at most for the readings of other threads, all together."""

@@ -1,7 +1,7 @@
 """One HTTP request under one deadline -> a frozen result, never an exception.
 
-The connections keep to the deadline in all that they do (:mod:`monitoring.connections`); TLS is verified
-(:mod:`monitoring.tls`), and the environment's proxies are used (:mod:`monitoring.proxies`).
+The connections keep to the deadline in all that they do (:mod:`monitoring.network.connections`); TLS is verified
+(:mod:`monitoring.network.tls`), and the environment's proxies are used (:mod:`monitoring.network.proxies`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from monitoring import tls
 from monitoring.config_sections import TlsSettings
-from monitoring.connections import Watchdog, bounded
 from monitoring.deadline import Deadline
-from monitoring.network_failure import failure
-from monitoring.proxies import Proxy, proxy_for
+from monitoring.network import tls
+from monitoring.network.connections import Watchdog, bounded
+from monitoring.network.failure import failure
+from monitoring.network.proxies import Proxy, proxy_for
 
 MAX_ANSWER_BYTES = 64 * 1024
 _GZIP_FROM_BYTES = 1024

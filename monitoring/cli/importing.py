@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monitoring import validation
 from monitoring.cli.settings import read_json
 from monitoring.commitment import CommitmentBuilder
 from monitoring.config_sections import MonitoringConfig
@@ -16,6 +15,7 @@ from monitoring.exceptions import RecordError
 from monitoring.metrics_collector import zero_changes
 from monitoring.outbox.recovery import open_or_recover
 from monitoring.outbox.store import Store
+from monitoring.readings import validation
 from monitoring.store_location import instance_name, store_path
 
 

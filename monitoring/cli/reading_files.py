@@ -9,9 +9,9 @@ from pathlib import Path
 
 from monitoring.cli.settings import read_json
 from monitoring.exceptions import ConfigurationError
-from monitoring.readings import Parsed, Reading, join, parse_document
-from monitoring.readings_csv import parse_csv
-from monitoring.readings_sr import Report, read_report
+from monitoring.readings.csv_files import parse_csv
+from monitoring.readings.parsing import Parsed, Reading, join, parse_document
+from monitoring.readings.structured_reports import Report, read_report
 
 _TABLES = {".csv", ".tsv", ".txt"}
 _MOST_SHOWN = 20

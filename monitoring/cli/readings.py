@@ -26,11 +26,11 @@ from monitoring.outbox import readings as stored
 from monitoring.outbox.recovery import open_or_recover
 from monitoring.outbox.store import Store
 from monitoring.privacy import Pseudonymizer
-from monitoring.readings import keyed
-from monitoring.readings_import import Imported, import_readings
+from monitoring.readings.importing import Imported, import_readings
+from monitoring.readings.parsing import keyed
+from monitoring.readings.validation import Validation, validate
 from monitoring.site_key import KEY_FILE_NAME, find_key
 from monitoring.store_location import instance_name, store_path
-from monitoring.validation import Validation, validate
 
 app = typer.Typer(help="Compare the measurements with readers'; import what they measured.", rich_markup_mode=None)
 

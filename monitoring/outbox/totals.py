@@ -90,7 +90,7 @@ def count_loss(connection: sqlite3.Connection, reason: str, amount: int, time_ns
 def read(connection: sqlite3.Connection) -> list[Row]:
     """Every value whose checksum holds."""
     return [
-        Row(metric, tuple(sorted(json.loads(labels).items())), part, value)
+        Row(metric, _label_items(labels), part, value)
         for metric, labels, part, value, time_ns, expected in connection.execute("SELECT * FROM totals")
         if _checksum((metric, labels, part), value, time_ns) == expected
     ]
@@ -128,7 +128,7 @@ def values(connection: sqlite3.Connection, metric: Metric) -> dict[tuple[str, ..
 def read_metric(connection: sqlite3.Connection, name: str) -> list[Row]:
     """One metric's values whose checksums hold."""
     return [
-        Row(metric, tuple(sorted(json.loads(labels).items())), part, value)
+        Row(metric, _label_items(labels), part, value)
         for metric, labels, part, value, time_ns, expected in connection.execute(
             "SELECT * FROM totals WHERE metric = ?", (name,)
         )
@@ -152,3 +152,8 @@ def labels_key(labels: Mapping[str, str]) -> str:
 @lru_cache(maxsize=4096)
 def _labels_key(items: tuple[tuple[str, str], ...]) -> str:
     return json.dumps(dict(items), sort_keys=True, separators=(",", ":"))
+
+
+@lru_cache(maxsize=4096)
+def _label_items(key: str) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(json.loads(key).items()))

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from monitoring import catalogue
-from monitoring.gpu import open_gpus, torch_reading
-from monitoring.resource_usage import Level
+from monitoring.resources.gpu import open_gpus, torch_reading
+from monitoring.resources.usage import Level
 from tests.support import nvml_driver
 
 GIB = 2.0**30
@@ -22,7 +22,7 @@ GIB = 2.0**30
 
 READ = """
 import json
-from monitoring.gpu import open_gpus
+from monitoring.resources.gpu import open_gpus
 probe = open_gpus()
 print(json.dumps(probe and {key: figure.value for key, figure in probe.read().items()}))
 """
@@ -112,7 +112,7 @@ print(json.dumps([seen, open_then, driver.stub_open(), driver.stub_opened()]))
 def test_a_host_that_uses_nvml_itself_keeps_it(driver: Path) -> None:
     script = """
 import pynvml
-from monitoring.gpu import open_gpus
+from monitoring.resources.gpu import open_gpus
 pynvml.nvmlInit()
 open_gpus().close()
 print(pynvml.nvmlDeviceGetCount())
@@ -123,7 +123,7 @@ print(pynvml.nvmlDeviceGetCount())
 def test_a_child_process_opens_nvml_for_itself(driver: Path) -> None:
     script = f"""
 import os, sys
-from monitoring.gpu import open_gpus
+from monitoring.resources.gpu import open_gpus
 open_gpus().read()
 pid = os.fork()
 if pid == 0:

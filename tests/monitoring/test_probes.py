@@ -14,8 +14,8 @@ import pytest
 
 from monitoring import catalogue
 from monitoring.events import Usage
-from monitoring.probes import SystemProbe, VolumeProbe
-from monitoring.resource_usage import Latest, Level, Recording, Work
+from monitoring.resources.probes import SystemProbe, VolumeProbe
+from monitoring.resources.usage import Latest, Level, Recording, Work
 
 MIB = 2**20
 

@@ -19,8 +19,8 @@ from monitoring.deadline import Deadline
 from monitoring.delivery_result import Delivery, Exposition
 from monitoring.http_policy import detail
 from monitoring.influx_client import InfluxClient
+from monitoring.network.proxies import UnusableProxyError, proxy_for
 from monitoring.prometheus_client import PrometheusClient
-from monitoring.proxies import UnusableProxyError, proxy_for
 from monitoring.transport import HttpTransport, Response
 from tests.support import faults
 from tests.support.faults import Behaviour, Exchange, FaultServer, respond

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from monitoring.domain.anatomy import MEASUREMENTS
 from monitoring.privacy import Pseudonymizer
-from monitoring.readings import Parsed, Reading, column, join, keyed, parse_document
-from monitoring.readings_csv import parse_csv
+from monitoring.readings.csv_files import parse_csv
+from monitoring.readings.parsing import Parsed, Reading, column, join, keyed, parse_document
 
 CANARY = "Zzyzxson-99182736"
 

@@ -10,7 +10,7 @@ import pytest
 
 from monitoring import MonitorManager
 from monitoring.privacy import Pseudonymizer
-from monitoring.reference_readings import ReferenceReadings, thresholds_cm
+from monitoring.readings.settings import ReferenceReadings, thresholds_cm
 
 PSEUDONYMS = Pseudonymizer(b"k" * 32)
 LOG = logging.getLogger("test")

@@ -23,7 +23,7 @@ from analysis.phantom.files import write_phantom
 from analysis.pipeline import find_series, load_detectors, process_series
 from analysis.settings import AnalysisSettings
 from monitoring.exceptions import ConfigurationError
-from monitoring.readings_sr import Report, read_report
+from monitoring.readings.structured_reports import Report, read_report
 from tests.support import reading_reports as made
 from tests.support.reading_reports import CM, FEMUR, HIP, LEFT, LOWER_LIMB, RIGHT, TIBIA, group
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.events import Usage
-from monitoring.resource_usage import Figure, Latest, Level, Recording, Trailing, Work
+from monitoring.resources.usage import Figure, Latest, Level, Recording, Trailing, Work
 
 
 def usage(*figures: tuple[float, Figure]) -> Usage | None:

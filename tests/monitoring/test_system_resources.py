@@ -17,8 +17,8 @@ import pytest
 
 from monitoring import MonitorManager, catalogue, system_resources
 from monitoring.events import Usage
-from monitoring.probes import SystemProbe
-from monitoring.resource_usage import Level, Reading
+from monitoring.resources.probes import SystemProbe
+from monitoring.resources.usage import Level, Reading
 from monitoring.system_resources import Sampler
 from tests.support.servers import wait_until
 from tests.support.silent_mount import silent_mount

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from monitoring import catalogue, tls
+from monitoring import catalogue
 from monitoring.config_sections import TlsSettings
 from monitoring.deadline import Deadline
 from monitoring.http_policy import detail
+from monitoring.network import tls
 from monitoring.transport import HttpTransport, Response
 from tests.support import faults
 from tests.support.faults import FaultServer, respond

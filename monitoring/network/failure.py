@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from urllib3 import exceptions
 
 from monitoring.http_policy import detail
-from monitoring.proxies import UnusableProxyError
-from monitoring.tls import UnusableFileError, words
+from monitoring.network.proxies import UnusableProxyError
+from monitoring.network.tls import UnusableFileError, words
 
 
 @dataclass(frozen=True, slots=True)

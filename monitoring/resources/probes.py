@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 
-from monitoring.cgroups import Cgroups, ContainerCpu
-from monitoring.kernel_files import line_after, read_text, whole_number
-from monitoring.resource_usage import Figure, Latest, Level, Reading, Work
+from monitoring.resources.cgroups import Cgroups, ContainerCpu
+from monitoring.resources.kernel_files import line_after, read_text, whole_number
+from monitoring.resources.usage import Figure, Latest, Level, Reading, Work
 
 # A machine without /proc, or one that hides it: then there is nothing to say of it.
 _UNREADABLE = (psutil.Error, OSError, RuntimeError, ValueError, NotImplementedError, AttributeError)

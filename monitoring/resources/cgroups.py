@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from monitoring.kernel_files import line_after, read_number, read_text, whole_number
+from monitoring.resources.kernel_files import line_after, read_number, read_text, whole_number
 
 _ABSURD_BYTES = 2**62
 """Version 1 says 2^63 less a page where there is no limit."""

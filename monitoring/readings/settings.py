@@ -1,7 +1,7 @@
 """The host's settings that compare its measurements with readers': ``reference_readings``, and the thresholds.
 
-``process.settings.reference_readings`` holds what a JSON file of readings holds (see :mod:`monitoring.readings`), or
-one object that names no exam, which then counts for every series of the run.
+``process.settings.reference_readings`` holds what a JSON file of readings holds (see
+:mod:`monitoring.readings.parsing`), or one object that names no exam, which then counts for every series of the run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 from monitoring import coerce
 from monitoring.domain.agreement import THRESHOLD_SETTINGS
 from monitoring.privacy import Pseudonymizer
-from monitoring.readings import keyed, parse_document
+from monitoring.readings.parsing import keyed, parse_document
 
 SETTING: Final = "reference_readings"
 _PATH: Final = f"process.settings.{SETTING}"

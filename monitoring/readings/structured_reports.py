@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from monitoring import coerce
-from monitoring.dicom_reading import read_header, silence, text, value
 from monitoring.domain.anatomy import FEMUR, LEG, TIBIA, measurement_name, side_and_bone
 from monitoring.exceptions import ConfigurationError
-from monitoring.readings import NOTHING, Parsed, Row, parse_rows
+from monitoring.identity.dicom_reading import read_header, silence, text, value
+from monitoring.readings.parsing import NOTHING, Parsed, Row, parse_rows
 
 _Code = tuple[str, str]
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from monitoring import catalogue, coerce
-from monitoring.resource_usage import Figure, Level, Reading, Trailing
+from monitoring.resources.usage import Figure, Level, Reading, Trailing
 
 _LABELS = catalogue.GPU.values
 # What a torch that is half imported, built without CUDA or on a lost device may raise.

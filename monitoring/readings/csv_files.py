@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from monitoring.readings import KINDS, Column, Parsed, Row, column, parse_rows
+from monitoring.readings.parsing import KINDS, Column, Parsed, Row, column, parse_rows
 
 _SEPARATORS = ",;\t"
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")

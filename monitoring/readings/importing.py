@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from monitoring import validation
 from monitoring.commitment import CommitmentBuilder
 from monitoring.derivation import reading_errors
 from monitoring.derived_values import DerivedValues
@@ -22,7 +21,8 @@ from monitoring.outbox import lookups, readings, totals
 from monitoring.outbox.database import Database
 from monitoring.outbox.readings import Compared
 from monitoring.outbox.store import enqueue
-from monitoring.readings import KeyedReading
+from monitoring.readings import validation
+from monitoring.readings.parsing import KeyedReading
 
 _PIECE: Final = 100  # a running host waits for the store no longer than for one of these
 

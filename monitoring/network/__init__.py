@@ -1,0 +1,1 @@
+"""The way to a backend: connections under one deadline, proxies, TLS, and what went wrong in words."""

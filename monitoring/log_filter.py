@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from monitoring.identity.disguises import SHORTEST, Values, without
+from monitoring.disguises import SHORTEST, Values, without
 
 __all__ = ["REPLACEMENT", "SHORTEST", "LogFilter", "protect"]
 

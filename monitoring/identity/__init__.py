@@ -1,1 +1,1 @@
-"""What can tell whose an image is: reading headers, finding values in disguise, and which secrets there are."""
+"""What can tell whose an image is: reading headers, words for devices, and which secrets there are."""

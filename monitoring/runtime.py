@@ -97,7 +97,7 @@ class Runtime:
 
     def _trace(self, session: Session, durable: bool) -> None:
         if session.session_id in self._sessions:
-            self._keeper.trace(session.trace(), durable)
+            self._keeper.trace(self._wanted(session.trace()), durable)
 
     def end(self, session_id: object, status: object = None) -> None:
         """Freeze, commit and hand over to delivery; does nothing when the session isn't open."""
@@ -108,13 +108,17 @@ class Runtime:
         if found is None:
             return
         usages = self._sampler.finish(found.recording) if self._sampler and found.recording else {}
-        record = found.session.freeze(status, usages)
-        if not self.config.metrics.include_model_metrics:
-            record = replace(record, models=(), predictions=())
+        record = self._wanted(found.session.freeze(status, usages))
         self._keeper.keep(record)
         self._committed[session_id] = record
         # Only now: should the host's signal handler leave in the middle of it, the session ends when we close.
         del self._sessions[session_id]
+
+    def _wanted(self, record: SessionRecord) -> SessionRecord:
+        """The record without what the settings leave out."""
+        if self.config.metrics.include_model_metrics:
+            return record
+        return replace(record, models=(), predictions=())
 
     def end_all(self, reason: str) -> None:
         """End what is open as failed, for a reason given as a short code."""

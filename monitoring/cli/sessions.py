@@ -20,6 +20,7 @@ from monitoring.exceptions import ConfigurationError
 from monitoring.outbox.erasure import erase, is_patient_key
 from monitoring.outbox.store import Store
 from monitoring.privacy import Pseudonymizer
+from monitoring.readings import validation
 from monitoring.rederivation import Summary, rederive
 from monitoring.store_location import store_path
 
@@ -120,6 +121,8 @@ def erase_patient(
             raise ConfigurationError("--patient-key: must have 32 hexadecimal characters; `sessions key` makes it")
         with existing_store(config) as store:
             found = erase(store.database, wanted, is_rehearsal)
+            if not is_rehearsal:
+                validation.refresh(store.database)  # without this patient's pairs
         put_aside = sorted(path.name for path in store_path(load_config(config).store).parent.glob("*.corrupt-*"))
     if as_json:
         typer.echo(json.dumps({**found.to_dict(), "erased": not is_rehearsal, "put_aside": put_aside}, indent=2))

@@ -19,6 +19,8 @@ import pytest
 from monitoring import MonitorManager
 from monitoring.cli import reports
 from monitoring.config_validator import check_section
+from monitoring.outbox.database import Database
+from monitoring.outbox.store import open_store
 from tests.monitoring.test_coerce import Hostile
 from tests.support import faults
 from tests.support.faults import FaultServer
@@ -433,3 +435,18 @@ def test_a_sites_name_is_a_tag_in_influxdb_and_a_label_of_the_pushed_group(
     assert point.tags["site"] == "Invented Hospital"
     (group,) = pushgateway.groups()
     assert group["site"] == "Invented Hospital"
+
+
+def test_without_model_metrics_no_trace_of_an_open_session_holds_predictions_either(tmp_path: Path) -> None:
+    section = {"enabled": True, "metrics": {"include_model_metrics": False, "include_system_metrics": False}}
+    manager = MonitorManager({"monitoring": section})
+    with manager.session("series") as session:
+        boxes = {"boxes": [[1.0, 2.0, 3.0, 4.0]], "labels": [1], "scores": [0.9]}
+        session.record_performance_data({"individual_model_predictions": {"resnet": {"predictions": boxes}}})
+        database = Database(manager._runtime._keeper._durable.path)  # type: ignore[union-attr]
+        with session.stage("measurement"), open_store(database), database.reading() as connection:
+            (trace,) = [row[0] for row in connection.execute("SELECT record FROM open_sessions")]
+    (record,) = manager.session_records()
+    manager.close()
+    assert "predictions" not in json.loads(trace)
+    assert "predictions" not in record

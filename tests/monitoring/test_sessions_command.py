@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from monitoring import MonitorManager, derivation, rederivation
+from monitoring import MonitorManager, catalogue, derivation, rederivation
 from monitoring.cli.commands import app
 from monitoring.domain import quality
+from monitoring.outbox import totals
 from monitoring.outbox.database import Database
 from monitoring.outbox.store import open_store
 from monitoring.privacy import Pseudonymizer
@@ -171,3 +172,21 @@ def test_a_damaged_store_beside_it_is_said_not_to_have_been_searched(
     done = run("erase", "--patient-key", run("key", given="INVENTED-17\n").stdout.strip())
     assert done.exit_code == 1
     assert "Not searched: monitoring.db.corrupt-1" in done.stdout
+
+
+def test_an_erased_patient_counts_no_more_in_the_agreement_with_readers(
+    task: Path, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    settings = json.loads(task.read_text())
+    settings["process"]["settings"]["reference_readings"] = {"PLL_R_FEM": 411.0}
+    task.write_text(json.dumps(settings))
+    record(task, 1, patient="INVENTED-17")
+    path = tmp_path / "store" / "monitoring.db"
+    assert _pairs(path) == 1.0
+    run("erase", "--patient-key", run("key", given="INVENTED-17\n").stdout.strip())
+    assert _pairs(path) == 0.0
+
+
+def _pairs(path: Path) -> float:
+    with open_store(Database(path)) as store, store.database.reading() as connection:
+        return totals.values(connection, catalogue.VALIDATION["pairs"])["PLL_R_FEM",]

@@ -223,6 +223,7 @@ def test_an_interrupt_at_any_instant_leaves_nothing_locked(host: Host) -> None:
 def test_after_an_interrupt_sigterm_still_works(host: Host) -> None:
     script = begin(
         """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what it runs in the background
     say("ready")
     interrupted = 0
     while interrupted < 40:

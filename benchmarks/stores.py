@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import workload
+from monitoring.derivation import Facts
 from monitoring.events import SessionRecord
 from monitoring.line_protocol import encode
 from monitoring.metrics_collector import Change, changes, points, samples
@@ -19,15 +20,19 @@ from monitoring.outbox.store import enqueue
 APART_NS = 30 * 10**9  # a busy site: 120 sessions an hour, a million in a year
 _SECOND_NS = 10**9
 _SESSION = (
-    "INSERT INTO sessions (session_id, status, timestamp_ns, ended_ns, routed, record, checksum)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO sessions"
+    " (session_id, status, timestamp_ns, ended_ns, routed, record, checksum, series_key, patient_key)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
 def fill(path: Path, count: int, with_lines: bool) -> None:
     """A store of ``count`` sessions; either each with its lines still to be delivered, or all of them delivered."""
     template = workload.record(with_models=with_lines)
-    heads = [encode(point).encode() for point in points(samples(template, 12), template, workload.INSTANCE)]
+    heads = [
+        encode(point).encode()
+        for point in points(samples(template, Facts(sessions_last_hour=12)), template, {"instance": workload.INSTANCE})
+    ]
     database = Database(path)
     with database.transaction() as connection:
         connection.execute("PRAGMA cache_size = -500000")
@@ -47,7 +52,7 @@ def _session_rows(template: SessionRecord, count: int) -> Iterator[tuple[object,
         end, session_id = newest - number * APART_NS, uuid.uuid4().hex
         text = names.replace("<id>", session_id, 1).replace("-111", str(end - _SECOND_NS), 1)
         text = text.replace("-222", str(end), 1)
-        yield session_id, template.status, end, end, "influxdb", text, checksum(end, text)
+        yield session_id, template.status, end, end, "influxdb", text, checksum(end, text), session_id, session_id
 
 
 def _enqueue(connection: sqlite3.Connection, heads: list[bytes]) -> None:
@@ -57,8 +62,8 @@ def _enqueue(connection: sqlite3.Connection, heads: list[bytes]) -> None:
 
 
 def _grown(template: SessionRecord, count: int) -> list[Change]:
-    found = changes(samples(template, 12))
-    return [change if change.replaces else replace(change, value=change.value * count) for change in found]
+    found = changes(samples(template, Facts(sessions_last_hour=12)))
+    return [change if change.replaces else change._replace(value=change.value * count) for change in found]
 
 
 def waiting_lines(path: Path, target: Path) -> int:

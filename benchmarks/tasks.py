@@ -64,11 +64,15 @@ def encoding(seconds: float) -> None:
 
 def _derivation() -> Any:
     """From a finished record to its lines, as a commit does it, without the store."""
+    from monitoring.derivation import Facts
     from monitoring.line_protocol import line
     from monitoring.metrics_collector import points, samples
 
     record, now = workload.record(), workload.now_ns()
-    return lambda: [line(point, now) for point in points(samples(record, 12), record, workload.INSTANCE)]
+    return lambda: [
+        line(point, now)
+        for point in points(samples(record, Facts(sessions_last_hour=12)), record, {"instance": workload.INSTANCE})
+    ]
 
 
 def _rates(rounds: dict[str, Any], count: int, seconds: float) -> dict[str, list[float]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from monitoring import catalogue
 from monitoring.catalogue import Kind, Metric
+from monitoring.derivation import Facts
 from monitoring.events import SessionRecord, Usage
 from monitoring.line_protocol import Point
 from monitoring.metrics_collector import points, samples
@@ -93,12 +94,14 @@ def record(with_models: bool = True) -> SessionRecord:
 def realistic_points() -> list[Point]:
     """One session's points."""
     one = record()
-    return points(samples(one, 12), one, INSTANCE)
+    return points(samples(one, Facts(sessions_last_hour=12)), one, {"instance": INSTANCE})
 
 
 def values() -> list[tuple[Metric, dict[str, str], float]]:
     """One session's samples, for clients that keep counters, histograms and gauges."""
-    return [(sample.metric, dict(sample.labels), sample.value) for sample in samples(record(), 12)]
+    return [
+        (sample.metric, dict(sample.labels), sample.value) for sample in samples(record(), Facts(sessions_last_hour=12))
+    ]
 
 
 def metrics() -> list[Metric]:

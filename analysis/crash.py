@@ -21,7 +21,7 @@ _MOST_ERRORS: Final = 10
 def log_without_messages(logger: logging.Logger) -> None:
     """From now on, tell of uncaught errors, ignored errors and warnings in `logger`'s lines only."""
 
-    def uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:  # noqa: ARG001
+    def uncaught(_kind: type[BaseException], error: BaseException, _trace: Any) -> None:
         logger.critical("ended by %s", described(error))
 
     def uncaught_in_thread(told: threading.ExceptHookArgs) -> None:
@@ -32,7 +32,7 @@ def log_without_messages(logger: logging.Logger) -> None:
         if told.exc_value is not None:
             logger.warning("ignored: %s", described(told.exc_value))
 
-    def warned(message: Any, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any) -> None:  # noqa: ARG001
+    def warned(message: Any, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any) -> None:  # noqa: ARG001 - its signature
         logger.warning("%s at %s:%d", category.__name__, Path(filename).stem, lineno)
 
     sys.excepthook = uncaught

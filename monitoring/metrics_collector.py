@@ -25,6 +25,7 @@ NANOSECONDS = 1_000_000_000
 
 
 _NO_LABELS: Mapping[str, str] = MappingProxyType({})
+_NO_FACTS = Facts()
 
 
 class Sample(NamedTuple):
@@ -35,7 +36,7 @@ class Sample(NamedTuple):
     labels: Mapping[str, str] = _NO_LABELS
 
 
-def samples(record: SessionRecord, facts: Facts = Facts()) -> list[Sample]:  # noqa: B008 - frozen
+def samples(record: SessionRecord, facts: Facts = _NO_FACTS) -> list[Sample]:
     """All that the record says, in the catalogue's terms.
 
     What can't be is left out: a number that is none, and durations and counts below 0, which would set back totals.

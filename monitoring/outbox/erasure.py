@@ -17,7 +17,7 @@ from monitoring import catalogue
 from monitoring.catalogue import Kind
 from monitoring.events import SessionRecord
 from monitoring.exceptions import RecordError
-from monitoring.outbox import lookups, totals
+from monitoring.outbox import totals
 from monitoring.outbox.database import Database
 from monitoring.outbox.store import enqueue
 
@@ -68,7 +68,7 @@ class _Patient:
         is_open = _open_sessions(connection)
         own_open = {session_id for session_id, record, text in is_open if _is_of(record, text, patient_key)}
         keys = {key for row in own for key in row[3:]}.union(
-            *(lookups.keys_of(record) for session_id, record, _ in is_open if record and session_id in own_open)
+            *(record.exam_keys for session_id, record, _ in is_open if record and session_id in own_open)
         ) - {""}
         rows = sorted({*own, *_linked_sessions(connection, keys)})
         self._sequences = [row[0] for row in rows]
@@ -136,7 +136,7 @@ def _is_of(record: SessionRecord | None, text: str, patient_key: str) -> bool:
 
 
 def _is_linked(record: SessionRecord | None, keys: Set[str]) -> bool:
-    return record is not None and not record.patient_key and not keys.isdisjoint(lookups.keys_of(record))
+    return record is not None and not record.patient_key and not keys.isdisjoint(record.exam_keys)
 
 
 def _latest_values(connection: sqlite3.Connection, points_ns: Iterable[int]) -> list[tuple[str, str, str]]:

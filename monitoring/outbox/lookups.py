@@ -5,16 +5,13 @@ Each answer is bounded, so that a session's cost doesn't grow with the store.
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Mapping
 from contextlib import suppress
-from math import fsum
 
 from monitoring.derivation import Facts
-from monitoring.domain.agreement import LARGEST_MM
 from monitoring.events import SessionRecord
 from monitoring.exceptions import RecordError
+from monitoring.outbox import readings
 from monitoring.outbox.database import checksum
 
 _HOUR_NS = 3600 * 1_000_000_000
@@ -23,11 +20,6 @@ _MOST_COUNTED = 10_000
 _MOST_RUNS = 100
 _LATEST_EXAMS = 100
 _EARLIER_EXAMS = 5
-_NEEDED = (
-    "version", "session_id", "status", "started_ns", "ended_ns", "duration_seconds", "patient_key", "context",
-    "measurements_mm",
-)  # fmt: skip
-_MOST_READERS = 20
 
 
 def facts(connection: sqlite3.Connection, record: SessionRecord) -> Facts:
@@ -42,54 +34,8 @@ def facts(connection: sqlite3.Connection, record: SessionRecord) -> Facts:
     )
 
 
-def keep_reading(
-    connection: sqlite3.Connection, key: str, reader: str, measurements_mm: Mapping[str, float], kept_ns: int
-) -> bool:
-    """Keep a reader's measurements of what ``key`` names; False when they were there already, the same."""
-    text = json.dumps(dict(sorted(measurements_mm.items())), separators=(",", ":"))
-    known = connection.execute(
-        "SELECT measurements FROM readings WHERE key = ? AND reader = ?", (key, reader)
-    ).fetchone()
-    if known is not None and known[0] == text:
-        return False
-    connection.execute(
-        "INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?)",
-        (key, reader, text, kept_ns, checksum(key, reader, text, kept_ns)),
-    )
-    return True
-
-
-def readings_of(connection: sqlite3.Connection, keys: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """The readers' measurements of what any of the keys names, by reader; damaged ones are left out."""
-    rows = connection.execute(
-        f"SELECT key, reader, measurements, kept_ns, checksum FROM readings"  # noqa: S608 - question marks only
-        f" WHERE key IN ({','.join('?' * len(keys))}) ORDER BY kept_ns LIMIT {_MOST_READERS}",
-        keys,
-    )
-    found: dict[str, dict[str, float]] = {}
-    for key, reader, text, kept_ns, expected in rows:
-        if checksum(key, reader, text, kept_ns) == expected:
-            found.setdefault(reader, {}).update(json.loads(text))
-    return found
-
-
-def mean_of_readers(readings: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Each measurement's mean over the readers who took it; what is longer than a kilometre is none."""
-    taken: dict[str, list[float]] = {}
-    for measurements in readings.values():
-        for name, millimeters in measurements.items():
-            if abs(millimeters) <= LARGEST_MM:
-                taken.setdefault(name, []).append(millimeters)
-    return {name: fsum(values) / len(values) for name, values in taken.items()}
-
-
-def keys_of(record: SessionRecord) -> tuple[str, ...]:
-    """The keyed hashes under which a reading may name this exam."""
-    return tuple(key for key in (record.series_key, record.study_key, record.accession_key) if key)
-
-
 def _readers_mean(connection: sqlite3.Connection, record: SessionRecord) -> dict[str, float]:
-    return mean_of_readers({**readings_of(connection, keys_of(record)), **record.reader_mm})
+    return readings.mean_of_readers({**readings.by_reader(connection, record.exam_keys), **record.reader_mm})
 
 
 def _sessions_last_hour(connection: sqlite3.Connection, record: SessionRecord) -> int:
@@ -143,13 +89,11 @@ def _earlier_exam(connection: sqlite3.Connection, record: SessionRecord) -> tupl
 
 def _is_older(earlier: SessionRecord, record: SessionRecord) -> bool:
     """Whether the patient was older in the exam that was processed before: then it is the later exam."""
-    ages = earlier.context.get("age_years"), record.context.get("age_years")
-    return all(isinstance(age, float) for age in ages) and ages[0] > ages[1]  # type: ignore[operator]
+    then, now = earlier.context.get("age_years"), record.context.get("age_years")
+    return isinstance(then, float) and isinstance(now, float) and then > now
 
 
 def _read(text: str) -> SessionRecord | None:
-    """A stored record with what a comparison needs: an ensemble's predictions take ten times as long to read."""
-    with suppress(RecordError, ValueError, AttributeError):
-        data = json.loads(text)
-        return SessionRecord.from_dict({name: value for name, value in data.items() if name in _NEEDED})
+    with suppress(RecordError):
+        return SessionRecord.from_json(text, only=("patient_key", "context", "measurements_mm"))
     return None

@@ -12,12 +12,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from math import fsum
 from typing import Final
 
 from monitoring.derived_values import DerivedValues
+from monitoring.domain.agreement import LARGEST_MM
 from monitoring.events import SessionRecord
 from monitoring.exceptions import RecordError
-from monitoring.outbox import lookups
 from monitoring.outbox.database import Database, checksum
 
 NEWEST_SESSIONS: Final = 10_000
@@ -25,12 +26,7 @@ NEWEST_SESSIONS: Final = 10_000
 NEW, CORRECTED, KNOWN = "new", "corrected", "known"
 
 _PAGE = 500
-_NEEDED = frozenset(
-    {
-        "version", "session_id", "status", "started_ns", "ended_ns", "duration_seconds", "series_key", "study_key",
-        "accession_key", "measurements_mm", "thresholds_cm",
-    }
-)  # fmt: skip
+_NEEDED = ("series_key", "study_key", "accession_key", "measurements_mm", "thresholds_cm")
 _KEY_COLUMNS = ("series_key", "study_key", "accession_key")
 _OF_ANY_READING = " UNION ".join(
     f"SELECT s.sequence, s.timestamp_ns FROM readings AS r CROSS JOIN sessions AS s ON s.{column} = r.key"  # noqa: S608
@@ -92,9 +88,27 @@ def keep(
     known: dict[str, float] = json.loads(row[0]) if is_intact else {}
     if known and {**known, **measurements_mm} == known:
         return KNOWN
-    connection.execute("DELETE FROM readings WHERE key = ? AND reader = ?", (key, reader))
-    lookups.keep_reading(connection, key, reader, {**known, **measurements_mm}, now_ns)
+    text = json.dumps(dict(sorted({**known, **measurements_mm}.items())), separators=(",", ":"))
+    connection.execute(
+        "INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?)",
+        (key, reader, text, now_ns, checksum(key, reader, text, now_ns)),
+    )
     return CORRECTED if known else NEW
+
+
+def by_reader(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The readers' measurements of what any of the keys names, by reader; damaged ones are left out."""
+    return _merged(_readings(connection, set(keys)), keys)
+
+
+def mean_of_readers(readings: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Each measurement's mean over the readers who took it; what is longer than a kilometre is none."""
+    taken: dict[str, list[float]] = {}
+    for measurements in readings.values():
+        for name, millimeters in measurements.items():
+            if abs(millimeters) <= LARGEST_MM:
+                taken.setdefault(name, []).append(millimeters)
+    return {name: fsum(values) / len(values) for name, values in taken.items()}
 
 
 def compared(database: Database, newest: int = NEWEST_SESSIONS) -> Iterator[Compared]:
@@ -159,10 +173,10 @@ def _compare(
 ) -> Iterator[Compared]:
     """Compare sessions, the newest first; ``taken`` is what newer ones had of an exam, and grows."""
     stored = sorted(_stored(connection, sequences), key=lambda found: found.timestamp_ns, reverse=True)
-    readings = _readings(connection, {key for found in stored for key in lookups.keys_of(found.record)})
+    readings = _readings(connection, {key for found in stored for key in found.record.exam_keys})
     for found in stored:
         record = found.record
-        reader_mm = lookups.mean_of_readers(_merged(readings, lookups.keys_of(record)))
+        reader_mm = mean_of_readers(_merged(readings, record.exam_keys))
         exam = record.study_key or record.accession_key or record.series_key
         names = [name for name in reader_mm if name in record.measurements_mm and (exam, name) not in taken]
         taken.update((exam, name) for name in names)
@@ -178,9 +192,8 @@ def _stored(connection: sqlite3.Connection, sequences: Sequence[int]) -> Iterato
     )
     for sequence, timestamp_ns, routed, text, expected, derived in rows:
         if checksum(timestamp_ns, text) == expected:
-            with suppress(RecordError, ValueError, AttributeError):
-                data = json.loads(text)
-                record = SessionRecord.from_dict({name: value for name, value in data.items() if name in _NEEDED})
+            with suppress(RecordError):
+                record = SessionRecord.from_json(text, only=_NEEDED)
                 yield Compared(sequence, timestamp_ns, bool(routed), record, derived)
 
 

@@ -17,7 +17,7 @@ from monitoring.derived_values import DerivedValues
 from monitoring.events import STATUSES, SessionRecord
 from monitoring.exceptions import RecordError
 from monitoring.metrics_collector import Change
-from monitoring.outbox import lookups, totals
+from monitoring.outbox import lookups, readings, totals
 from monitoring.outbox.database import Database, checksum
 
 _LARGEST = 2**62
@@ -173,12 +173,12 @@ class Store:
 
     def _facts(self, connection: sqlite3.Connection, record: SessionRecord) -> Facts:
         if self.database.path is None:  # a store in memory doesn't see all sessions
-            return Facts(reader_mm=lookups.mean_of_readers(record.reader_mm))
+            return Facts(reader_mm=readings.mean_of_readers(record.reader_mm))
         return lookups.facts(connection, record)
 
     def _keep_readings(self, connection: sqlite3.Connection, record: SessionRecord) -> None:
         for reader, measurements in record.reader_mm.items() if record.series_key else ():
-            lookups.keep_reading(connection, record.series_key, reader, measurements, record.ended_ns)
+            readings.keep(connection, record.series_key, reader, measurements, record.ended_ns)
 
 
 @contextmanager

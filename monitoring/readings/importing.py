@@ -17,7 +17,7 @@ from monitoring.commitment import CommitmentBuilder
 from monitoring.derivation import reading_errors
 from monitoring.derived_values import DerivedValues
 from monitoring.metrics_collector import Sample, changes, reading_samples
-from monitoring.outbox import lookups, readings, totals
+from monitoring.outbox import readings, totals
 from monitoring.outbox.database import Database
 from monitoring.outbox.readings import Compared
 from monitoring.outbox.store import enqueue
@@ -71,7 +71,7 @@ def _import_piece(
     keys = {item.key for item in piece}
     matched: set[str] = set()
     for session in readings.compared_with(connection, keys):
-        own = keys.intersection(lookups.keys_of(session.record))
+        own = keys.intersection(session.record.exam_keys)
         if own:
             matched |= own
             sequences.add(session.sequence)

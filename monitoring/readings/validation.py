@@ -25,7 +25,7 @@ from monitoring.domain.agreement import (
 from monitoring.domain.anatomy import MEASUREMENTS
 from monitoring.events import SessionRecord
 from monitoring.metrics_collector import Change
-from monitoring.outbox import lookups, readings, totals
+from monitoring.outbox import readings, totals
 from monitoring.outbox.database import Database
 from monitoring.outbox.readings import Compared
 
@@ -118,7 +118,7 @@ def refresh_after(database: Database, records: Iterable[SessionRecord], is_in_a_
 
     A run must end soon: in a hurry, and with more than a few hundred readings, it is done once an hour at most.
     """
-    keys = [key for record in records for key in lookups.keys_of(record)]
+    keys = [key for record in records for key in record.exam_keys]
     with database.reading() as connection:
         if not _has_reading(connection, keys):
             return False

@@ -17,7 +17,7 @@ from monitoring.delivery_result import Delivery, Rejection
 from monitoring.events import SessionRecord
 from monitoring.exceptions import StoreError
 from monitoring.metrics_collector import NANOSECONDS
-from monitoring.outbox import lookups, totals, traces
+from monitoring.outbox import readings, totals, traces
 from monitoring.outbox.database import Database
 from monitoring.outbox.erasure import erase
 from monitoring.outbox.liveness import Owner
@@ -143,7 +143,7 @@ def test_readings_of_an_exam_that_is_still_open_go_with_it(bench: Bench) -> None
     begun = bench.record(ERASED, status="crashed", reader_mm={})
     traces.keep(bench.database, bench.owner.token, begun, durable=True)
     with bench.database.transaction() as connection:
-        lookups.keep_reading(connection, str(begun.study_key), "0f" * 16, {"PLL_R_FEM": 401.0}, 1)
+        readings.keep(connection, str(begun.study_key), "0f" * 16, {"PLL_R_FEM": 401.0}, 1)
     found = erase(bench.database, ERASED)
     assert found.readings == 4 + 1
     assert b"0f" * 16 not in bench.bytes()

@@ -12,7 +12,7 @@ from monitoring.commitment import CommitmentBuilder
 from monitoring.derivation import Facts
 from monitoring.events import SessionRecord
 from monitoring.metrics_collector import NANOSECONDS
-from monitoring.outbox import lookups
+from monitoring.outbox import lookups, readings
 from monitoring.outbox.database import Database
 from monitoring.outbox.store import Store
 from tests.monitoring.samples import ENDED_NS, realistic
@@ -112,23 +112,23 @@ def test_readings_are_found_by_series_study_and_accession_and_averaged_over_read
             (str(record.accession_key), "second", 404.0),
             ("of another exam", "first", 1.0),
         ):
-            assert lookups.keep_reading(connection, key, reader, {"PLL_R_FEM": millimeters}, 1)
+            assert readings.keep(connection, key, reader, {"PLL_R_FEM": millimeters}, 1) == readings.NEW
     assert archive.facts(record).reader_mm == {"PLL_R_FEM": 402.0}
 
 
-def test_the_same_reading_is_kept_once_and_a_corrected_one_replaces_it(archive: Archive) -> None:
+def test_the_same_reading_is_kept_once_and_a_later_one_corrects_it_and_adds_to_it(archive: Archive) -> None:
     with archive.store.database.transaction() as connection:
-        assert lookups.keep_reading(connection, "key", "reader", {"a": 1.0, "b": 2.0}, 1)
-        assert not lookups.keep_reading(connection, "key", "reader", {"b": 2.0, "a": 1.0}, 2)
-        assert lookups.keep_reading(connection, "key", "reader", {"a": 1.5}, 3)
-        assert lookups.readings_of(connection, ("key",)) == {"reader": {"a": 1.5}}
+        assert readings.keep(connection, "key", "reader", {"a": 1.0, "b": 2.0}, 1) == readings.NEW
+        assert readings.keep(connection, "key", "reader", {"b": 2.0, "a": 1.0}, 2) == readings.KNOWN
+        assert readings.keep(connection, "key", "reader", {"a": 1.5, "c": 3.0}, 3) == readings.CORRECTED
+        assert readings.by_reader(connection, ("key",)) == {"reader": {"a": 1.5, "b": 2.0, "c": 3.0}}
 
 
 def test_a_damaged_reading_is_not_compared_with(archive: Archive) -> None:
     with archive.store.database.transaction() as connection:
-        lookups.keep_reading(connection, "key", "reader", {"a": 1.0}, 1)
+        readings.keep(connection, "key", "reader", {"a": 1.0}, 1)
         connection.execute("UPDATE readings SET measurements = replace(measurements, '1.0', '9.0')")
-        assert lookups.readings_of(connection, ("key",)) == {}
+        assert readings.by_reader(connection, ("key",)) == {}
 
 
 def test_a_sessions_own_readings_are_kept_for_the_series(archive: Archive) -> None:
@@ -212,3 +212,13 @@ def _steps(archive: Archive, record: SessionRecord) -> int:
         lookups.facts(connection, record)
         connection.set_progress_handler(None, 1)
     return steps
+
+
+def test_a_runs_reading_adds_to_what_the_same_reader_was_imported_with(archive: Archive) -> None:
+    record = archive.record(reader_mm={"reader": {"PLL_R_FEM": 401.0}})
+    with archive.store.database.transaction() as connection:
+        readings.keep(connection, record.series_key, "reader", {"PLL_R_TIB": 330.0}, 1)
+    assert archive.store.commit(record, BUILDER)
+    with archive.store.database.reading() as connection:
+        found = readings.by_reader(connection, record.exam_keys)
+    assert found == {"reader": {"PLL_R_FEM": 401.0, "PLL_R_TIB": 330.0}}

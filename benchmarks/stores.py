@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import workload
-from monitoring.derivation import Facts
-from monitoring.events import SessionRecord
-from monitoring.line_protocol import encode
+from monitoring.domain.derivation import Facts
+from monitoring.metrics.line_protocol import encode
 from monitoring.metrics_collector import Change, changes, points, samples
-from monitoring.outbox import totals
-from monitoring.outbox.database import Database, checksum
-from monitoring.outbox.store import enqueue
+from monitoring.records.session_record import SessionRecord
+from monitoring.store import totals
+from monitoring.store.database import Database, checksum
+from monitoring.store.sessions import enqueue
 
 APART_NS = 30 * 10**9  # a busy site: 120 sessions an hour, a million in a year
 _SECOND_NS = 10**9

@@ -49,7 +49,7 @@ def race(who: str, urls: dict[str, str], count: int) -> None:
 
 def encoding(seconds: float) -> None:
     """Points a second on one core, in rounds of both in turn, so that a busy machine hits both."""
-    from monitoring.line_protocol import line
+    from monitoring.metrics.line_protocol import line
 
     points, now = workload.realistic_points(), workload.now_ns()
     theirs = [influx_point(point, now) for point in points]
@@ -64,8 +64,8 @@ def encoding(seconds: float) -> None:
 
 def _derivation() -> Any:
     """From a finished record to its lines, as a commit does it, without the store."""
-    from monitoring.derivation import Facts
-    from monitoring.line_protocol import line
+    from monitoring.domain.derivation import Facts
+    from monitoring.metrics.line_protocol import line
     from monitoring.metrics_collector import points, samples
 
     record, now = workload.record(), workload.now_ns()

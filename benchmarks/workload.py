@@ -9,13 +9,13 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from monitoring import catalogue
-from monitoring.catalogue import Kind, Metric
-from monitoring.derivation import Facts
-from monitoring.events import SessionRecord, Usage
-from monitoring.line_protocol import Point
+from monitoring.domain.derivation import Facts
+from monitoring.metrics import catalogue
+from monitoring.metrics.catalogue import Kind, Metric
+from monitoring.metrics.line_protocol import Point
 from monitoring.metrics_collector import points, samples
-from monitoring.session import Session
+from monitoring.records.session_record import SessionRecord, Usage
+from monitoring.runtime.session import Session
 
 INSTANCE = "leglength-bench"
 SESSION_SERIES = "leglength_session"  # the measurement that has exactly one point per session

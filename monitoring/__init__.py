@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from monitoring.events import SessionRecord
     from monitoring.exceptions import (
         BackendConnectionError,
         ConfigurationError,
@@ -17,8 +16,9 @@ if TYPE_CHECKING:
         RecordError,
         StoreError,
     )
-    from monitoring.log_filter import LogFilter
     from monitoring.monitor_manager import ManagedSession, MonitorManager
+    from monitoring.privacy.log_filter import LogFilter
+    from monitoring.records.session_record import SessionRecord
 
 __all__ = [
     "BackendConnectionError",
@@ -36,10 +36,10 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "LogFilter": "log_filter",
+    "LogFilter": "privacy.log_filter",
     "ManagedSession": "monitor_manager",
     "MonitorManager": "monitor_manager",
-    "SessionRecord": "events",
+    "SessionRecord": "records.session_record",
 }
 
 

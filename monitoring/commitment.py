@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from monitoring import catalogue
-from monitoring.admission import admitted, report
-from monitoring.backends import is_used, site_label
 from monitoring.code_location import code_location
-from monitoring.config_sections import MonitoringConfig
-from monitoring.derivation import FORMULA_VERSION, Facts
-from monitoring.derived_values import DerivedValues
-from monitoring.events import SessionRecord
+from monitoring.domain.derivation import FORMULA_VERSION, Facts
 from monitoring.exceptions import EncodingError
-from monitoring.line_protocol import Point, line
+from monitoring.metrics import catalogue
+from monitoring.metrics.admission import admitted, report
+from monitoring.metrics.derived_values import DerivedValues
+from monitoring.metrics.line_protocol import Point, line
 from monitoring.metrics_collector import Change, Sample, changes, points, samples, stated_samples
-from monitoring.outbox.store import CommitContext, Commitment
+from monitoring.records.session_record import SessionRecord
+from monitoring.runtime.routes import is_used, site_label
+from monitoring.settings import MonitoringConfig
+from monitoring.store.sessions import CommitContext, Commitment
 
 _FORMULA_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from monitoring.config_sections import (
+from monitoring.settings import (
     InfluxDBConfig,
     MetricsConfig,
     MonitoringConfig,

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, urlencode
 
-from monitoring.config_sections import InfluxDBConfig
-from monitoring.deadline import Deadline
-from monitoring.delivery_result import Delivery, Rejection
-from monitoring.http_policy import Action, basic_authorization, detail, policy, retry_after_seconds
-from monitoring.transport import Response, Transport, gzipped
+from monitoring.settings import InfluxDBConfig
+from monitoring.transport.deadline import Deadline
+from monitoring.transport.http import Response, Transport, gzipped
+from monitoring.transport.sinks import Delivery, Rejection
+from monitoring.transport.statuses import Action, basic_authorization, detail, policy, retry_after_seconds
 
 _REFUSED_THROUGHOUT = 8
 _CREDENTIALS = re.compile(rb"auth token|unauthori[sz]ed", re.IGNORECASE)
@@ -32,7 +32,7 @@ class InfluxClient:
         self._headers = {"Content-Type": "text/plain; charset=utf-8", **authorization(config)}
 
     def send(self, lines: list[bytes], deadline: Deadline) -> Delivery:
-        """See :class:`monitoring.delivery_result.LineSink`."""
+        """See :class:`monitoring.transport.sinks.LineSink`."""
         outcome = _Outcome()
         waiting = [range(len(lines))]
         while waiting and outcome.error is None and not outcome.refused_throughout():
@@ -43,7 +43,7 @@ class InfluxClient:
         return outcome.delivery()
 
     def close(self) -> None:
-        """See :class:`monitoring.delivery_result.LineSink`."""
+        """See :class:`monitoring.transport.sinks.LineSink`."""
         self._transport.close()
 
     def _write(self, lines: list[bytes], deadline: Deadline) -> Response:

@@ -12,14 +12,14 @@ from math import isfinite
 from types import MappingProxyType
 from typing import NamedTuple
 
-from monitoring import catalogue
-from monitoring.catalogue import Kind, Metric
-from monitoring.derivation import Derived, Facts, derive, stated
 from monitoring.domain.agreement import ReadingError
 from monitoring.domain.anatomy import LABELS
-from monitoring.events import ModelPerformance, SessionRecord
-from monitoring.line_protocol import Point
-from monitoring.stop_reasons import reason_class
+from monitoring.domain.derivation import Derived, Facts, derive, stated
+from monitoring.metrics import catalogue
+from monitoring.metrics.catalogue import Kind, Metric
+from monitoring.metrics.line_protocol import Point
+from monitoring.metrics.stop_reasons import reason_class
+from monitoring.records.session_record import ModelPerformance, SessionRecord
 
 NANOSECONDS = 1_000_000_000
 

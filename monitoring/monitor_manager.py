@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from monitoring.code_location import code_location
 
 if TYPE_CHECKING:
-    from monitoring.runtime import Runtime
-    from monitoring.session import Session
-    from monitoring.termination import Termination
+    from monitoring.runtime.runtime import Runtime
+    from monitoring.runtime.session import Session
+    from monitoring.runtime.termination import Termination
 
 T = TypeVar("T")
 
@@ -117,8 +117,8 @@ class MonitorManager:
         if not self._is_switched_on(section):
             return None
         from monitoring.config_validator import check_section
-        from monitoring.runtime import Runtime
-        from monitoring.termination import Termination
+        from monitoring.runtime.runtime import Runtime
+        from monitoring.runtime.termination import Termination
 
         checked = check_section(section)
         for problem in checked.problems:
@@ -172,7 +172,7 @@ class MonitorManager:
         runtime = self._runtime
         if runtime is None:
             return
-        from monitoring.deadline import Deadline
+        from monitoring.transport.deadline import Deadline
 
         seconds = runtime.config.shutdown_timeout if timeout is None else max(0.0, float(timeout))
         self._runtime = None

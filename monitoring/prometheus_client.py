@@ -17,14 +17,14 @@ from prometheus_client import CollectorRegistry, push_to_gateway, pushadd_to_gat
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 
-from monitoring import catalogue
-from monitoring.catalogue import Kind, Metric
-from monitoring.config_sections import PrometheusConfig
-from monitoring.deadline import Deadline
-from monitoring.delivery_result import Delivery, Exposition, Row
-from monitoring.http_policy import basic_authorization, detail, policy, retry_after_seconds
+from monitoring.metrics import catalogue
+from monitoring.metrics.catalogue import Kind, Metric
 from monitoring.metrics_collector import bucket_part
-from monitoring.transport import Response, Transport
+from monitoring.settings import PrometheusConfig
+from monitoring.transport.deadline import Deadline
+from monitoring.transport.http import Response, Transport
+from monitoring.transport.sinks import Delivery, Exposition, Row
+from monitoring.transport.statuses import basic_authorization, detail, policy, retry_after_seconds
 
 
 class StoredState:
@@ -100,7 +100,7 @@ class PrometheusClient:
         self._authorization = _authorization(config)
 
     def send(self, exposition: Exposition, deadline: Deadline) -> Delivery:
-        """See :class:`monitoring.delivery_result.StateSink`."""
+        """See :class:`monitoring.transport.sinks.StateSink`."""
         answers: list[Response] = []
         # PUT replaces the group; POST leaves the counters alone that this state doesn't hold.
         push = push_to_gateway if exposition.counts_all_runs else pushadd_to_gateway
@@ -114,7 +114,7 @@ class PrometheusClient:
         return _judge(answers[0])
 
     def close(self) -> None:
-        """See :class:`monitoring.delivery_result.StateSink`."""
+        """See :class:`monitoring.transport.sinks.StateSink`."""
         self._transport.close()
 
     def _handler(self, answers: list[Response], deadline: Deadline) -> Callable[..., Callable[[], None]]:
@@ -143,7 +143,7 @@ class TextfileClient:
         self._labels = labels
 
     def send(self, exposition: Exposition, deadline: Deadline) -> Delivery:  # noqa: ARG002 - the sinks' signature
-        """See :class:`monitoring.delivery_result.StateSink`."""
+        """See :class:`monitoring.transport.sinks.StateSink`."""
         if not exposition.counts_all_runs:
             return Delivery()  # the file keeps the totals that are in it
         try:

@@ -13,16 +13,17 @@ from typing import Annotated
 
 import typer
 
-from monitoring import __version__, catalogue
+from monitoring import __version__
 from monitoring.cli import probe, readings, reports, sessions
 from monitoring.cli.drain import drain as drain_backends
 from monitoring.cli.errors import DONE, NOT_ALL_DONE, WRONG_INPUT, clear_errors, existing_store
 from monitoring.cli.importing import import_files
 from monitoring.cli.reports import console
 from monitoring.cli.settings import ConfigOption, JsonOption, load_checked, load_config
-from monitoring.config_sections import MonitoringConfig
-from monitoring.outbox.queue import dead_letters
-from monitoring.relay import Relay
+from monitoring.delivery.queue import dead_letters
+from monitoring.metrics import catalogue
+from monitoring.runtime.relay import Relay
+from monitoring.settings import MonitoringConfig
 
 app = typer.Typer(
     help="Look after what the leg-length monitoring has recorded.", no_args_is_help=True, add_completion=False,

@@ -7,16 +7,16 @@ from typing import Any
 
 from rich.console import Console
 
-from monitoring.config_sections import MonitoringConfig
-from monitoring.deadline import Deadline
-from monitoring.engine import Engine
+from monitoring.delivery.couriers import Courier, Route, Step
+from monitoring.delivery.queue import BackendQueue, BackendStatus, backend_statuses
 from monitoring.exceptions import StoreError
 from monitoring.metrics_collector import zero_changes
-from monitoring.outbox.database import Database
-from monitoring.outbox.delivery import Courier, Route, Step
-from monitoring.outbox.queue import BackendQueue, BackendStatus, backend_statuses
-from monitoring.outbox.recovery import open_or_recover
-from monitoring.store_location import store_path
+from monitoring.runtime.engine import Engine
+from monitoring.settings import MonitoringConfig
+from monitoring.store.database import Database
+from monitoring.store.location import store_path
+from monitoring.store.recovery import open_or_recover
+from monitoring.transport.deadline import Deadline
 
 
 def drain(

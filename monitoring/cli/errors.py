@@ -9,9 +9,9 @@ import typer
 
 from monitoring.cli.settings import ConfigOption, load_config
 from monitoring.exceptions import ConfigurationError, MonitoringError, StoreError
-from monitoring.outbox.database import Database
-from monitoring.outbox.store import Store, open_store
-from monitoring.store_location import store_path
+from monitoring.store.database import Database
+from monitoring.store.location import store_path
+from monitoring.store.sessions import Store, open_store
 
 DONE, NOT_ALL_DONE, WRONG_INPUT = 0, 1, 2
 

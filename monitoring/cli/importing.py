@@ -9,14 +9,14 @@ from typing import Any
 
 from monitoring.cli.settings import read_json
 from monitoring.commitment import CommitmentBuilder
-from monitoring.config_sections import MonitoringConfig
-from monitoring.events import SessionRecord
 from monitoring.exceptions import RecordError
 from monitoring.metrics_collector import zero_changes
-from monitoring.outbox.recovery import open_or_recover
-from monitoring.outbox.store import Store
 from monitoring.readings import validation
-from monitoring.store_location import instance_name, store_path
+from monitoring.records.session_record import SessionRecord
+from monitoring.settings import MonitoringConfig
+from monitoring.store.location import instance_name, store_path
+from monitoring.store.recovery import open_or_recover
+from monitoring.store.sessions import Store
 
 
 @dataclass(slots=True)

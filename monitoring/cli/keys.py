@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from monitoring.config_sections import MonitoringConfig
 from monitoring.exceptions import ConfigurationError
-from monitoring.privacy import Pseudonymizer
-from monitoring.site_key import KEY_FILE_NAME, KEY_VARIABLE, find_key
-from monitoring.store_location import store_path
+from monitoring.privacy.pseudonyms import Pseudonymizer
+from monitoring.privacy.site_key import KEY_FILE_NAME, KEY_VARIABLE, find_key
+from monitoring.settings import MonitoringConfig
+from monitoring.store.location import store_path
 
 
 def existing_pseudonyms(config: MonitoringConfig) -> Pseudonymizer:

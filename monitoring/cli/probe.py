@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitoring.config_sections import InfluxDBConfig, MonitoringConfig, PrometheusConfig
-from monitoring.deadline import Deadline
 from monitoring.exceptions import StoreError
-from monitoring.http_policy import basic_authorization, detail, policy
 from monitoring.influx_client import authorization, is_about_credentials, write_url
-from monitoring.outbox.database import Database
-from monitoring.store_location import store_path
-from monitoring.transport import HttpTransport, Response
+from monitoring.settings import InfluxDBConfig, MonitoringConfig, PrometheusConfig
+from monitoring.store.database import Database
+from monitoring.store.location import store_path
+from monitoring.transport.deadline import Deadline
+from monitoring.transport.http import HttpTransport, Response
+from monitoring.transport.statuses import basic_authorization, detail, policy
 
 
 @dataclass(frozen=True, slots=True)

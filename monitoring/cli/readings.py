@@ -18,19 +18,19 @@ from monitoring.cli.reading_files import Found, read_files
 from monitoring.cli.reports import console
 from monitoring.cli.settings import ConfigOption, JsonOption, load_config
 from monitoring.commitment import CommitmentBuilder
-from monitoring.config_sections import MonitoringConfig
 from monitoring.domain import agreement
 from monitoring.domain.agreement import SHOWN_FROM_PAIRS, VERDICT_FROM_PAIRS, Verdict
 from monitoring.metrics_collector import zero_changes
-from monitoring.outbox import readings as stored
-from monitoring.outbox.recovery import open_or_recover
-from monitoring.outbox.store import Store
-from monitoring.privacy import Pseudonymizer
+from monitoring.privacy.pseudonyms import Pseudonymizer
+from monitoring.privacy.site_key import KEY_FILE_NAME, find_key
 from monitoring.readings.importing import Imported, import_readings
 from monitoring.readings.parsing import keyed
 from monitoring.readings.validation import Validation, validate
-from monitoring.site_key import KEY_FILE_NAME, find_key
-from monitoring.store_location import instance_name, store_path
+from monitoring.settings import MonitoringConfig
+from monitoring.store import readings as stored
+from monitoring.store.location import instance_name, store_path
+from monitoring.store.recovery import open_or_recover
+from monitoring.store.sessions import Store
 
 app = typer.Typer(help="Compare the measurements with readers'; import what they measured.", rich_markup_mode=None)
 

@@ -11,16 +11,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from monitoring import catalogue
-from monitoring.config_sections import MonitoringConfig
-from monitoring.events import STATUSES
+from monitoring.delivery.queue import BackendStatus, backend_statuses
+from monitoring.metrics import catalogue
 from monitoring.metrics_collector import NANOSECONDS
-from monitoring.outbox import totals
-from monitoring.outbox.database import Database
-from monitoring.outbox.erasure import Erased
-from monitoring.outbox.queue import BackendStatus, backend_statuses
-from monitoring.outbox.store import StoredSession, open_store
-from monitoring.store_location import store_path
+from monitoring.records.session_record import STATUSES
+from monitoring.settings import MonitoringConfig
+from monitoring.store import totals
+from monitoring.store.database import Database
+from monitoring.store.erasure import Erased
+from monitoring.store.location import store_path
+from monitoring.store.sessions import StoredSession, open_store
 
 # A pipe or a file has no width: lines stay whole there.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)

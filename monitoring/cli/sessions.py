@@ -10,19 +10,19 @@ from typing import Annotated
 
 import typer
 
+from monitoring.analytics.rederivation import Summary, rederive
 from monitoring.cli import reports
 from monitoring.cli.errors import DONE, NOT_ALL_DONE, clear_errors, existing_store
 from monitoring.cli.keys import existing_pseudonyms
 from monitoring.cli.reports import console
 from monitoring.cli.settings import ConfigOption, JsonOption, load_config
-from monitoring.derivation import FORMULA_VERSION
+from monitoring.domain.derivation import FORMULA_VERSION
 from monitoring.exceptions import ConfigurationError
-from monitoring.outbox.erasure import erase, is_patient_key
-from monitoring.outbox.store import Store
-from monitoring.privacy import Pseudonymizer
+from monitoring.privacy.pseudonyms import Pseudonymizer
 from monitoring.readings import validation
-from monitoring.rederivation import Summary, rederive
-from monitoring.store_location import store_path
+from monitoring.store.erasure import erase, is_patient_key
+from monitoring.store.location import store_path
+from monitoring.store.sessions import Store
 
 app = typer.Typer(help="List stored sessions; erase one patient's.", rich_markup_mode=None)
 _LISTED = 20

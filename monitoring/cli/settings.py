@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from monitoring.config_sections import MonitoringConfig
 from monitoring.config_validator import SECTION_PATH, Checked, check_section
 from monitoring.exceptions import ConfigurationError
+from monitoring.settings import MonitoringConfig
 
 ConfigOption = Annotated[
     Path | None,

@@ -28,7 +28,7 @@ from math import fsum, hypot, isfinite, sqrt
 from typing import Final
 
 from monitoring.domain.anatomy import LABELS, is_number
-from monitoring.events import Prediction
+from monitoring.records.session_record import Prediction
 
 DISAGREEMENT_MM: Final = 2.0
 RISK_BOUNDS_MM: Final = (10.0, 50.0)

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from monitoring.commitment import CommitmentBuilder
-from monitoring.derivation import reading_errors
-from monitoring.derived_values import DerivedValues
+from monitoring.domain.derivation import reading_errors
+from monitoring.metrics.derived_values import DerivedValues
 from monitoring.metrics_collector import Sample, changes, reading_samples
-from monitoring.outbox import readings, totals
-from monitoring.outbox.database import Database
-from monitoring.outbox.readings import Compared
-from monitoring.outbox.store import enqueue
 from monitoring.readings import validation
 from monitoring.readings.parsing import KeyedReading
+from monitoring.store import readings, totals
+from monitoring.store.database import Database
+from monitoring.store.readings import Compared
+from monitoring.store.sessions import enqueue
 
 _PIECE: Final = 100  # a running host waits for the store no longer than for one of these
 

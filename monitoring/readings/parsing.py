@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-from monitoring import coerce
 from monitoring.domain.anatomy import FEMUR, LEG, TIBIA, side_and_bone
 from monitoring.domain.plausibility import LENGTH_LIMITS_MM
-from monitoring.privacy import Pseudonymizer
+from monitoring.privacy.pseudonyms import Pseudonymizer
+from monitoring.records import coerce
 
 SERIES, STUDY, ACCESSION = KINDS = ("series", "study", "accession")
 """What can name an exam, the narrowest first; a reading is kept under the narrowest that it states."""

@@ -10,10 +10,10 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from monitoring import coerce
 from monitoring.domain.agreement import THRESHOLD_SETTINGS
-from monitoring.privacy import Pseudonymizer
+from monitoring.privacy.pseudonyms import Pseudonymizer
 from monitoring.readings.parsing import keyed, parse_document
+from monitoring.records import coerce
 
 SETTING: Final = "reference_readings"
 _PATH: Final = f"process.settings.{SETTING}"

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from monitoring import coerce
 from monitoring.domain.anatomy import FEMUR, LEG, TIBIA, measurement_name, side_and_bone
 from monitoring.exceptions import ConfigurationError
-from monitoring.identity.dicom_reading import read_header, silence, text, value
+from monitoring.privacy.dicom_reading import read_header, silence, text, value
 from monitoring.readings.parsing import NOTHING, Parsed, Row, parse_rows
+from monitoring.records import coerce
 
 _Code = tuple[str, str]
 

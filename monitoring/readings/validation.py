@@ -1,6 +1,6 @@
 """How well the stored measurements agree with readers': pairs from the store, their statistics, and the gauges.
 
-Which sessions are compared is said in :mod:`monitoring.outbox.readings`, what is computed in
+Which sessions are compared is said in :mod:`monitoring.store.readings`, what is computed in
 :mod:`monitoring.domain.agreement`.
 """
 
@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from monitoring import catalogue
-from monitoring.derivation import reading_errors
 from monitoring.domain.agreement import (
     SHOWN_FROM_PAIRS,
     VERDICT_FROM_PAIRS,
@@ -23,11 +21,13 @@ from monitoring.domain.agreement import (
     verdict,
 )
 from monitoring.domain.anatomy import MEASUREMENTS
-from monitoring.events import SessionRecord
+from monitoring.domain.derivation import reading_errors
+from monitoring.metrics import catalogue
 from monitoring.metrics_collector import Change
-from monitoring.outbox import readings, totals
-from monitoring.outbox.database import Database
-from monitoring.outbox.readings import Compared
+from monitoring.records.session_record import SessionRecord
+from monitoring.store import readings, totals
+from monitoring.store.database import Database
+from monitoring.store.readings import Compared
 
 _FEW_READINGS: Final = 500
 _REST_NS: Final = 3600 * 1_000_000_000

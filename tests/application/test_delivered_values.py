@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from analysis.phantom import Phantom
-from monitoring import catalogue
-from monitoring.catalogue import Kind, Metric
-from monitoring.derivation import Facts
-from monitoring.events import SessionRecord
+from monitoring.domain.derivation import Facts
+from monitoring.metrics import catalogue
+from monitoring.metrics.catalogue import Kind, Metric
 from monitoring.metrics_collector import samples
+from monitoring.records.session_record import SessionRecord
 from tests.application.app import App, Run, assert_clean, with_backends
 from tests.support.servers import InfluxDB1, Prometheus, Pushgateway, VictoriaMetrics
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from monitoring.domain.anatomy import LABELS
-from monitoring.events import Prediction
+from monitoring.records.session_record import Prediction
 
 Positions = Mapping[int, tuple[float, float]]
 PLACES: Positions = {

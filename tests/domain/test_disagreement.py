@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring import catalogue
 from monitoring.domain.anatomy import LABELS
 from monitoring.domain.disagreement import (
     ImageScores,
@@ -20,7 +19,8 @@ from monitoring.domain.disagreement import (
     missed_by_model,
     missed_landmarks,
 )
-from monitoring.events import Prediction
+from monitoring.metrics import catalogue
+from monitoring.records.session_record import Prediction
 from tests.domain.samples import PLACES, agreeing, detections, one_off_by, prediction
 
 MM_FEATURES = (

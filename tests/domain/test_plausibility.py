@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring import catalogue
 from monitoring.domain import anatomy, plausibility
 from monitoring.domain.disagreement import fuse
 from monitoring.domain.plausibility import RULES, SEVERITIES, Exam, Finding, check
+from monitoring.metrics import catalogue
 from tests.domain.samples import PLACES, agreeing
 
 BOY_OF_TEN = {

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monitoring.events import SessionRecord
-from monitoring.outbox import totals
-from monitoring.outbox.database import Database
-from monitoring.outbox.store import Store, StoredSession, open_store
+from monitoring.records.session_record import SessionRecord
+from monitoring.store import totals
+from monitoring.store.database import Database
+from monitoring.store.sessions import Store, StoredSession, open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST_SECONDS = 60.0

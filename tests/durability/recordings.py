@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from monitoring import MonitorManager
-from monitoring.outbox.database import Database
-from monitoring.outbox.store import Store
+from monitoring.store.database import Database
+from monitoring.store.sessions import Store
 from tests.durability.hosts import Ended, base_settings
 from tests.support.servers import InfluxDB1
 
 IN_MEMORY = "sessions are kept in memory"
-SHORT_REST = "import monitoring.keeper\nmonitoring.keeper._REST_SECONDS = 0.0\n"
+SHORT_REST = "import monitoring.runtime.keeper\nmonitoring.keeper._REST_SECONDS = 0.0\n"
 # A session at a time, as told on a pipe; what each costs the processing thread is said.
 RECORD_FOUR = """
 manager = MonitorManager(SETTINGS, logging.getLogger("monitoring"))

@@ -18,8 +18,8 @@ from typing import Any
 
 import monitoring.influx_client
 import monitoring.prometheus_client
-import monitoring.runtime
-import monitoring.transport  # noqa: F401 - imported once, for all children
+import monitoring.runtime.runtime
+import monitoring.transport.http  # noqa: F401 - imported once, for all children
 from monitoring import MonitorManager
 
 AT_ONCE = 4

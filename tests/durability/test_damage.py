@@ -15,20 +15,21 @@ from typing import Any
 
 import pytest
 
-from monitoring import catalogue, engine
-from monitoring.config_sections import MonitoringConfig
-from monitoring.deadline import Deadline
-from monitoring.delivery_result import Delivery, Exposition, Rejection
-from monitoring.durable import DurableEngine
-from monitoring.engine import Engine
-from monitoring.events import SessionRecord
+from monitoring.delivery.couriers import LineCourier, StateCourier, Step
+from monitoring.delivery.queue import BackendQueue
 from monitoring.exceptions import StoreVersionError
+from monitoring.metrics import catalogue
 from monitoring.metrics_collector import Change, changes, samples, zero_changes
-from monitoring.outbox import totals
-from monitoring.outbox.database import Database
-from monitoring.outbox.delivery import LineCourier, StateCourier, Step
-from monitoring.outbox.queue import BackendQueue
-from monitoring.outbox.store import Store
+from monitoring.records.session_record import SessionRecord
+from monitoring.runtime import engine
+from monitoring.runtime.durable import DurableEngine
+from monitoring.runtime.engine import Engine
+from monitoring.settings import MonitoringConfig
+from monitoring.store import totals
+from monitoring.store.database import Database
+from monitoring.store.sessions import Store
+from monitoring.transport.deadline import Deadline
+from monitoring.transport.sinks import Delivery, Exposition, Rejection
 from tests.durability.hosts import INSTANCE
 from tests.monitoring.samples import ENDED_NS, realistic
 

@@ -11,18 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from monitoring import catalogue
 from monitoring.commitment import CommitmentBuilder
-from monitoring.delivery_result import Delivery, Rejection
-from monitoring.events import SessionRecord
+from monitoring.delivery.queue import BackendQueue
 from monitoring.exceptions import StoreError
+from monitoring.metrics import catalogue
 from monitoring.metrics_collector import NANOSECONDS
-from monitoring.outbox import readings, totals, traces
-from monitoring.outbox.database import Database
-from monitoring.outbox.erasure import erase
-from monitoring.outbox.liveness import Owner
-from monitoring.outbox.queue import BackendQueue
-from monitoring.outbox.store import Store
+from monitoring.records.session_record import SessionRecord
+from monitoring.store import open_sessions as traces
+from monitoring.store import readings, totals
+from monitoring.store.database import Database
+from monitoring.store.erasure import erase
+from monitoring.store.locks import Owner
+from monitoring.store.sessions import Store
+from monitoring.transport.sinks import Delivery, Rejection
 from tests.monitoring.samples import ENDED_NS, realistic
 
 ERASED, KEPT = "e1" * 16, "c2" * 16

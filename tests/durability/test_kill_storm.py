@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from monitoring.outbox.database import Database
-from monitoring.outbox.store import Store
+from monitoring.store.database import Database
+from monitoring.store.sessions import Store
 from tests.support.servers import InfluxDB1, Pushgateway
 
 ROOT = Path(__file__).parents[2]

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from monitoring import catalogue
 from monitoring.commitment import CommitmentBuilder
-from monitoring.delivery_result import Delivery, Exposition, Rejection
-from monitoring.events import SessionRecord
-from monitoring.losses import LossLog
+from monitoring.delivery.queue import BackendQueue, backend_statuses
+from monitoring.metrics import catalogue
 from monitoring.metrics_collector import NANOSECONDS
-from monitoring.outbox import limits, totals
-from monitoring.outbox.database import Database
-from monitoring.outbox.liveness import Owner
-from monitoring.outbox.queue import BackendQueue, backend_statuses
-from monitoring.outbox.store import Store
+from monitoring.records.session_record import SessionRecord
+from monitoring.runtime.losses import LossLog
+from monitoring.store import limits, totals
+from monitoring.store.database import Database
+from monitoring.store.locks import Owner
+from monitoring.store.sessions import Store
+from monitoring.transport.sinks import Delivery, Exposition, Rejection
 from tests.durability.hosts import Host, with_influxdb, with_pushgateway
 from tests.monitoring.samples import ENDED_NS, realistic
 from tests.support.servers import InfluxDB1, Pushgateway

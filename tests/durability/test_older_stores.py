@@ -9,9 +9,9 @@ import pytest
 
 from monitoring import commitment
 from monitoring.commitment import CommitmentBuilder
-from monitoring.outbox import schema
-from monitoring.outbox.database import Database, checksum
-from monitoring.outbox.store import Store, open_store
+from monitoring.store import schema
+from monitoring.store.database import Database, checksum
+from monitoring.store.sessions import Store, open_store
 from tests.monitoring.samples import ENDED_NS, realistic
 
 

@@ -118,7 +118,7 @@ def test_a_second_connection_of_a_process_does_not_end_the_locks_of_the_first(ho
     """
     script = """
 from pathlib import Path
-from monitoring.outbox.database import Database
+from monitoring.store.database import Database
 manager = MonitorManager(SETTINGS, logging.getLogger("monitoring"))
 with manager.session("series") as session:
     pass

@@ -14,15 +14,15 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from monitoring import catalogue
-from monitoring.delivery_result import Delivery, Rejection
-from monitoring.events import SessionRecord
+from monitoring.delivery.queue import BackendQueue, Batch, backend_statuses
+from monitoring.metrics import catalogue
 from monitoring.metrics_collector import Change
-from monitoring.outbox import limits, totals
-from monitoring.outbox.database import Database
-from monitoring.outbox.liveness import Owner
-from monitoring.outbox.queue import BackendQueue, Batch, backend_statuses
-from monitoring.outbox.store import CommitContext, Commitment, Store
+from monitoring.records.session_record import SessionRecord
+from monitoring.store import limits, totals
+from monitoring.store.database import Database
+from monitoring.store.locks import Owner
+from monitoring.store.sessions import CommitContext, Commitment, Store
+from monitoring.transport.sinks import Delivery, Rejection
 
 BACKEND = "influxdb"
 LEASE_SECONDS = 20.0

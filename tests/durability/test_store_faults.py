@@ -14,10 +14,10 @@ import pytest
 
 from monitoring import MonitorManager
 from monitoring.exceptions import StoreError, StoreVersionError
-from monitoring.outbox import door
-from monitoring.outbox.database import Database, identity
-from monitoring.outbox.recovery import open_or_recover, quarantine
-from monitoring.outbox.store import Store
+from monitoring.store import door
+from monitoring.store.database import Database, identity
+from monitoring.store.recovery import open_or_recover, quarantine
+from monitoring.store.sessions import Store
 from tests.durability.hosts import Host, base_settings, with_influxdb
 from tests.durability.recordings import (
     IN_MEMORY,

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from monitoring import MonitorManager, keeper
-from monitoring.outbox import database
-from monitoring.outbox.database import Database, is_on_network
+from monitoring import MonitorManager
+from monitoring.runtime import keeper
+from monitoring.store import database
+from monitoring.store.database import Database, is_on_network
 from tests.durability.hosts import Host, base_settings, wait_for_line, with_influxdb
 from tests.durability.recordings import (
     IN_MEMORY,

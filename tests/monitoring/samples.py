@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from monitoring.events import STATUSES, Failure, ModelPerformance, Prediction, SessionRecord, Usage
+from monitoring.records.session_record import STATUSES, Failure, ModelPerformance, Prediction, SessionRecord, Usage
 
 ENDED_NS = 1_700_000_000_123_456_789
 

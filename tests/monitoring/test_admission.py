@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from monitoring import admission, catalogue
-from monitoring.admission import admitted
-from monitoring.catalogue import OTHER, Label
 from monitoring.commitment import CommitmentBuilder
+from monitoring.metrics import admission, catalogue
+from monitoring.metrics.admission import admitted
+from monitoring.metrics.catalogue import OTHER, Label
 from monitoring.metrics_collector import Sample
-from monitoring.outbox import totals
-from monitoring.outbox.database import Database
-from monitoring.outbox.store import Store
+from monitoring.store import totals
+from monitoring.store.database import Database
+from monitoring.store.sessions import Store
 from tests.monitoring.samples import realistic
 
 

@@ -10,13 +10,13 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from monitoring import catalogue
-from monitoring.catalogue import METRICS, Kind, Metric
-from monitoring.delivery_result import Row
-from monitoring.events import STATUSES
-from monitoring.line_protocol import Point, encode
+from monitoring.metrics import catalogue
+from monitoring.metrics.catalogue import METRICS, Kind, Metric
+from monitoring.metrics.line_protocol import Point, encode
 from monitoring.metrics_collector import bucket_part
 from monitoring.prometheus_client import StoredState
+from monitoring.records.session_record import STATUSES
+from monitoring.transport.sinks import Row
 from tests.support.servers import require
 
 EVERY = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.resources.cgroups import Cgroups, ContainerCpu, ContainerMemory
+from monitoring.runtime.machine.cgroups import Cgroups, ContainerCpu, ContainerMemory
 
 MACHINE = 64e9
 MIB = 2**20

@@ -15,9 +15,10 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
-from monitoring import MonitorManager, __version__, catalogue
+from monitoring import MonitorManager, __version__
 from monitoring.cli.commands import app
-from monitoring.events import STATUSES
+from monitoring.metrics import catalogue
+from monitoring.records.session_record import STATUSES
 from tests.support import faults
 from tests.support.faults import FaultServer, respond
 from tests.support.servers import InfluxDB1, PointServer, Pushgateway, VmAuth, wait_for_points

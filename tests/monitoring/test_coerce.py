@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring import coerce
+from monitoring.records import coerce
 
 
 class Hostile:

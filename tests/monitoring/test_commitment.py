@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from monitoring import commitment
+from monitoring.analytics.rederivation import rederive
 from monitoring.commitment import CommitmentBuilder
-from monitoring.derivation import Facts
 from monitoring.domain import disagreement
+from monitoring.domain.derivation import Facts
 from monitoring.exceptions import EncodingError
-from monitoring.line_protocol import Point
+from monitoring.metrics.line_protocol import Point
 from monitoring.metrics_collector import Change
-from monitoring.outbox import traces
-from monitoring.outbox.database import Database
-from monitoring.outbox.liveness import Owner
-from monitoring.outbox.store import CommitContext, open_store
-from monitoring.rederivation import rederive
+from monitoring.store import open_sessions as traces
+from monitoring.store.database import Database
+from monitoring.store.locks import Owner
+from monitoring.store.sessions import CommitContext, open_store
 from tests.monitoring.samples import realistic
 
 CONTEXT = CommitContext(timestamp_ns=10**18, facts=Facts(sessions_last_hour=1), admit=lambda _, value: value)

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.config_sections import (
+from monitoring.config_validator import SECTION_PATH, Checked, check_section
+from monitoring.settings import (
     InfluxDBConfig,
     MetricsConfig,
     MonitoringConfig,
@@ -21,7 +22,6 @@ from monitoring.config_sections import (
     PrometheusConfig,
     StoreConfig,
 )
-from monitoring.config_validator import SECTION_PATH, Checked, check_section
 
 REPOSITORY = Path(__file__).parents[2]
 SECRET = "s3cr3t-t0k3n-0123456789"

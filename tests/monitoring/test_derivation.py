@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from monitoring.derivation import Derived, Facts, derive
-from monitoring.events import SessionRecord
+from monitoring.domain.derivation import Derived, Facts, derive
+from monitoring.records.session_record import SessionRecord
 from tests.domain.samples import PLACES, agreeing, one_off_by, prediction
 from tests.monitoring.samples import realistic
 

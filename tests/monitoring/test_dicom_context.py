@@ -22,10 +22,10 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from monitoring.config_sections import PrivacyConfig
-from monitoring.dicom_context import ImageFacts, context, read_image
-from monitoring.identity.radiography_devices import VENDORS, device_model, manufacturer
-from monitoring.privacy import Pseudonymizer
+from monitoring.privacy.dicom_context import ImageFacts, context, read_image
+from monitoring.privacy.pseudonyms import Pseudonymizer
+from monitoring.privacy.radiography_devices import VENDORS, device_model, manufacturer
+from monitoring.settings import PrivacyConfig
 
 NAMES = Pseudonymizer(b"0123456789abcdef")
 KEYS = ("study_key", "patient_key", "accession_key")
@@ -327,7 +327,7 @@ def test_reading_odd_values_says_nothing_and_leaves_the_hosts_warnings_as_they_w
 
 
 def test_another_threads_log_lines_are_not_kept_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from monitoring.identity.dicom_reading import silence
+    from monitoring.privacy.dicom_reading import silence
 
     def other() -> None:
         logging.getLogger("pydicom").warning("of the host")
@@ -341,7 +341,7 @@ def test_another_threads_log_lines_are_not_kept_away(tmp_path: Path, caplog: pyt
 
 
 def test_two_threads_that_read_at_once_leave_no_rule_behind() -> None:
-    from monitoring.identity.dicom_reading import silence
+    from monitoring.privacy.dicom_reading import silence
 
     before = list(warnings.filters)
     alone = silence()

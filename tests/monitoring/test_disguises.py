@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.disguises import Values, without
+from monitoring.privacy.disguises import Values, without
 
 REPLACEMENT = "[removed]"
 

@@ -19,10 +19,10 @@ import pydicom
 import pytest
 
 from monitoring import MonitorManager
-from monitoring.events import SessionRecord
 from monitoring.metrics_collector import samples
-from monitoring.outbox.database import Database
-from monitoring.outbox.store import open_store
+from monitoring.records.session_record import SessionRecord
+from monitoring.store.database import Database
+from monitoring.store.sessions import open_store
 from tests.support.servers import InfluxDB1, Pushgateway, wait_for_points
 
 REPOSITORY = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from monitoring.events import RECORD_VERSION, SessionRecord
 from monitoring.exceptions import RecordError
+from monitoring.records.session_record import RECORD_VERSION, SessionRecord
 from tests.monitoring.samples import RECORDS, realistic
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from monitoring import catalogue
-from monitoring.config_sections import MonitoringConfig
+from monitoring.metrics import catalogue
+from monitoring.settings import MonitoringConfig
 
 REPOSITORY = Path(__file__).parents[2]
 GENERATED = ["docs/configuration.md", "docs/metrics.md", "docs/task.schema.json"]

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from monitoring import catalogue
-from monitoring.resources.gpu import open_gpus, torch_reading
-from monitoring.resources.usage import Level
+from monitoring.metrics import catalogue
+from monitoring.runtime.machine.gpu import open_gpus, torch_reading
+from monitoring.runtime.machine.usage import Level
 from tests.support import nvml_driver
 
 GIB = 2.0**30
@@ -22,7 +22,7 @@ GIB = 2.0**30
 
 READ = """
 import json
-from monitoring.resources.gpu import open_gpus
+from monitoring.runtime.machine.gpu import open_gpus
 probe = open_gpus()
 print(json.dumps(probe and {key: figure.value for key, figure in probe.read().items()}))
 """
@@ -87,7 +87,7 @@ def test_nvml_is_opened_once_for_many_sessions_and_given_back_at_the_end(driver:
     script = f"""
 import ctypes, json, threading
 from pathlib import Path
-from monitoring.system_resources import Sampler
+from monitoring.runtime.machine.sampler import Sampler
 def call(made, otherwise):
     return made()
 sampler = Sampler(0.01, {{"store": Path({str(tmp_path)!r})}}, call)
@@ -112,7 +112,7 @@ print(json.dumps([seen, open_then, driver.stub_open(), driver.stub_opened()]))
 def test_a_host_that_uses_nvml_itself_keeps_it(driver: Path) -> None:
     script = """
 import pynvml
-from monitoring.resources.gpu import open_gpus
+from monitoring.runtime.machine.gpu import open_gpus
 pynvml.nvmlInit()
 open_gpus().close()
 print(pynvml.nvmlDeviceGetCount())
@@ -123,7 +123,7 @@ print(pynvml.nvmlDeviceGetCount())
 def test_a_child_process_opens_nvml_for_itself(driver: Path) -> None:
     script = f"""
 import os, sys
-from monitoring.resources.gpu import open_gpus
+from monitoring.runtime.machine.gpu import open_gpus
 open_gpus().read()
 pid = os.fork()
 if pid == 0:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring import catalogue
-from monitoring.http_policy import Action, basic_authorization, detail, policy, retry_after_seconds
+from monitoring.metrics import catalogue
+from monitoring.transport.statuses import Action, basic_authorization, detail, policy, retry_after_seconds
 
 
 def test_every_status_has_a_meaning_and_a_reason_that_is_counted() -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from monitoring import catalogue
-from monitoring.config_sections import InfluxDBConfig
-from monitoring.deadline import Deadline
-from monitoring.delivery_result import Delivery, Rejection
 from monitoring.influx_client import InfluxClient, write_url
-from monitoring.line_protocol import Point, line
-from monitoring.transport import HttpTransport
+from monitoring.metrics import catalogue
+from monitoring.metrics.line_protocol import Point, line
+from monitoring.settings import InfluxDBConfig
+from monitoring.transport.deadline import Deadline
+from monitoring.transport.http import HttpTransport
+from monitoring.transport.sinks import Delivery, Rejection
 from tests.support import faults
 from tests.support.faults import FaultServer, respond
 from tests.support.servers import InfluxDB1, PointServer, VmAuth, wait_for_points

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from monitoring.exceptions import EncodingError
-from monitoring.line_protocol import MAX_STRING_BYTES, Point, encode, line
+from monitoring.metrics.line_protocol import MAX_STRING_BYTES, Point, encode, line
 from tests.support.clients import write_lines
 from tests.support.servers import InfluxDB1, VictoriaMetrics
 

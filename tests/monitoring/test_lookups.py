@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from monitoring.commitment import CommitmentBuilder
-from monitoring.derivation import Facts
-from monitoring.events import SessionRecord
+from monitoring.domain.derivation import Facts
 from monitoring.metrics_collector import NANOSECONDS
-from monitoring.outbox import lookups, readings
-from monitoring.outbox.database import Database
-from monitoring.outbox.store import Store
+from monitoring.records.session_record import SessionRecord
+from monitoring.store import lookups, readings
+from monitoring.store.database import Database
+from monitoring.store.sessions import Store
 from tests.monitoring.samples import ENDED_NS, realistic
 
 DAY_NS = 86_400 * NANOSECONDS

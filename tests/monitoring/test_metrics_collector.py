@@ -8,12 +8,12 @@ import math
 import pytest
 from hypothesis import given
 
-from monitoring import catalogue
-from monitoring.catalogue import OTHER, Kind
-from monitoring.derivation import Facts
-from monitoring.events import STATUSES, ModelPerformance, SessionRecord, Usage
-from monitoring.line_protocol import encode
+from monitoring.domain.derivation import Facts
+from monitoring.metrics import catalogue
+from monitoring.metrics.catalogue import OTHER, Kind
+from monitoring.metrics.line_protocol import encode
 from monitoring.metrics_collector import Change, Sample, bucket_part, changes, points, samples, zero_changes
+from monitoring.records.session_record import STATUSES, ModelPerformance, SessionRecord, Usage
 from tests.monitoring.samples import ENDED_NS, RECORDS, realistic
 
 

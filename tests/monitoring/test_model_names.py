@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from monitoring import catalogue
-from monitoring.derivation import Facts, derive
 from monitoring.domain.anatomy import LABELS
-from monitoring.events import SessionRecord
+from monitoring.domain.derivation import Facts, derive
+from monitoring.metrics import catalogue
 from monitoring.metrics_collector import samples
-from monitoring.session import Session
+from monitoring.records.session_record import SessionRecord
+from monitoring.runtime.session import Session
 
 GOOD = ("resnet", "hrnet", "vit")
 SPACING = {"row_spacing_mm": 1.0, "column_spacing_mm": 1.0}

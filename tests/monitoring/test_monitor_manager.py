@@ -19,8 +19,8 @@ import pytest
 from monitoring import MonitorManager
 from monitoring.cli import reports
 from monitoring.config_validator import check_section
-from monitoring.outbox.database import Database
-from monitoring.outbox.store import open_store
+from monitoring.store.database import Database
+from monitoring.store.sessions import open_store
 from tests.monitoring.test_coerce import Hostile
 from tests.support import faults
 from tests.support.faults import FaultServer

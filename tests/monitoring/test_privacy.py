@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from monitoring.config_sections import PrivacyConfig
 from monitoring.exceptions import ConfigurationError, StoreError
-from monitoring.privacy import Pseudonymizer
-from monitoring.site_key import KEY_FILE_NAME, KEY_VARIABLE, find_key
+from monitoring.privacy.pseudonyms import Pseudonymizer
+from monitoring.privacy.site_key import KEY_FILE_NAME, KEY_VARIABLE, find_key
+from monitoring.settings import PrivacyConfig
 from tests.monitoring.test_coerce import Hostile
 
 UID = "1.2.840.113619.2.55.3.604688119.868"

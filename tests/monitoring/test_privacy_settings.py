@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from monitoring.config_sections import PrivacyConfig
 from monitoring.config_validator import Checked
+from monitoring.settings import PrivacyConfig
 from tests.monitoring.test_config_validator import checked, in_section, the_problem
 
 STRICT = ("none", False, False)

@@ -12,10 +12,10 @@ from typing import Any
 import psutil
 import pytest
 
-from monitoring import catalogue
-from monitoring.events import Usage
-from monitoring.resources.probes import SystemProbe, VolumeProbe
-from monitoring.resources.usage import Latest, Level, Recording, Work
+from monitoring.metrics import catalogue
+from monitoring.records.session_record import Usage
+from monitoring.runtime.machine.probes import SystemProbe, VolumeProbe
+from monitoring.runtime.machine.usage import Latest, Level, Recording, Work
 
 MIB = 2**20
 

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from monitoring import catalogue
-from monitoring.catalogue import Kind
-from monitoring.config_sections import PrometheusConfig
-from monitoring.deadline import Deadline
-from monitoring.delivery_result import Delivery, Exposition, Row
-from monitoring.derivation import Facts
+from monitoring.domain.derivation import Facts
+from monitoring.metrics import catalogue
+from monitoring.metrics.catalogue import Kind
 from monitoring.metrics_collector import changes, samples, zero_changes
 from monitoring.prometheus_client import PrometheusClient, TextfileClient
-from monitoring.transport import HttpTransport
+from monitoring.settings import PrometheusConfig
+from monitoring.transport.deadline import Deadline
+from monitoring.transport.http import HttpTransport
+from monitoring.transport.sinks import Delivery, Exposition, Row
 from tests.monitoring.samples import realistic
 from tests.support import faults
 from tests.support.clients import send

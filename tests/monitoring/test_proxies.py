@@ -13,15 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monitoring import MonitorManager, catalogue
-from monitoring.config_sections import InfluxDBConfig, PrometheusConfig, TlsSettings
-from monitoring.deadline import Deadline
-from monitoring.delivery_result import Delivery, Exposition
-from monitoring.http_policy import detail
+from monitoring import MonitorManager
 from monitoring.influx_client import InfluxClient
-from monitoring.network.proxies import UnusableProxyError, proxy_for
+from monitoring.metrics import catalogue
 from monitoring.prometheus_client import PrometheusClient
-from monitoring.transport import HttpTransport, Response
+from monitoring.settings import InfluxDBConfig, PrometheusConfig, TlsSettings
+from monitoring.transport.deadline import Deadline
+from monitoring.transport.http import HttpTransport, Response
+from monitoring.transport.proxies import UnusableProxyError, proxy_for
+from monitoring.transport.sinks import Delivery, Exposition
+from monitoring.transport.statuses import detail
 from tests.support import faults
 from tests.support.faults import Behaviour, Exchange, FaultServer, respond
 from tests.support.proxy_server import ForwardProxy

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.network.proxies import Proxy, UnusableProxyError, proxy_for
+from monitoring.transport.proxies import Proxy, UnusableProxyError, proxy_for
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.domain.anatomy import MEASUREMENTS
-from monitoring.privacy import Pseudonymizer
+from monitoring.privacy.pseudonyms import Pseudonymizer
 from monitoring.readings.csv_files import parse_csv
 from monitoring.readings.parsing import Parsed, Reading, column, join, keyed, parse_document
 

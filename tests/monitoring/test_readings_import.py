@@ -293,7 +293,7 @@ def test_readings_leave_with_their_sessions_and_waiting_ones_by_their_age(site: 
     site.session(OURS, accession="A1")
     site.settings = {"influxdb": NOWHERE, "store": {"path": str(site.store_path), "retention_days": 1.0}}
     database = site.database()
-    from monitoring.outbox import limits
+    from monitoring.store import limits
 
     kept = limits.Limits(10**12, 86_400 * SECOND, 0)
     assert limits.enforce(database, kept, 5)  # the session is years old, the readings are not

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from monitoring import MonitorManager
-from monitoring.privacy import Pseudonymizer
+from monitoring.privacy.pseudonyms import Pseudonymizer
 from monitoring.readings.settings import ReferenceReadings, thresholds_cm
 
 PSEUDONYMS = Pseudonymizer(b"k" * 32)

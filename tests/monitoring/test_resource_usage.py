@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.events import Usage
-from monitoring.resources.usage import Figure, Latest, Level, Recording, Trailing, Work
+from monitoring.records.session_record import Usage
+from monitoring.runtime.machine.usage import Figure, Latest, Level, Recording, Trailing, Work
 
 
 def usage(*figures: tuple[float, Figure]) -> Usage | None:

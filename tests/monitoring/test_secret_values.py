@@ -9,7 +9,7 @@ import pytest
 
 from monitoring import LogFilter
 from monitoring.config_validator import check_section
-from monitoring.identity.secret_values import environment_secrets, secrets_in, secrets_of
+from monitoring.privacy.secret_values import environment_secrets, secrets_in, secrets_of
 
 
 def test_the_environments_secrets_are_known_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

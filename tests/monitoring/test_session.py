@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.events import Failure, SessionRecord, Usage
-from monitoring.session import Session
+from monitoring.records.session_record import Failure, SessionRecord, Usage
+from monitoring.runtime.session import Session
 from tests.monitoring.test_coerce import Column, Hostile, Word
 
 UID = "1.2.840.113619.2.55.3.604688119.868.1234567890.1"

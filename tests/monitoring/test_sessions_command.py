@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from monitoring import MonitorManager, catalogue, derivation, rederivation
+from monitoring import MonitorManager
+from monitoring.analytics import rederivation
 from monitoring.cli.commands import app
-from monitoring.domain import quality
-from monitoring.outbox import totals
-from monitoring.outbox.database import Database
-from monitoring.outbox.store import open_store
-from monitoring.privacy import Pseudonymizer
+from monitoring.domain import derivation, quality
+from monitoring.metrics import catalogue
+from monitoring.privacy.pseudonyms import Pseudonymizer
+from monitoring.store import totals
+from monitoring.store.database import Database
+from monitoring.store.sessions import open_store
 from tests.domain.samples import one_off_by
 
 KEY = "a site's own key, of no meaning"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from analysis.errors import FAILURE_REASONS, SKIP_REASONS
-from monitoring.stop_reasons import REASON_CLASSES, reason_class
+from monitoring.metrics.stop_reasons import REASON_CLASSES, reason_class
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 
-from monitoring import MonitorManager, catalogue, system_resources
-from monitoring.events import Usage
-from monitoring.resources.probes import SystemProbe
-from monitoring.resources.usage import Level, Reading
-from monitoring.system_resources import Sampler
+from monitoring import MonitorManager
+from monitoring.metrics import catalogue
+from monitoring.records.session_record import Usage
+from monitoring.runtime.machine import sampler as system_resources
+from monitoring.runtime.machine.probes import SystemProbe
+from monitoring.runtime.machine.sampler import Sampler
+from monitoring.runtime.machine.usage import Level, Reading
 from tests.support.servers import wait_until
 from tests.support.silent_mount import silent_mount
 
@@ -204,7 +206,7 @@ def test_cpu_used_in_the_session_is_counted_though_no_sample_falls_into_it(
 SPIKE = """
 import json, threading
 from pathlib import Path
-from monitoring.system_resources import Sampler
+from monitoring.runtime.machine.sampler import Sampler
 sampler = Sampler(3600.0, {}, lambda made, otherwise: made())
 for size in (200, 200, 0):
     recording = sampler.begin()
@@ -288,7 +290,7 @@ def test_a_share_whose_server_is_gone_holds_up_neither_the_session_nor_the_exit(
     script = """
 import json, sys
 from pathlib import Path
-from monitoring.system_resources import Sampler
+from monitoring.runtime.machine.sampler import Sampler
 sampler = Sampler(0.01, {"output": Path(sys.argv[1]), "store": Path("/")}, lambda made, otherwise: made())
 usages = [sampler.finish(sampler.begin()) for _ in range(50)]
 sampler.close()

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from monitoring import catalogue
-from monitoring.config_sections import TlsSettings
-from monitoring.deadline import Deadline
-from monitoring.http_policy import detail
-from monitoring.network import tls
-from monitoring.transport import HttpTransport, Response
+from monitoring.metrics import catalogue
+from monitoring.settings import TlsSettings
+from monitoring.transport import tls
+from monitoring.transport.deadline import Deadline
+from monitoring.transport.http import HttpTransport, Response
+from monitoring.transport.statuses import detail
 from tests.support import faults
 from tests.support.faults import FaultServer, respond
 from tests.support.tls_servers import (

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from monitoring import MonitorManager
 from monitoring.cli.commands import app
-from monitoring.config_sections import InfluxDBConfig, PrometheusConfig
 from monitoring.config_validator import SECTION_PATH, Checked, check_section
+from monitoring.settings import InfluxDBConfig, PrometheusConfig
 from tests.support.faults import FaultServer, respond
 from tests.support.tls_servers import Authority, KeyPair, TlsFaultServer
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from monitoring import catalogue
+from monitoring.metrics import catalogue
 from monitoring.metrics_collector import NANOSECONDS, Change
-from monitoring.outbox import totals
-from monitoring.outbox.database import Database, checksum
+from monitoring.store import totals
+from monitoring.store.database import Database, checksum
 
 YEAR_NS = 365 * 86_400 * NANOSECONDS
 LENGTH = {"measurement": "PLL_R_FEM"}

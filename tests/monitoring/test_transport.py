@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from monitoring import catalogue
-from monitoring.deadline import Deadline
-from monitoring.transport import MAX_ANSWER_BYTES, HttpTransport, Response, gzipped
+from monitoring.metrics import catalogue
+from monitoring.transport.deadline import Deadline
+from monitoring.transport.http import MAX_ANSWER_BYTES, HttpTransport, Response, gzipped
 from tests.support import faults
 from tests.support.faults import FaultServer, respond
 

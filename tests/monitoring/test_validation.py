@@ -14,8 +14,8 @@ from scipy import stats
 from monitoring.cli.readings import verdict_in_words
 from monitoring.domain.agreement import Verdict
 from monitoring.domain.anatomy import MEASUREMENTS
-from monitoring.outbox import readings, totals
 from monitoring.readings import validation
+from monitoring.store import readings, totals
 from tests.domain.test_agreement import MINI_WRIGHT, SHROUT_FLEISS, WRIGHT
 from tests.support.reading_site import Site
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from monitoring import admission, monitor_manager
+from monitoring import monitor_manager
+from monitoring.metrics import admission
 
 
 class OutsideTheCatalogueError(Exception):

@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 from monitoring.cli.commands import app
 from monitoring.commitment import CommitmentBuilder
 from monitoring.config_validator import check_section
-from monitoring.derived_values import DerivedValues
-from monitoring.events import SessionRecord
-from monitoring.outbox import totals
-from monitoring.outbox.database import Database
-from monitoring.outbox.store import Store
-from monitoring.privacy import Pseudonymizer
-from monitoring.store_location import instance_name
+from monitoring.metrics.derived_values import DerivedValues
+from monitoring.privacy.pseudonyms import Pseudonymizer
+from monitoring.records.session_record import SessionRecord
+from monitoring.store import totals
+from monitoring.store.database import Database
+from monitoring.store.location import instance_name
+from monitoring.store.sessions import Store
 
 KEY = "the key of an invented site, of 32"
 STARTED_NS = 1_700_000_000_000_000_000

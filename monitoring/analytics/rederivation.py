@@ -1,0 +1,83 @@
+"""Computes stored sessions' metrics again under the present formulas, and says what differs from what was delivered.
+
+Only reads: what was delivered stays as it is, in the backends and in the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from monitoring.commitment import computed
+from monitoring.domain.derivation import FORMULA_VERSION
+from monitoring.metrics.admission import admitted
+from monitoring.metrics.derived_values import DerivedValues, changed
+from monitoring.store.sessions import Store, StoredSession, known_values
+
+Difference = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rederived:
+    """One session: the formulas' version that it was delivered under, and (before, now) of each value that differs."""
+
+    session_id: str
+    formula_before: int | None
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "session_id": self.session_id,
+            "formula_before": self.formula_before,
+            "formula_now": FORMULA_VERSION,
+            "differences": {name: list(pair) for name, pair in self.differences.items()},
+        }
+
+
+def rederive(store: Store, limit: int | None = None) -> Iterator[Rederived]:
+    """The stored sessions, newest first, computed again; raises :class:`StoreError`."""
+    with store.database.reading() as connection:
+        admit = known_values(connection)
+    for stored in store.sessions(limit):
+        if stored.derived is None:
+            yield Rederived(stored.record.session_id, None)
+        else:
+            now = _now(stored, stored.derived, admit)
+            yield Rederived(stored.record.session_id, stored.derived.formula, changed(stored.derived.values, now))
+
+
+def _now(stored: StoredSession, derived: DerivedValues, admit: Any) -> Mapping[str, float]:
+    found, _ = computed(stored.record, derived.facts)
+    return DerivedValues.of(FORMULA_VERSION, derived.facts, admitted(found, admit)).values
+
+
+@dataclass(slots=True)
+class Summary:
+    """Many sessions' differences, by metric."""
+
+    sessions: int = 0
+    differing: int = 0
+    unknown: int = 0
+    """Sessions of a version that didn't keep what it had computed."""
+    by_metric: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """How many values differ, and the largest difference among those that both have."""
+
+    @classmethod
+    def of(cls, found: Iterable[Rederived]) -> Summary:
+        """Count them."""
+        summary = cls()
+        for one in found:
+            summary._add(one)
+        return summary
+
+    def _add(self, one: Rederived) -> None:
+        self.sessions += 1
+        self.unknown += one.formula_before is None
+        self.differing += bool(one.differences)
+        for name, (before, now) in one.differences.items():
+            metric = name.partition("{")[0]
+            count, largest = self.by_metric.get(metric, (0, 0.0))
+            difference = 0.0 if before is None or now is None else abs(now - before)
+            self.by_metric[metric] = (count + 1, max(largest, difference))

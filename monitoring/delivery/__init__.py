@@ -1,0 +1,1 @@
+"""What carries stored lines and totals to the sinks."""

@@ -1,0 +1,412 @@
+"""What waits for one backend: leases, batches, and what becomes of them.
+
+Several processes drain one store: whoever holds the backend's lease delivers, the others don't
+wait. A lease expires, so that a process that was killed blocks nobody for longer than that.
+A killed process' lease ends with it, where its sign of life can be seen (see :mod:`monitoring.store.locks`).
+A crash between the backend's answer and `settle` sends the batch again; the lines carry their
+timestamps, so the repeat overwrites itself.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from monitoring.metrics import catalogue
+from monitoring.metrics_collector import NANOSECONDS
+from monitoring.store import totals
+from monitoring.store.database import Database, checksum
+from monitoring.store.locks import is_alive
+from monitoring.store.sessions import enqueue, register_backend
+from monitoring.transport.sinks import Delivery, Exposition, Row
+
+STATE_BACKENDS = ("prometheus", "textfile")
+MAX_LEASE_SECONDS = 3700.0
+_REQUEUED_TOGETHER = 100
+BACKOFF_BASE_SECONDS = 1.0
+BACKOFF_CAP_SECONDS = 300.0
+RETRY_AFTER_CAP_SECONDS = 3600.0
+_MAX_AHEAD_NS = round(MAX_LEASE_SECONDS * NANOSECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Leased rows of the outbox. ``row_of_line[i]`` is the position in ``row_ids`` of line i's row."""
+
+    lines: list[bytes]
+    row_ids: list[int]
+    row_of_line: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A line that a backend refused for good, why, and when (UTC nanoseconds)."""
+
+    backend: str
+    line: str
+    reason: str
+    created_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStatus:
+    """One backend as the store knows it; instants are UTC nanoseconds."""
+
+    name: str
+    pending: int
+    dead: int
+    delivered: int
+    oldest_ns: int | None
+    last_success_ns: int | None
+    last_error: str | None
+    next_attempt_ns: int
+    consecutive_failures: int
+
+
+class BackendQueue:
+    """One backend's part of the store. Every method raises :class:`StoreError` when the file fails."""
+
+    def __init__(self, database: Database, name: str, owner: str, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self.name = name
+        self._database = database
+        self._owner = owner  # the token of a sign of life, while the lease is held
+        self._clock_ns = clock_ns
+
+    def register(self) -> None:
+        """Make the backend known to the store."""
+        with self._database.reading() as connection:
+            known = connection.execute("SELECT 1 FROM backends WHERE name = ?", (self.name,)).fetchone()
+        if not known:
+            with self._database.transaction() as connection:
+                register_backend(connection, self.name)
+
+    def try_lease(self, seconds: float, ignore_backoff: bool = False) -> bool:
+        """Take or renew the lease; False when another holds it, or a failed backend rests.
+
+        Instants further ahead than any lease or rest can be were written by another clock: they don't count.
+        """
+        if self._try_take(seconds, ignore_backoff):
+            return True
+        return self._try_free_of_the_dead() and self._try_take(seconds, ignore_backoff)
+
+    def _try_take(self, seconds: float, ignore_backoff: bool) -> bool:
+        now = self._clock_ns()
+        with self._database.transaction(durable=False) as connection:
+            changed = connection.execute(
+                "UPDATE backends SET lease_owner = :owner, lease_until_ns = :until WHERE name = :name"
+                " AND (lease_owner IS NULL OR lease_owner = :owner OR lease_until_ns NOT BETWEEN :now AND :latest)"
+                " AND (:anyway OR next_attempt_ns NOT BETWEEN :now + 1 AND :latest)",
+                {
+                    "owner": self._owner, "until": now + round(seconds * NANOSECONDS), "name": self.name, "now": now,
+                    "latest": now + _MAX_AHEAD_NS, "anyway": ignore_backoff,
+                },
+            ).rowcount  # fmt: skip
+        return changed == 1
+
+    def _try_free_of_the_dead(self) -> bool:
+        """End the lease of a process that is gone; False when its holder lives, or there is none."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT lease_owner FROM backends WHERE name = ?", (self.name,)).fetchone()
+        holder = row[0] if row else None
+        path = self._database.path
+        if holder is None or path is None or is_alive(path, str(holder)):
+            return False
+        self._end_lease_of(holder)
+        return True
+
+    def release(self) -> None:
+        """Give the lease back, if it is still ours."""
+        self._end_lease_of(self._owner)
+
+    def _end_lease_of(self, owner: object) -> None:
+        with self._database.transaction(durable=False) as connection:
+            connection.execute(
+                "UPDATE backends SET lease_owner = NULL, lease_until_ns = 0 WHERE name = ? AND lease_owner = ?",
+                (self.name, owner),
+            )
+
+    def next_batch(self, max_lines: int) -> Batch:
+        """The oldest rows, up to ``max_lines`` lines but at least one row; empty when nothing waits.
+
+        A row whose checksum doesn't hold is deleted and counted: what was damaged is not delivered.
+        """
+        batch, damaged = Batch([], [], []), []
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT id, session_id, created_ns, line_count, checksum, lines FROM outbox"
+                " WHERE backend = ? ORDER BY id",
+                (self.name,),
+            )
+            for row_id, session_id, created_ns, count, expected, encoded in rows:
+                if checksum(self.name, session_id, created_ns, count, encoded) != expected:
+                    damaged.append(row_id)
+                    continue
+                lines = encoded.split(b"\n")
+                if batch.lines and len(batch.lines) + len(lines) > max_lines:
+                    break
+                batch.row_of_line.extend([len(batch.row_ids)] * len(lines))
+                batch.row_ids.append(row_id)
+                batch.lines.extend(lines)
+        if damaged:
+            self._drop_damaged(damaged)
+        return batch
+
+    def settle(self, batch: Batch, delivery: Delivery) -> int:
+        """Delete what was accepted, put aside what was refused, keep the rest. Returns how many lines left.
+
+        A row leaves when each of its lines is accepted or refused; lines of a row that stays are
+        sent again, which has no effect on those that the backend already has.
+        """
+        decided = delivery.accepted | {rejection.index for rejection in delivery.rejected}
+        kept_rows = {batch.row_of_line[index] for index in range(len(batch.lines)) if index not in decided}
+        with self._database.transaction(durable=False) as connection:
+            # Another process may have settled rows after our lease ran out: count only what we delete.
+            left = {
+                position
+                for position, row_id in enumerate(batch.row_ids)
+                if position not in kept_rows and _delete_row(connection, row_id)
+            }
+            refused = [item for item in delivery.rejected if batch.row_of_line[item.index] in left]
+            count = sum(row in left for row in batch.row_of_line)
+            for rejection in refused:
+                self._bury(connection, batch.lines[rejection.index], rejection.reason)
+            self._count_delivered(connection, count - len(refused))
+            self._note(connection, delivery)
+        return count
+
+    def has_lines(self) -> bool:
+        """Whether lines wait for this backend."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT 1 FROM outbox WHERE backend = ? LIMIT 1", (self.name,)).fetchone()
+        return row is not None
+
+    def has_news(self) -> bool:
+        """Whether the Prometheus state has changed since this backend was last told."""
+        with self._database.reading() as connection:
+            row = connection.execute(
+                "SELECT 1 FROM state, backends WHERE key = 'revision' AND name = ?"
+                " AND pushed_revision IS NOT coalesce(CAST(value AS INTEGER), 0)",
+                (self.name,),
+            ).fetchone()
+        return row is not None
+
+    def exposition(self) -> Exposition:
+        """The whole Prometheus state, with the module's own metrics, as it is now."""
+        now = self._clock_ns()
+        with self._database.reading() as connection:
+            revision = _revision(connection)
+            rows = totals.read(connection) + _waiting(connection, now, state_backend=self.name)
+            sequence = _newest(connection)
+        return Exposition(tuple(rows), revision, sequence, counts_all_runs=self._database.path is not None)
+
+    def settle_state(self, exposition: Exposition, delivery: Delivery) -> None:
+        """Remember that the backend has this revision, or why it has not."""
+        with self._database.transaction(durable=False) as connection:
+            if delivery.error is None:
+                before = _progress(connection).get(self.name, _Progress(exposition.sequence, None))
+                connection.execute(
+                    "UPDATE backends SET pushed_revision = ? WHERE name = ?", (exposition.revision, self.name)
+                )
+                _keep_progress(connection, self.name, before._replace(pushed_sequence=exposition.sequence))
+                self._count_delivered(connection, max(0, exposition.sequence - before.pushed_sequence), is_news=False)
+            self._note(connection, delivery)
+
+    def next_attempt_in_seconds(self) -> float:
+        """Seconds until a failed backend may be tried again; 0 when it may be tried now."""
+        with self._database.reading() as connection:
+            row = connection.execute(
+                "SELECT CAST(next_attempt_ns AS INTEGER) FROM backends WHERE name = ?", (self.name,)
+            ).fetchone()
+        rest = ((row[0] if row else 0) - self._clock_ns()) / NANOSECONDS
+        return rest if 0.0 < rest <= MAX_LEASE_SECONDS else 0.0
+
+    def requeue_dead(self) -> int:
+        """Let the dead letters be sent again; returns how many."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                "DELETE FROM dead_letters WHERE backend = ? RETURNING backend, line, reason, created_ns, checksum",
+                (self.name,),
+            ).fetchall()
+            letters = [DeadLetter(*row[:-1]) for row in rows if _is_intact(*row)]
+            for start in range(0, len(letters), _REQUEUED_TOGETHER):
+                lines = [letter.line for letter in letters[start : start + _REQUEUED_TOGETHER]]
+                enqueue(connection, self.name, "", self._clock_ns(), "\n".join(lines).encode(), len(lines))
+            totals.count_loss(connection, "corrupt", len(rows) - len(letters), self._clock_ns())
+            totals.bump_revision(connection)
+        return len(letters)
+
+    def close(self) -> None:
+        """Close the connection, unless it is the store's own in memory."""
+        if self._database.path is not None:
+            self._database.close()
+
+    def _bury(self, connection: sqlite3.Connection, line: bytes, reason: str) -> None:
+        letter = (self.name, line.decode(), reason, self._clock_ns())
+        connection.execute(
+            "INSERT INTO dead_letters (backend, line, reason, created_ns, checksum) VALUES (?, ?, ?, ?, ?)",
+            (*letter, checksum(*letter)),
+        )
+        totals.count_loss(connection, reason, 1, self._clock_ns())
+
+    def _drop_damaged(self, row_ids: list[int]) -> None:
+        with self._database.transaction() as connection:
+            # A session each: how many lines it had is not known any more.
+            lost = sum(_delete_row(connection, row_id) for row_id in row_ids)
+            totals.count_loss(connection, "corrupt", lost, self._clock_ns())
+            totals.bump_revision(connection)
+
+    def _count_delivered(self, connection: sqlite3.Connection, amount: int, is_news: bool = True) -> None:
+        totals.count(connection, catalogue.MONITORING_DELIVERED, amount, self._clock_ns(), backend=self.name)
+        if is_news:  # the pushed state tells how much waits for this backend
+            totals.bump_revision(connection)
+
+    def _note(self, connection: sqlite3.Connection, delivery: Delivery) -> None:
+        now = self._clock_ns()
+        if delivery.error is None:
+            connection.execute(
+                "UPDATE backends SET consecutive_failures = 0, next_attempt_ns = 0, last_error = NULL WHERE name = ?",
+                (self.name,),
+            )
+            progress = _progress(connection).get(self.name, _Progress(0, None))
+            _keep_progress(connection, self.name, progress._replace(last_success_ns=now))
+            return
+        failures = connection.execute(
+            "UPDATE backends SET consecutive_failures = CAST(consecutive_failures AS INTEGER) + 1, last_error = ?"
+            " WHERE name = ? RETURNING consecutive_failures",
+            (delivery.detail or delivery.error, self.name),
+        ).fetchone()[0]
+        rest = backoff_seconds(failures, delivery.retry_after_seconds)
+        connection.execute(
+            "UPDATE backends SET next_attempt_ns = ? WHERE name = ?", (now + round(rest * NANOSECONDS), self.name)
+        )
+        totals.count(connection, catalogue.MONITORING_FAILURES, 1, now, backend=self.name, reason=delivery.error)
+
+
+def backoff_seconds(
+    failures: int, retry_after_seconds: float | None = None, jitter: Callable[[float, float], float] = random.uniform
+) -> float:
+    """Exponential backoff with full jitter, from 0 to min(300, 2**failures) s; not sooner than the backend asks."""
+    ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** min(failures, 30))
+    asked = min(retry_after_seconds or 0.0, RETRY_AFTER_CAP_SECONDS)
+    return asked + jitter(0.0, ceiling if not asked else BACKOFF_BASE_SECONDS)
+
+
+def dead_letters(connection: sqlite3.Connection) -> Iterator[DeadLetter]:
+    """All dead letters, the oldest first; damaged ones are left out."""
+    for row in connection.execute("SELECT backend, line, reason, created_ns, checksum FROM dead_letters ORDER BY id"):
+        if _is_intact(*row):
+            yield DeadLetter(*row[:-1])
+
+
+def _is_intact(backend: str, line: str, reason: str, created_ns: int, expected: int) -> bool:
+    return checksum(backend, line, reason, created_ns) == expected
+
+
+def backend_statuses(connection: sqlite3.Connection) -> list[BackendStatus]:
+    """All backends that the store knows. State backends count sessions, log backends count lines."""
+    rows = connection.execute(
+        "SELECT name, last_error, CAST(next_attempt_ns AS INTEGER), CAST(consecutive_failures AS INTEGER)"
+        " FROM backends ORDER BY name"
+    ).fetchall()
+    delivered = totals.values(connection, catalogue.MONITORING_DELIVERED)
+    progress = _progress(connection)
+    found = []
+    for name, last_error, next_attempt_ns, failures in rows:
+        pushed_sequence, last_success_ns = progress.get(name, _Progress(0, None))
+        pending, oldest_ns = _pending(connection, name, pushed_sequence)
+        dead = connection.execute("SELECT count(*) FROM dead_letters WHERE backend = ?", (name,)).fetchone()[0]
+        found.append(
+            BackendStatus(
+                name, pending, dead, int(delivered.get((name,), 0)), oldest_ns, last_success_ns, last_error,
+                next_attempt_ns, failures,
+            )
+        )  # fmt: skip
+    return found
+
+
+class _Progress(NamedTuple):
+    """How far a backend has come; what is damaged of it is as if it had never been."""
+
+    pushed_sequence: int
+    last_success_ns: int | None
+
+
+def _progress(connection: sqlite3.Connection) -> dict[str, _Progress]:
+    rows = connection.execute("SELECT name, pushed_sequence, last_success_ns, checksum FROM backends")
+    return {
+        name: _Progress(pushed_sequence, last_success_ns)
+        for name, pushed_sequence, last_success_ns, expected in rows
+        if checksum(name, pushed_sequence, last_success_ns) == expected
+    }
+
+
+def _keep_progress(connection: sqlite3.Connection, name: str, progress: _Progress) -> None:
+    connection.execute(
+        "UPDATE backends SET pushed_sequence = ?, last_success_ns = ?, checksum = ? WHERE name = ?",
+        (*progress, checksum(name, *progress), name),
+    )
+
+
+def pushed_by_all(connection: sqlite3.Connection) -> int | None:
+    """The newest session that every state backend of the store has; None when it has no state backend."""
+    names = [name for (name,) in connection.execute("SELECT name FROM backends") if name in STATE_BACKENDS]
+    progress = _progress(connection)
+    return min((progress.get(name, _Progress(0, None)).pushed_sequence for name in names), default=None)
+
+
+def _pending(connection: sqlite3.Connection, name: str, pushed_sequence: int) -> tuple[int, int | None]:
+    """How much waits for a backend, and since when (UTC nanoseconds)."""
+    if name in STATE_BACKENDS:
+        pending = max(0, _newest(connection) - pushed_sequence)
+        oldest = connection.execute(
+            "SELECT CAST(timestamp_ns AS INTEGER) FROM sessions WHERE sequence > ? ORDER BY sequence LIMIT 1",
+            (pushed_sequence,),
+        ).fetchone()
+    else:
+        pending = connection.execute(
+            "SELECT coalesce(sum(CAST(line_count AS INTEGER)), 0) FROM outbox WHERE backend = ?", (name,)
+        ).fetchone()[0]
+        oldest = connection.execute(
+            "SELECT CAST(created_ns AS INTEGER) FROM outbox WHERE backend = ? ORDER BY id LIMIT 1", (name,)
+        ).fetchone()
+    return pending, oldest[0] if oldest else None
+
+
+def _revision(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT coalesce(CAST(value AS INTEGER), 0) FROM state WHERE key = 'revision'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _newest(connection: sqlite3.Connection) -> int:
+    # Also right when the newest sessions have been evicted: a sequence is never used again.
+    row = connection.execute("SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = 'sessions'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _waiting(connection: sqlite3.Connection, now_ns: int, state_backend: str) -> list[Row]:
+    """What waits for each backend, as metrics. What this very push delivers doesn't count as waiting."""
+    rows = []
+    for status in backend_statuses(connection):
+        own = status.name == state_backend
+        age = 0.0 if own or status.oldest_ns is None else max(0.0, (now_ns - status.oldest_ns) / NANOSECONDS)
+        last_ns = now_ns if own else status.last_success_ns
+        values = {
+            catalogue.MONITORING_PENDING: 0.0 if own else float(status.pending),
+            catalogue.MONITORING_OLDEST: age,
+            catalogue.MONITORING_DEAD: float(status.dead),
+            catalogue.MONITORING_LAST_DELIVERY: None if last_ns is None else last_ns / NANOSECONDS,
+        }
+        rows += [
+            Row(metric.name, (("backend", status.name),), "", value)
+            for metric, value in values.items()
+            if value is not None
+        ]
+    return rows
+
+
+def _delete_row(connection: sqlite3.Connection, row_id: int) -> bool:
+    return connection.execute("DELETE FROM outbox WHERE id = ?", (row_id,)).rowcount == 1

@@ -1,0 +1,1 @@
+"""The numbers in the backends' terms: the catalogue, samples, lines."""

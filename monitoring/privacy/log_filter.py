@@ -1,0 +1,214 @@
+"""Keeps identities and secrets out of every log line, arguments and tracebacks included.
+
+It sees each record twice: when it is made, before any filter of a host's, and when a handler takes it, which is
+where records come by that something else made, and what ``extra=`` added. What it removes is told to it: the
+values of the current study, and secrets for as long as the process lives. It is the second net: nothing in this
+package, nor in the application, logs such a value on purpose.
+
+    from monitoring import LogFilter
+
+    log_filter = LogFilter()
+    log_filter.install()
+    with log_filter.study([patient_name, patient_id, path.name]):
+        process(path)
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from monitoring.privacy.disguises import SHORTEST, Values, without
+
+__all__ = ["REPLACEMENT", "SHORTEST", "LogFilter", "protect"]
+
+REPLACEMENT = "[removed]"
+_UNCLEANED = "a log line was left out: it could not be searched for identities and secrets"
+# What the code says of itself, and numbers of the record's own.
+_CODE = frozenset(
+    {
+        "created", "filename", "funcName", "levelname", "levelno", "lineno", "module", "msecs", "pathname", "process",
+        "relativeCreated", "thread",
+    }
+)  # fmt: skip
+_BY_THEMSELVES = frozenset({"args", "exc_info", "exc_text", "msg", "stack_info"})
+
+
+class LogFilter:
+    """Removes values from log records, in plain and in the forms that encoders give them.
+
+    While it has values to look for, tracebacks reach handlers as text: an exception, and the variables
+    of its frames, hold more than can be searched.
+    """
+
+    def __init__(self) -> None:
+        self._secrets = Values(())
+        self._studies: dict[object, Values] = {}
+
+    def install(self) -> None:
+        """Clean every record of this process from now on; proxies' passwords in the environment are secrets too."""
+        if any(_may_name_a_secret(name) for name in os.environ):
+            from monitoring.privacy.secret_values import environment_secrets
+
+            self.add_secrets(environment_secrets())
+        _installed.add(self)
+
+    def uninstall(self) -> None:
+        """Leave the records as they are."""
+        _installed.discard(self)
+
+    def add_secrets(self, values: Iterable[str | bytes]) -> None:
+        """Never let these values be logged."""
+        self._secrets |= Values(values)
+
+    def add_secrets_of_settings(self, section: Any) -> None:
+        """Never let the secrets of a ``monitoring`` section be logged, whether it is right, wrong or switched off."""
+        if isinstance(section, Mapping) and section.keys() - {"enabled"}:
+            from monitoring.privacy.secret_values import secrets_in
+
+            self.add_secrets(secrets_in(section))
+
+    @contextmanager
+    def study(self, values: Iterable[object]) -> Iterator[None]:
+        """Don't let these values be logged while this study is processed; a ``^`` parts a person's name."""
+        token = object()
+        self._studies[token] = Values(values, are_names=True)
+        try:
+            yield
+        finally:
+            self._studies.pop(token, None)
+
+    def clean(self, text: str) -> str:
+        """``text`` without the values."""
+        values = self._all_values()
+        return without(text, values, REPLACEMENT) if values else text
+
+    def clean_record(self, record: logging.LogRecord) -> None:
+        """Clean a record in place; one that can't be searched loses its text."""
+        if not self._all_values():
+            return
+        try:
+            self._clean_message(record)
+            self._clean_traceback(record)
+            for name, value in list(vars(record).items()):
+                if name not in _CODE and name not in _BY_THEMSELVES:
+                    setattr(record, name, self._cleaned(value))
+        except Exception:  # a host's object whose code fails while it is shown
+            vars(record).update(msg=_UNCLEANED, args=(), exc_info=None, exc_text=None, stack_info=None)
+
+    def _all_values(self) -> list[Values]:
+        return [values for values in (self._secrets, *tuple(self._studies.values())) if values]
+
+    def _clean_message(self, record: logging.LogRecord) -> None:
+        cleaned = self.clean(_message(record))
+        arguments = record.args if isinstance(record.args, tuple) else None
+        if isinstance(record.msg, str) and arguments is not None and all(map(_is_plain, arguments)):
+            kept = tuple(map(self._cleaned, arguments))
+            if _formatted(record.msg, kept) == cleaned:
+                record.args = kept
+                return
+        record.msg, record.args = cleaned, ()
+
+    def _clean_traceback(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else record.exc_info
+        if isinstance(error, BaseException):
+            record.exc_text = "".join(traceback.format_exception(error)).rstrip("\n")
+        record.exc_info = None
+        record.exc_text = self.clean(record.exc_text) if record.exc_text else None
+        record.stack_info = self.clean(str(record.stack_info)) if record.stack_info else None
+
+    def _cleaned(self, value: Any) -> Any:
+        """The value itself where it shows nothing, otherwise its text without what it shows."""
+        if value is None or isinstance(value, bool):
+            return value
+        for text in [value] if isinstance(value, str) else [str(value), repr(value)]:
+            cleaned = self.clean(text)
+            if cleaned != text:
+                return cleaned
+        return value
+
+
+def _may_name_a_secret(variable: str) -> bool:
+    return variable.lower().endswith("_proxy") or variable == "MONITORING_PRIVACY_KEY"
+
+
+def protect(values: Iterable[str | bytes]) -> None:
+    """Add secrets to the filters that are installed; does nothing where there is none."""
+    secrets = list(values)
+    for log_filter in _installed.filters:
+        log_filter.add_secrets(secrets)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # the caller's mistake, which logging reports in its own way
+        return f"{record.msg} {record.args!r}"
+
+
+def _formatted(message: str, arguments: tuple[Any, ...]) -> str | None:
+    try:
+        return message % arguments if arguments else message
+    except (TypeError, ValueError, KeyError):
+        return None
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or type(value) in (str, int, float, bool)
+
+
+class _Installed:
+    """The filters of this process, and what of ``logging`` they stand in front of."""
+
+    def __init__(self) -> None:
+        self.filters: tuple[LogFilter, ...] = ()
+        self._make: Callable[..., logging.LogRecord] | None = None
+        self._handle: Callable[[logging.Handler, logging.LogRecord], Any] | None = None
+
+    def add(self, log_filter: LogFilter) -> None:
+        if log_filter not in self.filters:
+            self.filters = (*self.filters, log_filter)
+        # What could not be given back, since another stood in front of it, is still ours.
+        if self._make is None:
+            self._make = logging.getLogRecordFactory()
+            logging.setLogRecordFactory(_make_clean)
+        if self._handle is None:
+            self._handle = logging.Handler.handle
+            logging.Handler.handle = _handle_clean  # type: ignore[assignment,method-assign]
+
+    def discard(self, log_filter: LogFilter) -> None:
+        self.filters = tuple(one for one in self.filters if one is not log_filter)
+        if self.filters:
+            return
+        if self._make is not None and logging.getLogRecordFactory() is _make_clean:
+            logging.setLogRecordFactory(self._make)
+            self._make = None
+        if self._handle is not None and logging.Handler.handle is _handle_clean:
+            logging.Handler.handle = self._handle  # type: ignore[assignment,method-assign]
+            self._handle = None
+
+    def make(self, *arguments: Any, **named: Any) -> logging.LogRecord:
+        return self._cleaned((self._make or logging.LogRecord)(*arguments, **named))
+
+    def handle(self, handler: logging.Handler, record: logging.LogRecord) -> Any:
+        return self._handle(handler, self._cleaned(record)) if self._handle else False
+
+    def _cleaned(self, record: logging.LogRecord) -> logging.LogRecord:
+        for log_filter in self.filters:
+            log_filter.clean_record(record)
+        return record
+
+
+_installed = _Installed()
+
+
+def _make_clean(*arguments: Any, **named: Any) -> logging.LogRecord:
+    return _installed.make(*arguments, **named)
+
+
+def _handle_clean(handler: logging.Handler, record: logging.LogRecord) -> Any:
+    return _installed.handle(handler, record)

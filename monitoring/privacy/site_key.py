@@ -1,0 +1,80 @@
+"""The site's key for pseudonyms: given, or made once beside the store."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from monitoring.exceptions import ConfigurationError, StoreError
+from monitoring.privacy.secret_values import KEY_VARIABLE
+from monitoring.settings import PrivacyConfig
+
+__all__ = ["KEY_FILE_NAME", "KEY_VARIABLE", "find_key"]
+
+KEY_FILE_NAME = "monitoring.key"
+_SHORTEST_KEY = 16
+
+
+def find_key(config: PrivacyConfig, folder: Path | None, environment: Mapping[str, str] | None = None) -> bytes:
+    """The site's key: from settings, environment or file, else one made once in ``folder`` (mode 0600).
+
+    Without a folder (a store in memory) the key lives as long as the process. Raises
+    :class:`ConfigurationError` for a key file that can't be used, :class:`StoreError` where none can be made.
+    """
+    environment = os.environ if environment is None else environment
+    if config.key is not None:  # from the settings or their key_file
+        return config.key.get_secret_value().encode()
+    if environment.get(KEY_VARIABLE):
+        return _long_enough(environment[KEY_VARIABLE].encode(errors="surrogateescape"), KEY_VARIABLE)
+    if folder is None:
+        return secrets.token_bytes(32)
+    return _made_once(folder / KEY_FILE_NAME)
+
+
+def _read_key(path: Path) -> bytes:
+    with suppress(OSError):  # another user's, or a volume that can't be written
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)  # it was copied without its rights
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigurationError(f"{KEY_FILE_NAME} beside the store can't be read: {error.strerror}") from None
+    return _long_enough(key, f"{KEY_FILE_NAME} beside the store")
+
+
+def _long_enough(key: bytes, what: str) -> bytes:
+    if len(key) < _SHORTEST_KEY:
+        raise ConfigurationError(f"{what} holds less than {_SHORTEST_KEY} characters")
+    return key
+
+
+def _made_once(path: Path) -> bytes:
+    """The key in ``path``, made there if there is none; of several processes the first one's key counts."""
+    try:
+        if not path.exists():
+            draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+            descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            try:
+                os.write(descriptor, secrets.token_hex(32).encode())
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            with suppress(FileExistsError):
+                os.link(draft, path)  # whole or not at all, and never over another's key
+            draft.unlink()
+            _keep_name(path.parent)
+        return _read_key(path)
+    except OSError as error:
+        raise StoreError(f"can't make the key file: {error.strerror}") from None
+
+
+def _keep_name(folder: Path) -> None:
+    """See to it that a power cut leaves the key: sessions that were named with it are committed to disk, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Samples the machine and its container during sessions."""

@@ -1,0 +1,429 @@
+"""What one image's processing records. Lenient about types, strict about what is kept.
+
+A value that is not what its name says (text for millimetres, NaN, a UID as a stage name) is left
+out and counted in the record's ``refused``, so that missing stays missing and is still noticed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from monitoring.code_location import code_location
+from monitoring.metrics import catalogue
+from monitoring.records import coerce
+from monitoring.records.session_record import Failure, ModelPerformance, Prediction, SessionRecord, Usage
+
+_STATUS_WORDS = {
+    "completed": "completed", "complete": "completed", "success": "completed", "ok": "completed", "done": "completed",
+    "failed": "failed", "failure": "failed", "error": "failed",
+    "skipped": "skipped", "skip": "skipped",
+}  # fmt: skip
+_COLUMNS = ("boxes", "labels", "scores")
+_ROUNDING = 1e-6  # a float32's, in a score of 1
+_MOST_LANDMARKS = 10_000
+_LABELS = range(1, 9)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """The record while it grows."""
+
+    stages_seconds: dict[str, float] = field(default_factory=dict)
+    models: dict[str, ModelPerformance] = field(default_factory=dict)
+    measurements_mm: dict[str, float] = field(default_factory=dict)
+    ensemble: dict[str, float] = field(default_factory=dict)
+    points: dict[str, dict[str, float]] = field(default_factory=dict)
+    predictions: dict[str, Prediction] = field(default_factory=dict)
+    issues: Counter[str] = field(default_factory=Counter)
+    custom: dict[str, float] = field(default_factory=dict)
+    context: dict[str, str | float] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    reader_mm: dict[str, dict[str, float]] = field(default_factory=dict)
+    thresholds_cm: dict[str, float] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
+    queue_depth: float | None = None
+    landmarks_found: int | None = None
+
+
+class Session:
+    """Records one image's processing and freezes it to a :class:`SessionRecord`, once. Thread-safe."""
+
+    def __init__(self, series_key: str = "", session_id: str | None = None) -> None:
+        self.session_id = session_id or uuid.uuid4().hex
+        self.series_key = series_key
+        self.started_ns = time.time_ns()
+        self.started_monotonic = time.monotonic()
+        self._draft = _Draft()
+        self._active_stages: list[str] = []
+        self._status: str | None = None
+        self._reason: str | None = None
+        self._failure: Failure | None = None
+        self._stopped_in: str | None = None
+        self._lock = threading.RLock()
+        self._frozen: SessionRecord | None = None
+
+    def enter_stage(self, name: Any) -> None:
+        """A stage begins."""
+        self._active_stages.append(coerce.metric_name(name) or catalogue.OTHER)
+
+    def leave_stage(self, name: Any, seconds: Any) -> None:
+        """The innermost stage ends, after ``seconds``."""
+        if self._active_stages:
+            self._active_stages.pop()
+        self.record_stage(name, seconds)
+
+    @property
+    def current_stage(self) -> str | None:
+        """The innermost stage that is running."""
+        return self._active_stages[-1] if self._active_stages else None
+
+    def record_stage(self, name: Any, seconds: Any) -> None:
+        """Add ``seconds`` to a stage's time."""
+        duration = coerce.finite_float(seconds)
+        if duration is None or duration < 0:
+            self._refuse("stage_seconds")
+            return
+        with self._lock:
+            stage = self._name(name)
+            total = coerce.finite_float(self._draft.stages_seconds.get(stage, 0.0) + duration)
+            if total is None:
+                self._refuse("stage_seconds")
+            else:
+                self._draft.stages_seconds[stage] = total
+
+    def record_metric(self, name: Any, value: Any, tags: Any = None) -> None:
+        """Keep a number of the host's own; ``queue_depth`` goes to its place in the catalogue."""
+        number = coerce.finite_float(value)
+        if number is None:
+            self._refuse("metric_value")
+            return
+        if not (tags is None or (isinstance(tags, Mapping) and len(tags) == 0)):
+            self._refuse("metric_tags")  # free text that would label a series: not in the catalogue, so not kept
+        with self._lock:
+            if coerce.plain_text(name) != "queue_depth":
+                self._draft.custom[self._name(name)] = number
+            elif number >= 0:
+                self._draft.queue_depth = number
+            else:
+                self._refuse("metric_value")
+
+    def record_model_performance(self, model_name: Any, metrics: Any) -> None:
+        """Keep a model's inference time (seconds), landmarks, confidence scores and measurements (mm)."""
+        given = coerce.plain_mapping(metrics)
+        model = self._name(model_name)
+        seconds = next((given[key] for key in ("inference_seconds", "inference_time") if key in given), None)
+        performance = ModelPerformance(
+            model=model,
+            inference_seconds=self._non_negative(seconds, "inference_seconds"),
+            landmarks_found=self._count(given.get("landmarks_detected", given.get("landmarks_found"))),
+            confidence_scores=self._scores(given.get("confidence_scores")),
+            measurements_mm=self._millimeters(given.get("measurements")),
+        )
+        key = _model_key(model_name)
+        with self._lock:
+            self._draft.models[key] = _merged(self._draft.models.get(key), performance)
+
+    def record_measurements(self, measurements: Any) -> None:
+        """Keep the image's measurements: ``{name: {"millimeters": mm}}`` or ``{name: mm}``."""
+        kept = self._millimeters(measurements)
+        with self._lock:
+            self._draft.measurements_mm.update(kept)
+
+    def record_performance_data(self, performance_data: Any) -> None:
+        """Keep the ensemble's image and point scores, the models' raw predictions and the issues' codes."""
+        data = coerce.plain_mapping(performance_data)
+        for key, value in coerce.plain_mapping(data.get("image_metrics")).items():
+            self._record_ensemble(coerce.plain_text(key).lower().removeprefix("image_"), value)
+        for section in ("uncertainties", "point_statistics"):
+            for point, scores in coerce.plain_mapping(data.get(section)).items():
+                self._record_point(point, scores)
+        for model, entry in coerce.plain_mapping(data.get("individual_model_predictions")).items():
+            self._record_prediction(model, entry)
+        issues = data.get("issues")
+        for issue in [issues] if isinstance(issues, str | Mapping) else coerce.plain_list(issues):
+            code = issue.get("code", issue.get("type")) if isinstance(issue, Mapping) else issue
+            with self._lock:
+                self._draft.issues[coerce.metric_name(code) or catalogue.OTHER] += 1
+
+    def record_context(self, context: Mapping[str, str | float], keys: Mapping[str, str]) -> None:
+        """Keep what the DICOM header says of the image, already free of identity, and its keyed hashes."""
+        with self._lock:
+            self._draft.context.update(context)
+            self._draft.keys.update(keys)
+
+    def record_reading(self, reader: str, measurements_mm: Mapping[str, float]) -> None:
+        """Keep a reader's measurements; ``reader`` is a keyed hash."""
+        with self._lock:
+            self._draft.reader_mm[reader] = dict(measurements_mm)
+
+    def record_thresholds(self, thresholds_cm: Mapping[str, float]) -> None:
+        """Keep the host's settings ``femur_threshold``, ``tibia_threshold`` and ``total_threshold``."""
+        with self._lock:
+            self._draft.thresholds_cm.update(thresholds_cm)
+
+    def skip(self, reason: Any, stage: Any = None) -> None:
+        """End as skipped, for ``reason`` (a short code, not a sentence)."""
+        self._status, self._reason = "skipped", self._code(reason)
+        self._stopped_in = coerce.metric_name(stage) or self.current_stage
+
+    def fail(
+        self, reason: Any, stage: str | None = None, error_type: str | None = None, location: str | None = None
+    ) -> None:
+        """End as failed, for ``reason`` (a short code, not a sentence)."""
+        self._status, self._reason = "failed", self._code(reason)
+        self._stopped_in = coerce.metric_name(stage)
+        kind = coerce.plain_text(error_type)
+        if kind or coerce.plain_text(stage):
+            self._failure = Failure(
+                type=self._code(kind or reason),
+                stage=coerce.metric_name(stage),
+                location=_location(location),
+            )
+
+    def fail_with(self, error: BaseException) -> None:
+        """End as failed because of ``error``, of which type and code location are kept."""
+        self.note_failure(error)
+        self._status, self._reason = "failed", "exception"
+
+    def note_failure(self, error: BaseException) -> None:
+        """Remember where ``error`` came from; the innermost stage that sees it first is the one that failed."""
+        if self._failure is None:
+            self._failure = Failure(type(error).__name__, self.current_stage, code_location(error))
+
+    def trace(self) -> SessionRecord:
+        """The record that would be reported if the process died now."""
+        with self._lock:
+            return self._record("crashed", "crashed", Failure("Crashed", self.current_stage), {})
+
+    def freeze(self, status: Any = None, system: Mapping[str, Usage] | None = None) -> SessionRecord:
+        """The finished record, the same one each time; ``status`` is the host's word where it has one."""
+        with self._lock:
+            if self._frozen is None:
+                final = self._final_status(status)
+                failure = self._failure if final == "failed" else None
+                self._frozen = self._record(final, self._reason, failure, system or {})
+            return self._frozen
+
+    def _record(
+        self, status: str, reason: str | None, failure: Failure | None, system: Mapping[str, Usage]
+    ) -> SessionRecord:
+        draft = self._draft
+        models = _completed_models(draft.models, draft.predictions)
+        return SessionRecord(
+            session_id=self.session_id,
+            status=status,
+            started_ns=self.started_ns,
+            ended_ns=time.time_ns(),
+            duration_seconds=time.monotonic() - self.started_monotonic,
+            series_key=self.series_key,
+            study_key=draft.keys.get("study_key"),
+            patient_key=draft.keys.get("patient_key"),
+            accession_key=draft.keys.get("accession_key"),
+            reason=reason,
+            stopped_in=self._stopping_stage(status, failure),
+            failure=failure,
+            stages_seconds=dict(draft.stages_seconds),
+            models=tuple(models.values()),
+            measurements_mm=dict(draft.measurements_mm),
+            landmarks_found=_landmarks_found(models, draft.predictions),
+            ensemble=dict(draft.ensemble),
+            points={point: dict(scores) for point, scores in draft.points.items()},
+            predictions=tuple(draft.predictions.values()),
+            issues=dict(draft.issues),
+            system=dict(system),
+            custom=dict(draft.custom),
+            queue_depth=draft.queue_depth,
+            context=dict(draft.context),
+            reader_mm=dict(draft.reader_mm),
+            thresholds_cm=dict(draft.thresholds_cm),
+            refused=dict(draft.refused),
+        )
+
+    def _stopping_stage(self, status: str, failure: Failure | None) -> str | None:
+        if status == "completed":
+            return None
+        return failure.stage if failure is not None else self._stopped_in
+
+    def _final_status(self, status: Any) -> str:
+        if status is not None and self._status is None:
+            self._status = _STATUS_WORDS.get(coerce.plain_text(status).lower())
+            if self._status is None:
+                self._refuse("status")
+                self._status, self._reason = "failed", "unknown_status"
+        if self._status is None:
+            self._status = "completed"
+        return self._status
+
+    def _record_ensemble(self, key: str, value: Any) -> None:
+        if key not in catalogue.ENSEMBLE:
+            return
+        number = coerce.finite_float(value)
+        if number is None:
+            self._refuse("image_metrics")
+        else:
+            with self._lock:
+                self._draft.ensemble[key] = number
+
+    def _record_point(self, point: Any, scores: Any) -> None:
+        label = coerce.whole_number(point)
+        if label not in _LABELS:
+            self._refuse("points")
+            return
+        for key, value in coerce.plain_mapping(scores).items():
+            name = coerce.plain_text(key).lower()
+            if name not in catalogue.POINT or value is None:
+                continue
+            number = coerce.finite_float(value)
+            if number is None:
+                self._refuse("points")
+            else:
+                with self._lock:
+                    self._draft.points.setdefault(str(label), {})[name] = number
+
+    def _record_prediction(self, model_name: Any, entry: Any) -> None:
+        given = coerce.plain_mapping(entry)
+        given = coerce.plain_mapping(given.get("predictions", given))
+        columns = [coerce.plain_list(given.get(key)) for key in _COLUMNS]
+        rows = [row for row in map(_detection, *columns) if row is not None]
+        if any(given.get(key) is None for key in _COLUMNS) or len({len(column) for column in columns}) != 1:
+            self._refuse("predictions")
+            return
+        if len(rows) < len(columns[0]):
+            self._refuse("predictions")
+            if not rows:  # nothing readable is not the same as nothing found
+                return
+        boxes, labels, scores = zip(*rows, strict=True) if rows else ((), (), ())
+        with self._lock:
+            self._draft.predictions[_model_key(model_name)] = Prediction(self._name(model_name), boxes, labels, scores)
+
+    def _millimeters(self, measurements: Any) -> dict[str, float]:
+        kept = {}
+        for name, value in coerce.plain_mapping(measurements).items():
+            number = coerce.finite_float(_millimeter_value(value))
+            if number is None:
+                self._refuse("measurements")
+            else:
+                kept[self._name(name)] = number
+        return kept
+
+    def _scores(self, values: Any) -> tuple[float, ...]:
+        given = coerce.plain_list(list(values.values()) if isinstance(values, Mapping) else values)
+        scores = tuple(score for score in map(_score, given) if score is not None)
+        if len(scores) < len(given) or isinstance(values, str | bytes):
+            self._refuse("confidence_scores")
+        return scores
+
+    def _count(self, value: Any) -> int | None:
+        count = _length(value)
+        if count is None and value is not None:
+            self._refuse("landmarks")
+        return count
+
+    def _non_negative(self, value: Any, what: str) -> float | None:
+        if value is None:
+            return None
+        number = coerce.finite_float(value)
+        if number is None or number < 0:
+            self._refuse(what)
+            return None
+        return number
+
+    def _name(self, value: Any) -> str:
+        name = coerce.metric_name(value)
+        if name is None:
+            self._refuse("name")
+        return name or catalogue.OTHER
+
+    def _code(self, reason: Any) -> str:
+        return coerce.metric_name(reason) or catalogue.OTHER
+
+    def _refuse(self, what: str) -> None:
+        with self._lock:
+            self._draft.refused[what] += 1
+
+
+def _millimeter_value(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if "millimeters" in value:
+        return value["millimeters"]
+    centimeters = coerce.finite_float(value.get("centimeters"))
+    return None if centimeters is None else centimeters * 10.0
+
+
+def _length(value: Any) -> int | None:
+    """A count as it is, or how many landmarks there are where a host passes these."""
+    if isinstance(value, Mapping | list | tuple | set) or bool(getattr(value, "ndim", None)):
+        return len(value)
+    number = coerce.whole_number(value)
+    return number if number is not None and 0 <= number <= _MOST_LANDMARKS else None
+
+
+def _score(value: Any) -> float | None:
+    number = coerce.finite_float(value)
+    if number is None or not -_ROUNDING <= number <= 1.0 + _ROUNDING:
+        return None
+    return min(max(number, 0.0), 1.0)
+
+
+def _detection(box: Any, label: Any, score: Any) -> tuple[tuple[float, ...], int, float] | None:
+    given = coerce.plain_list(box)
+    corners = tuple([number for number in map(coerce.finite_float, given) if number is not None])
+    kept_label, kept_score = coerce.whole_number(label), _score(score)
+    if len(given) != 4 or len(corners) != 4 or kept_label is None or kept_score is None:
+        return None
+    return corners, kept_label, kept_score
+
+
+def _model_key(given: Any) -> str:
+    """What tells a session's models apart: two that can't be named are still two. Never kept."""
+    return coerce.metric_name(given) or f"unnamed {coerce.shown(given)}"
+
+
+def _merged(old: ModelPerformance | None, new: ModelPerformance) -> ModelPerformance:
+    """Two reports on one model: the newer wins where it says anything."""
+    if old is None:
+        return new
+    return ModelPerformance(
+        model=new.model,
+        inference_seconds=old.inference_seconds if new.inference_seconds is None else new.inference_seconds,
+        landmarks_found=old.landmarks_found if new.landmarks_found is None else new.landmarks_found,
+        confidence_scores=new.confidence_scores or old.confidence_scores,
+        measurements_mm={**old.measurements_mm, **new.measurements_mm},
+    )
+
+
+def _completed_models(
+    models: Mapping[str, ModelPerformance], predictions: Mapping[str, Prediction]
+) -> dict[str, ModelPerformance]:
+    """The models' reports, with what their raw predictions tell where the host said nothing."""
+    completed = dict(models)
+    for key, prediction in predictions.items():
+        known = completed.get(key, ModelPerformance(prediction.model))
+        found = len(_landmark_labels([prediction])) if known.landmarks_found is None else known.landmarks_found
+        scores = known.confidence_scores or prediction.scores
+        completed[key] = replace(known, landmarks_found=found, confidence_scores=scores)
+    return completed
+
+
+def _landmarks_found(models: Mapping[str, ModelPerformance], predictions: Mapping[str, Prediction]) -> int | None:
+    if predictions:
+        return len(_landmark_labels(predictions.values()))
+    counts = [model.landmarks_found for model in models.values() if model.landmarks_found is not None]
+    return max(counts) if counts else None
+
+
+def _landmark_labels(predictions: Any) -> set[int]:
+    return {label for prediction in predictions for label in prediction.labels if 1 <= label <= 8}
+
+
+def _location(value: Any) -> str | None:
+    """``value`` when it has the form ``module:line``."""
+    module, _, number = coerce.plain_text(value).rpartition(":")
+    return f"{module}:{number}" if coerce.metric_name(module) and number.isdigit() else None

@@ -1,0 +1,1 @@
+"""The SQLite file: sessions, totals, what waits, and its limits."""

@@ -1,0 +1,336 @@
+"""One SQLite file (or memory): how it is opened, written in transactions, and shared between threads."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import threading
+import time
+import weakref
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from monitoring.exceptions import StoreCorruptError, StoreError
+from monitoring.store import door, schema
+
+PATIENCE_SECONDS = 2.0
+"""How long a lock of another process is waited for."""
+
+_LOOK_EVERY_SECONDS = (0.0005, 0.002)
+
+Identity = tuple[int, int]
+"""Device and inode: which file it is, whatever its name."""
+
+_NETWORK_FILESYSTEMS = frozenset(
+    {
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "fuse.glusterfs",
+        "fuse.sshfs",
+        "gpfs",
+        "lustre",
+        "nfs",
+        "nfs4",
+        "smb3",
+        "smbfs",
+    }
+)
+_SMALLEST_PAGE = 512
+_CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_READ_ONLY_CODES = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_READONLY_DBMOVED})
+
+
+class Database:
+    """A connection with a lock: one per thread that must not wait for another, shared when in memory."""
+
+    def __init__(self, path: Path | None, busy_seconds: float = PATIENCE_SECONDS) -> None:
+        self.path = path
+        self._busy_seconds = busy_seconds
+        self._lock = threading.RLock()
+        self._durable = True
+        self._is_closed = False
+        self._connection: sqlite3.Connection | None = self._open()
+        self.identity = identity(path)
+        _OPENED.add(self)
+
+    def _open(self) -> sqlite3.Connection:
+        if self.path is None:
+            return self._connect()
+        with self._told_apart("can't open the store"):
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Turning a new file into a store can't be done by two at once: SQLite gives up on one of them.
+        enter = door.passing if _has_content(self.path) else door.alone
+        with enter(self.path, self._busy_seconds):
+            return self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        # The file is never opened but by SQLite: closing any descriptor of it would end the locks of this
+        # process' other connections (POSIX; https://www.sqlite.org/howtocorrupt.html).
+        with self._told_apart("can't open the store"):
+            if self.path is not None:
+                _make_private(self.path)
+                _check_length(self.path)
+            connection = sqlite3.connect(
+                str(self.path or ":memory:"), timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
+            )
+        try:
+            with self._told_apart("can't use the store"):
+                _check_schema(connection)  # before anything is written: what is not ours stays as it is
+                _configure(connection, self.path)
+                schema.migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def sibling(self) -> Database:
+        """A connection of its own to the same file; in memory, this one."""
+        return self if self.path is None else Database(self.path, self._busy_seconds)
+
+    @contextmanager
+    def transaction(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """All or nothing; ``durable`` ones survive power loss when this returns, others only the process.
+
+        Raises :class:`StoreError`.
+        """
+        with self._lock, self._told_apart("can't write the store"):
+            connection = self._mine()
+            if durable != self._durable:
+                connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
+            try:
+                self._begin_writing(connection)
+                self._check_place()
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                _roll_back(connection)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """One consistent view of the store; raises :class:`StoreError`."""
+        with self._lock, self._told_apart("can't read the store"):
+            connection = self._mine()
+            try:
+                connection.execute("BEGIN")
+                self._check_place()
+                yield connection
+            finally:
+                _roll_back(connection)
+
+    @contextmanager
+    def _told_apart(self, what: str) -> Iterator[None]:
+        """Turn SQLite's and the system's errors into this package's, by what they mean for the file."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            is_damage = _is_damage(getattr(error, "sqlite_errorcode", None) or 0, self.path)
+            raise (StoreCorruptError if is_damage else StoreError)(f"{what} {self.path}: {error}") from error
+        except UnicodeDecodeError as error:  # a message that quotes damaged text
+            raise StoreCorruptError(f"{what} {self.path}: damaged text") from error
+        except OSError as error:
+            raise StoreError(f"{what} {self.path}: {error.strerror or type(error).__name__}") from error
+
+    def rewrite(self) -> None:
+        """Write the file anew without what was deleted, and empty its write-ahead log.
+
+        Raises :class:`StoreError`, also when other processes read the old content for longer than our patience.
+        """
+        with self._lock, self._told_apart("can't rewrite the store"):
+            connection = self._mine()
+            connection.execute("VACUUM")
+            deadline = time.monotonic() + self._busy_seconds
+            # SQLite waits for readers, but not for a checkpoint of another process, which this much content brings on.
+            while not (is_empty := _try_empty_log(connection)) and time.monotonic() < deadline:
+                time.sleep(random.uniform(*_LOOK_EVERY_SECONDS))  # noqa: S311 - no secret
+        if not is_empty:
+            raise StoreError(f"can't rewrite the store {self.path}: other processes use it; try again")
+
+    def be_patient(self, seconds: float) -> None:
+        """Wait so long for locks of other processes from now on."""
+        self._busy_seconds = seconds
+
+    def close(self) -> None:
+        """Close the connection; the file stays."""
+        with self._lock:
+            self._is_closed = True
+            self._drop_connection()
+
+    def _mine(self) -> sqlite3.Connection:
+        if self._is_closed:
+            raise StoreError("the store is closed")
+        if self._connection is None:
+            self._connection = self._open()
+            self._durable = True
+        _roll_back(self._connection)  # what an interrupt has left half done
+        return self._connection
+
+    def _begin_writing(self, connection: sqlite3.Connection) -> None:
+        """Take the write lock. SQLite's own waiting sleeps longer and longer, and is overtaken again and again."""
+        deadline = time.monotonic() + self._busy_seconds
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            while not _try_begin_writing(connection, is_last=time.monotonic() >= deadline):
+                time.sleep(random.uniform(*_LOOK_EVERY_SECONDS))  # noqa: S311 - no secret
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {round(self._busy_seconds * 1000):d}")
+
+    def _check_place(self) -> None:
+        """What is written to a file that was put aside meanwhile would be lost with it."""
+        if self.path is not None and identity(self.path) != self.identity:
+            raise StoreCorruptError(f"the store {self.path} was replaced by another process")
+
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def before_fork(self) -> None:
+        """Let nobody be in the middle of anything, and leave no connection open.
+
+        A child would inherit SQLite's knowledge of locks, but not the locks.
+        """
+        self._lock.acquire()
+        is_in_use = self._connection is not None and self._connection.in_transaction
+        if self.path is not None and not is_in_use:
+            self._drop_connection()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on; the connection is opened again when it is needed."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Go on with a lock of one's own."""
+        self._lock = threading.RLock()
+
+
+_OPENED: weakref.WeakSet[Database] = weakref.WeakSet()
+_one_fork = threading.Lock()
+_at_fork: list[Database] = []
+
+
+def _before_fork() -> None:
+    _one_fork.acquire()
+    for database in list(_OPENED):
+        database.before_fork()
+        _at_fork.append(database)
+
+
+def _after_fork_in_parent() -> None:
+    while _at_fork:
+        _at_fork.pop().after_fork_in_parent()
+    _one_fork.release()
+
+
+def _after_fork_in_child() -> None:
+    while _at_fork:
+        _at_fork.pop().after_fork_in_child()
+    _one_fork.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+
+
+def _try_begin_writing(connection: sqlite3.Connection, is_last: bool) -> bool:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if is_last or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True
+
+
+def _try_empty_log(connection: sqlite3.Connection) -> bool:
+    return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+
+
+def checksum(*values: object) -> int:
+    """CRC-32 over values as they read back from SQLite."""
+    return zlib.crc32(b"\x1f".join(map(_checked_form, values)))
+
+
+def _checked_form(value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    return repr(value).encode()
+
+
+def identity(path: Path | None) -> Identity | None:
+    """Which file lies at ``path``; None when there is none, or it can't be told."""
+    with suppress(OSError):
+        found = path.stat() if path is not None else None
+        return (found.st_dev, found.st_ino) if found is not None else None
+    return None
+
+
+def is_on_network(path: Path) -> bool:
+    """Whether a path lies on a network filesystem, where WAL's shared memory doesn't work."""
+    with suppress(OSError, ValueError, IndexError):
+        device = f"{os.major(path.parent.stat().st_dev)}:{os.minor(path.parent.stat().st_dev)}"
+        for mount in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            before, _, after = mount.partition(" - ")
+            if before.split()[2] == device:
+                return after.split()[0] in _NETWORK_FILESYSTEMS
+    return False
+
+
+def _is_damage(code: int, path: Path | None) -> bool:
+    """Whether an error of SQLite's means that the file is damaged."""
+    if code in _READ_ONLY_CODES:  # so it says of a file of an unknown format, and of one that was moved away
+        return path is not None and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    return code & 0xFF in _CORRUPT_CODES
+
+
+def _check_schema(connection: sqlite3.Connection) -> None:
+    try:
+        schema.check(connection)
+    except sqlite3.OperationalError as error:
+        # Of an unknown format, since nothing else is wrong with the query; or of text that is none, without any code.
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR:
+            raise StoreCorruptError(f"the store's header is damaged: {error}") from error
+        raise
+
+
+def _check_length(path: Path) -> None:
+    """Raise for a file that is too short to be a database, and that SQLite would begin anew over what it holds."""
+    if 0 < path.stat().st_size < _SMALLEST_PAGE:
+        raise StoreCorruptError(f"the store {path} is cut off")
+
+
+def _configure(connection: sqlite3.Connection, path: Path | None) -> None:
+    # Text that was damaged is told by its checksum, not by an error in the middle of a query.
+    connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+    if not connection.execute("PRAGMA page_count").fetchone()[0]:  # in a store that is there, it would be a write
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute(f"PRAGMA journal_mode = {'DELETE' if path and is_on_network(path) else 'WAL'}")
+    connection.execute("PRAGMA journal_size_limit = 4194304")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _make_private(path: Path) -> None:
+    """Create the file readable by its owner alone; SQLite gives its journals the same mode."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))

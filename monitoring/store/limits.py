@@ -1,0 +1,180 @@
+"""Keeps the store within its limits of size and age; what is lost by it is counted.
+
+Delivered sessions leave first, then dead letters, then what still waits, the oldest first. Work is done
+in small pieces, so that no session pays for a long clean-up.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from monitoring.delivery.queue import pushed_by_all
+from monitoring.exceptions import StoreError
+from monitoring.metrics_collector import NANOSECONDS
+from monitoring.settings import StoreConfig
+from monitoring.store import readings, totals
+from monitoring.store.database import Database
+
+_PIECE = 200
+_OLDEST = 5000
+_PAGES_OF_A_SESSION = 16
+_DAY_NS = 86_400 * NANOSECONDS
+_MEGABYTE = 1_000_000
+
+_NEVER = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes, nanoseconds and free bytes that the store is held to."""
+
+    max_bytes: int
+    retention_ns: int
+    min_free_bytes: int
+
+    @classmethod
+    def of(cls, config: StoreConfig) -> Limits:
+        """From the settings."""
+        return cls(
+            config.max_size_mb * _MEGABYTE,
+            round(config.retention_days * _DAY_NS),
+            config.min_free_mb * _MEGABYTE,
+        )
+
+
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """Bytes that the store's content takes, without pages that are free for reuse."""
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def disk_is_nearly_full(database: Database, limits: Limits) -> bool:
+    """Whether the store's volume has less free space than the settings want to leave; on a small volume, a tenth."""
+    if database.path is None:
+        return False
+    try:
+        usage = shutil.disk_usage(database.path.parent)
+    except OSError as error:
+        raise StoreError(f"can't use the store {database.path}: {error.strerror}") from error
+    return usage.free < min(limits.min_free_bytes, usage.total // 10)
+
+
+def enforce(database: Database, limits: Limits, pieces: int = 1, clock_ns: Callable[[], int] = time.time_ns) -> bool:
+    """Remove what is too old, and what is too much; True when the limits are kept. Raises :class:`StoreError`."""
+    for _ in range(pieces):
+        with database.reading() as connection:
+            is_over = used_bytes(connection) > limits.max_bytes
+            is_old = _has_expired(connection, clock_ns() - limits.retention_ns)
+        if not is_over and not is_old:
+            return True
+        with database.transaction(durable=False) as connection:
+            if is_old:
+                _expire(connection, clock_ns() - limits.retention_ns, clock_ns())
+            if is_over:
+                _evict(connection, clock_ns())
+            connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()
+    return False
+
+
+def make_room(database: Database) -> None:
+    """Free one piece's pages for reuse, so that a commit needs no new space on a full volume."""
+    with database.transaction(durable=False) as connection:
+        _evict_delivered(connection)
+
+
+def has_free_pages(database: Database) -> bool:
+    """Whether a session fits into pages that the file already has."""
+    with database.reading() as connection:
+        return int(connection.execute("PRAGMA freelist_count").fetchone()[0]) >= _PAGES_OF_A_SESSION
+
+
+def _evict(connection: sqlite3.Connection, now_ns: int) -> None:
+    if not (_evict_delivered(connection) or _evict_dead(connection)):
+        lost = _evict_waiting(connection)
+        if lost is None:
+            lost = _evict_requeued(connection)
+        totals.count_loss(connection, "evicted", lost, now_ns)
+        totals.bump_revision(connection)
+
+
+def _evict_delivered(connection: sqlite3.Connection) -> int:
+    pushed = pushed_by_all(connection)
+    # Delivery goes by age, so that what is delivered lies among the oldest: no need to look at each that waits.
+    # Without any backend, what was not made into lines still waits for a relay.
+    rows = connection.execute(
+        "SELECT sequence FROM"
+        " (SELECT sequence, session_id, routed FROM sessions WHERE sequence <= ? ORDER BY sequence LIMIT ?)"
+        " AS oldest WHERE (routed != '' OR ?)"
+        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.session_id = oldest.session_id) LIMIT ?",
+        (_NEVER if pushed is None else pushed, _OLDEST, pushed is not None, _PIECE),
+    ).fetchall()
+    return _delete_sessions(connection, [row[0] for row in rows])
+
+
+def _evict_dead(connection: sqlite3.Connection) -> int:
+    # Each was counted as a loss when the backend refused it.
+    return connection.execute(
+        "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters ORDER BY id LIMIT ?)", (_PIECE,)
+    ).rowcount
+
+
+def _evict_waiting(connection: sqlite3.Connection) -> int | None:
+    """Remove the oldest sessions; returns how many lines are lost by it, and sessions that no backend has seen.
+
+    The totals stay, so that a state backend loses nothing. None when there is no session.
+    """
+    rows = connection.execute(
+        "SELECT sequence, session_id, routed FROM sessions ORDER BY sequence LIMIT ?", (_PIECE,)
+    ).fetchall()
+    if not rows:
+        return None
+    is_seen = pushed_by_all(connection) is not None
+    lost = sum(
+        _delete_lines(connection, session_id) or int(not routed and not is_seen) for _, session_id, routed in rows
+    )
+    _delete_sessions(connection, [row[0] for row in rows])
+    return lost
+
+
+def _evict_requeued(connection: sqlite3.Connection) -> int:
+    """Remove the oldest lines that belong to no session."""
+    rows = connection.execute(
+        "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE session_id = '' ORDER BY id LIMIT ?)"
+        " RETURNING line_count",
+        (_PIECE,),
+    ).fetchall()
+    return sum(row[0] for row in rows)
+
+
+def _has_expired(connection: sqlite3.Connection, before_ns: int) -> bool:
+    return connection.execute("SELECT 1 FROM sessions WHERE ended_ns < ? LIMIT 1", (before_ns,)).fetchone() is not None
+
+
+def _expire(connection: sqlite3.Connection, before_ns: int, now_ns: int) -> None:
+    rows = connection.execute(
+        "SELECT sequence, session_id FROM sessions WHERE ended_ns < ? ORDER BY ended_ns LIMIT ?", (before_ns, _PIECE)
+    ).fetchall()
+    lost = sum(_delete_lines(connection, session_id) for _, session_id in rows)
+    totals.count_loss(connection, "expired", lost, now_ns)
+    connection.execute("DELETE FROM dead_letters WHERE created_ns < ?", (before_ns,))
+    _delete_sessions(connection, [row[0] for row in rows])
+    readings.forget_before(connection, before_ns)
+
+
+def _delete_lines(connection: sqlite3.Connection, session_id: str) -> int:
+    waiting = connection.execute(
+        "SELECT coalesce(sum(line_count), 0) FROM outbox WHERE session_id = ?", (session_id,)
+    ).fetchone()[0]
+    connection.execute("DELETE FROM outbox WHERE session_id = ?", (session_id,))
+    return int(waiting)
+
+
+def _delete_sessions(connection: sqlite3.Connection, sequences: list[int]) -> int:
+    connection.executemany("DELETE FROM sessions WHERE sequence = ?", [(sequence,) for sequence in sequences])
+    return len(sequences)

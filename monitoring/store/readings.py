@@ -1,0 +1,226 @@
+"""Readers' measurements in the store, and the sessions that they are compared with.
+
+An exam is a study; where a session doesn't know its study, the accession number or the series stands for it. Each
+measurement of an exam is compared once: in the completed session that was processed last, of those that have it and
+for which a reading is known. So a series that is processed again, and a film that was taken again, count once.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from math import fsum
+from typing import Final
+
+from monitoring.domain.agreement import LARGEST_MM
+from monitoring.exceptions import RecordError
+from monitoring.metrics.derived_values import DerivedValues
+from monitoring.records.session_record import SessionRecord
+from monitoring.store.database import Database, checksum
+
+NEWEST_SESSIONS: Final = 10_000
+"""How many sessions with a reading are compared at most, the newest."""
+NEW, CORRECTED, KNOWN = "new", "corrected", "known"
+
+_PAGE = 500
+_NEEDED = ("series_key", "study_key", "accession_key", "measurements_mm", "thresholds_cm")
+_KEY_COLUMNS = ("series_key", "study_key", "accession_key")
+_OF_ANY_READING = " UNION ".join(
+    f"SELECT s.sequence, s.timestamp_ns FROM readings AS r CROSS JOIN sessions AS s ON s.{column} = r.key"  # noqa: S608
+    f" WHERE s.{column} != '' AND s.status = 'completed'"
+    for column in _KEY_COLUMNS
+)
+_HAS_NO_SESSION = " AND ".join(
+    f"NOT EXISTS (SELECT 1 FROM sessions AS s WHERE s.{column} = r.key AND s.{column} != '')"  # noqa: S608
+    for column in _KEY_COLUMNS
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A session and the readers' mean of each measurement that is compared in it.
+
+    ``record`` holds what a comparison needs, and nothing else.
+    """
+
+    sequence: int
+    timestamp_ns: int
+    is_routed: bool
+    record: SessionRecord
+    derived_bytes: object = None
+    reference_mm: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def derived(self) -> DerivedValues | None:
+        """What was derived of the session; None where it isn't there, or is damaged."""
+        with suppress(RecordError):
+            return DerivedValues.from_bytes(self.derived_bytes) if isinstance(self.derived_bytes, bytes) else None
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """``readings`` by ``readers`` in the store, of which ``without_session`` wait for their session."""
+
+    readings: int
+    readers: int
+    without_session: int
+
+
+def counts(connection: sqlite3.Connection) -> Counts:
+    """How many readings there are."""
+    readings, readers = connection.execute("SELECT count(*), count(DISTINCT reader) FROM readings").fetchone()
+    without = connection.execute(f"SELECT count(*) FROM readings AS r WHERE {_HAS_NO_SESSION}").fetchone()[0]  # noqa: S608
+    return Counts(int(readings), int(readers), int(without))
+
+
+def keep(
+    connection: sqlite3.Connection, key: str, reader: str, measurements_mm: Mapping[str, float], now_ns: int
+) -> str:
+    """Keep a reading, or add to the one that is known: ``new``, ``corrected`` or ``known``."""
+    row = connection.execute(
+        "SELECT measurements, kept_ns, checksum FROM readings WHERE key = ? AND reader = ?", (key, reader)
+    ).fetchone()
+    is_intact = row is not None and checksum(key, reader, *row[:2]) == row[2]
+    known: dict[str, float] = json.loads(row[0]) if is_intact else {}
+    if known and {**known, **measurements_mm} == known:
+        return KNOWN
+    text = json.dumps(dict(sorted({**known, **measurements_mm}.items())), separators=(",", ":"))
+    connection.execute(
+        "INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?)",
+        (key, reader, text, now_ns, checksum(key, reader, text, now_ns)),
+    )
+    return CORRECTED if known else NEW
+
+
+def by_reader(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The readers' measurements of what any of the keys names, by reader; damaged ones are left out."""
+    return _merged(_readings(connection, set(keys)), keys)
+
+
+def mean_of_readers(readings: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Each measurement's mean over the readers who took it; what is longer than a kilometre is none."""
+    taken: dict[str, list[float]] = {}
+    for measurements in readings.values():
+        for name, millimeters in measurements.items():
+            if abs(millimeters) <= LARGEST_MM:
+                taken.setdefault(name, []).append(millimeters)
+    return {name: fsum(values) / len(values) for name, values in taken.items()}
+
+
+def compared(database: Database, newest: int = NEWEST_SESSIONS) -> Iterator[Compared]:
+    """Every session that is compared, the newest first. No view of the store is held while the caller works."""
+    with database.reading() as connection:
+        sequences = connection.execute(f"{_OF_ANY_READING} ORDER BY 2 DESC LIMIT ?", (newest,)).fetchall()
+    taken: set[tuple[str, str]] = set()
+    for start in range(0, len(sequences), _PAGE):
+        with database.reading() as connection:
+            page = list(_compare(connection, [row[0] for row in sequences[start : start + _PAGE]], taken))
+        yield from page
+
+
+def compared_with(connection: sqlite3.Connection, keys: Iterable[str]) -> list[Compared]:
+    """What is compared of the exams that readings under these keys are of."""
+    exams = {exam for row in _sessions_of(connection, set(keys)) if (exam := next(filter(None, row[2:]), ""))}
+    return list(_compare(connection, [row[0] for row in _sessions_of(connection, exams)], set()))
+
+
+def known_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> set[str]:
+    """Those of the keys that name a session, however it ended."""
+    wanted = list(set(keys))
+    return {
+        row[0]
+        for column in _KEY_COLUMNS
+        for row in connection.execute(
+            f"SELECT DISTINCT {column} FROM sessions WHERE {column} != '' AND {column} IN ({_marks(wanted)})",  # noqa: S608
+            wanted,
+        )
+    }
+
+
+def forget_before(connection: sqlite3.Connection, before_ns: int) -> None:
+    """Delete readings that were kept before an instant, and whose session isn't there, or no longer."""
+    connection.execute(f"DELETE FROM readings AS r WHERE kept_ns < ? AND {_HAS_NO_SESSION}", (before_ns,))  # noqa: S608
+
+
+def any_kept(connection: sqlite3.Connection, keys: Sequence[str]) -> bool:
+    """Whether there is a reading under one of the keys."""
+    query = f"SELECT 1 FROM readings WHERE key IN ({_marks(keys)}) LIMIT 1"  # noqa: S608
+    return connection.execute(query, keys).fetchone() is not None
+
+
+def set_derived(connection: sqlite3.Connection, sequence: int, derived: DerivedValues) -> None:
+    """Replace what was derived of a session, once more is known of it."""
+    connection.execute("UPDATE sessions SET derived = ? WHERE sequence = ?", (derived.to_bytes(), sequence))
+
+
+def _sessions_of(connection: sqlite3.Connection, keys: set[str]) -> list[tuple[int, int, str, str, str]]:
+    """The completed sessions under any of the keys: sequence, time; then study, accession and series."""
+    wanted = list(keys)
+    union = " UNION ".join(
+        f"SELECT sequence, timestamp_ns, study_key, accession_key, series_key FROM sessions WHERE {column} != ''"  # noqa: S608
+        f" AND status = 'completed' AND {column} IN ({_marks(wanted)})"
+        for column in _KEY_COLUMNS
+    )
+    return connection.execute(f"{union} ORDER BY 2 DESC LIMIT {NEWEST_SESSIONS}", wanted * len(_KEY_COLUMNS)).fetchall()
+
+
+def _compare(
+    connection: sqlite3.Connection, sequences: Sequence[int], taken: set[tuple[str, str]]
+) -> Iterator[Compared]:
+    """Compare sessions, the newest first; ``taken`` is what newer ones had of an exam, and grows."""
+    stored = sorted(_stored(connection, sequences), key=lambda found: found.timestamp_ns, reverse=True)
+    readings = _readings(connection, {key for found in stored for key in found.record.exam_keys})
+    for found in stored:
+        record = found.record
+        reader_mm = mean_of_readers(_merged(readings, record.exam_keys))
+        exam = record.study_key or record.accession_key or record.series_key
+        names = [name for name in reader_mm if name in record.measurements_mm and (exam, name) not in taken]
+        taken.update((exam, name) for name in names)
+        if names:
+            yield replace(found, reference_mm={name: reader_mm[name] for name in names})
+
+
+def _stored(connection: sqlite3.Connection, sequences: Sequence[int]) -> Iterator[Compared]:
+    rows = connection.execute(
+        "SELECT sequence, timestamp_ns, routed, record, checksum, derived FROM sessions"  # noqa: S608
+        f" WHERE sequence IN ({_marks(sequences)})",
+        sequences,
+    )
+    for sequence, timestamp_ns, routed, text, expected, derived in rows:
+        if checksum(timestamp_ns, text) == expected:
+            with suppress(RecordError):
+                record = SessionRecord.from_json(text, only=_NEEDED)
+                yield Compared(sequence, timestamp_ns, bool(routed), record, derived)
+
+
+_Kept = tuple[int, str, dict[str, float]]
+
+
+def _readings(connection: sqlite3.Connection, keys: set[str]) -> dict[str, list[_Kept]]:
+    """The readings under each key: when it was kept, the reader, the measurements."""
+    wanted = list(keys)
+    found: dict[str, list[_Kept]] = {}
+    for key, reader, text, kept_ns, expected in connection.execute(
+        f"SELECT key, reader, measurements, kept_ns, checksum FROM readings WHERE key IN ({_marks(wanted)})",  # noqa: S608
+        wanted,
+    ):
+        if checksum(key, reader, text, kept_ns) == expected:
+            found.setdefault(key, []).append((kept_ns, reader, json.loads(text)))
+    return found
+
+
+def _merged(readings: Mapping[str, list[_Kept]], keys: Iterable[str]) -> dict[str, dict[str, float]]:
+    """By reader, whatever the key; what was kept last counts."""
+    merged: dict[str, dict[str, float]] = {}
+    kept = [item for key in keys for item in readings.get(key, ())]
+    for _, reader, measurements in sorted(kept, key=lambda item: item[0]):
+        merged.setdefault(reader, {}).update(measurements)
+    return merged
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))

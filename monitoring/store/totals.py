@@ -1,0 +1,159 @@
+"""The Prometheus state: counters, histograms and gauges over all runs, each value with its checksum."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from math import isfinite
+
+from monitoring.metrics import catalogue
+from monitoring.metrics.catalogue import Metric
+from monitoring.metrics_collector import NANOSECONDS, Change
+from monitoring.store.database import checksum
+from monitoring.transport.sinks import Row
+
+_Key = tuple[str, str, str]
+_Row = tuple[str, str, str, float, int, int]
+_FIND = "SELECT value, time_ns, checksum FROM totals WHERE metric = ? AND labels = ? AND part = ?"
+_SET = "INSERT OR REPLACE INTO totals VALUES (?, ?, ?, ?, ?, ?)"
+_MAKE = "INSERT OR IGNORE INTO totals VALUES (?, ?, ?, ?, ?, ?)"
+_REPLACE = (
+    "INSERT INTO totals VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+    " value = excluded.value, time_ns = excluded.time_ns, checksum = excluded.checksum"
+    " WHERE excluded.time_ns >= time_ns OR time_ns > ?"
+)
+_LARGEST_AHEAD_NS = 3600 * NANOSECONDS
+
+
+def apply_changes(connection: sqlite3.Connection, changes: Iterable[Change], time_ns: int) -> None:
+    """Add to counters and histograms; replace gauges, unless the value there is of a later time.
+
+    A time over an hour ahead was told by a wrong clock, and holds up nobody. A counter's damaged value stays as it is
+    until the store is opened the next time, and begins anew then.
+    """
+    # The checksums are not made by a function within SQL: what a host's signal handler raises in such a
+    # function, to leave the process, would end there.
+    added: dict[_Key, float] = {}
+    replaced: dict[_Key, float] = {}
+    for change in changes:
+        key = (change.metric, labels_key(change.labels), change.part)
+        if change.replaces:
+            replaced[key] = float(change.value)
+        else:
+            added[key] = added.get(key, 0.0) + change.value
+    latest_ns = time.time_ns() + _LARGEST_AHEAD_NS
+    connection.executemany(_REPLACE, [(*_row(key, value, time_ns), latest_ns) for key, value in replaced.items()])
+    connection.executemany(_MAKE, [_row(key, 0.0, time_ns) for key, amount in added.items() if not amount])
+    connection.executemany(
+        _SET, [row for key, amount in added.items() if amount and (row := _sum(connection, key, amount, time_ns))]
+    )
+
+
+def _row(key: _Key, value: float, time_ns: int) -> _Row:
+    return (*key, value, time_ns, _checksum(key, value, time_ns))
+
+
+def _checksum(key: _Key, value: object, time_ns: object) -> int:
+    """:func:`checksum` of a row, of which the key's part is made once: a session changes a hundred rows."""
+    return zlib.crc32(f"{value!r}\x1f{time_ns!r}".encode(), _key_checksum(key))
+
+
+@lru_cache(maxsize=4096)
+def _key_checksum(key: _Key) -> int:
+    return checksum(*key, "")  # with the separator that ends it
+
+
+def _sum(connection: sqlite3.Connection, key: _Key, amount: float, time_ns: int) -> _Row | None:
+    """A counter's new row; None when its value is damaged, or would be no number any more."""
+    found = connection.execute(_FIND, key).fetchone()
+    value, then_ns, expected = found or (0.0, time_ns, _checksum(key, 0.0, time_ns))
+    if _checksum(key, value, then_ns) != expected or not isfinite(value + amount):
+        return None
+    return _row(key, value + amount, max(then_ns, time_ns))
+
+
+def count(connection: sqlite3.Connection, metric: Metric, amount: float, time_ns: int, **labels: str) -> None:
+    """Add to one of the module's own counters."""
+    if amount:
+        apply_changes(connection, [Change(metric.name, labels, "", float(amount), replaces=False)], time_ns)
+
+
+def count_loss(connection: sqlite3.Connection, reason: str, amount: int, time_ns: int) -> None:
+    """Every loss is counted, by reason."""
+    count(connection, catalogue.MONITORING_DROPPED, amount, time_ns, reason=reason)
+
+
+def read(connection: sqlite3.Connection) -> list[Row]:
+    """Every value whose checksum holds."""
+    return [
+        Row(metric, _label_items(labels), part, value)
+        for metric, labels, part, value, time_ns, expected in connection.execute("SELECT * FROM totals")
+        if _checksum((metric, labels, part), value, time_ns) == expected
+    ]
+
+
+def damaged(connection: sqlite3.Connection) -> list[tuple[bytes, bytes, bytes]]:
+    """The keys of the values whose checksum doesn't hold."""
+    return [
+        (_as_bytes(metric), _as_bytes(labels), _as_bytes(part))
+        for metric, labels, part, value, time_ns, expected in connection.execute("SELECT * FROM totals")
+        if _checksum((metric, labels, part), value, time_ns) != expected
+    ]
+
+
+def drop(connection: sqlite3.Connection, keys: Iterable[tuple[bytes, bytes, bytes]]) -> None:
+    """Delete values, so that they are counted again from 0."""
+    # By their bytes: damaged text can't be looked up as text.
+    connection.executemany(
+        "DELETE FROM totals WHERE CAST(metric AS BLOB) = ? AND CAST(labels AS BLOB) = ? AND CAST(part AS BLOB) = ?",
+        keys,
+    )
+
+
+def _as_bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
+
+
+def values(connection: sqlite3.Connection, metric: Metric) -> dict[tuple[str, ...], float]:
+    """A metric's values by its labels' values, in the catalogue's order."""
+    names = [label.name for label in metric.labels]
+    rows = [row for row in read_metric(connection, metric.name) if not row.part]
+    return {tuple(dict(row.labels).get(name, "") for name in names): row.value for row in rows}
+
+
+def read_metric(connection: sqlite3.Connection, name: str) -> list[Row]:
+    """One metric's values whose checksums hold."""
+    return [
+        Row(metric, _label_items(labels), part, value)
+        for metric, labels, part, value, time_ns, expected in connection.execute(
+            "SELECT * FROM totals WHERE metric = ?", (name,)
+        )
+        if _checksum((metric, labels, part), value, time_ns) == expected
+    ]
+
+
+def bump_revision(connection: sqlite3.Connection) -> None:
+    """Mark the state as changed, so that it is pushed again."""
+    connection.execute(
+        "INSERT INTO state VALUES ('revision', 1, NULL)"
+        " ON CONFLICT (key) DO UPDATE SET value = coalesce(CAST(value AS INTEGER), 0) + 1"
+    )
+
+
+def labels_key(labels: Mapping[str, str]) -> str:
+    """Labels as one text, the same for equal labels."""
+    return _labels_key(tuple(labels.items()))
+
+
+@lru_cache(maxsize=4096)
+def _labels_key(items: tuple[tuple[str, str], ...]) -> str:
+    return json.dumps(dict(items), sort_keys=True, separators=(",", ":"))
+
+
+@lru_cache(maxsize=4096)
+def _label_items(key: str) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(json.loads(key).items()))

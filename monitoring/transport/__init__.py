@@ -1,0 +1,1 @@
+"""One HTTP request under one deadline: connections, proxies, TLS, statuses, and what sinks say."""

@@ -1,0 +1,84 @@
+"""What sinks and the delivery thread say to each other.
+
+Three layers: the transport answers a request with a frozen result and never raises; the sink
+classifies it into a :class:`Delivery`; the outbox decides what becomes of the lines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from monitoring.transport.deadline import Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A line that a backend refuses for good: its index in the batch, and the reason (``rejected``, ``expired``)."""
+
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of a batch.
+
+    ``accepted`` are the indexes of items that the backend has, ``rejected`` those that it refuses for
+    good; all others are kept and tried again. ``error`` says why (one of the catalogue's reasons),
+    ``detail`` says it to a person, and ``retry_after_seconds`` is the backend's own wish.
+    """
+
+    accepted: frozenset[int] = frozenset()
+    rejected: tuple[Rejection, ...] = ()
+    error: str | None = None
+    detail: str = ""
+    retry_after_seconds: float | None = None
+
+
+class LineSink(Protocol):
+    """A backend that is a log: it takes lines, each once."""
+
+    name: str
+
+    def send(self, lines: list[bytes], deadline: Deadline) -> Delivery:
+        """Try to hand over ``lines`` within the deadline. Never raises for what a backend does."""
+
+    def close(self) -> None:
+        """Give back connections."""
+
+
+class StateSink(Protocol):
+    """A backend that is a state: it takes the newest totals, and forgets the older ones."""
+
+    name: str
+
+    def send(self, exposition: Exposition, deadline: Deadline) -> Delivery:
+        """Try to replace the backend's state within the deadline. Never raises for what a backend does."""
+
+    def close(self) -> None:
+        """Give back connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One stored value of the Prometheus state; ``part`` is as in :class:`monitoring.metrics_collector.Change`."""
+
+    metric: str
+    labels: tuple[tuple[str, str], ...]
+    part: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exposition:
+    """The whole Prometheus state at one revision of the store, up to and with session ``sequence``.
+
+    Without ``counts_all_runs`` (a store in memory) its counters begin at 0 with this process and must not
+    replace those that a backend has.
+    """
+
+    rows: tuple[Row, ...]
+    revision: int
+    sequence: int
+    counts_all_runs: bool = True

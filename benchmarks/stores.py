@@ -11,7 +11,8 @@ from pathlib import Path
 from benchmarks import workload
 from monitoring.domain.derivation import Facts
 from monitoring.metrics.line_protocol import encode
-from monitoring.metrics_collector import Change, changes, points, samples
+from monitoring.metrics.samples import Change
+from monitoring.metrics_collector import changes, points, samples
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import totals
 from monitoring.store.database import Database, checksum

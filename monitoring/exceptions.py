@@ -51,3 +51,13 @@ class BackendConnectionError(MonitoringError):
 
 # The name that existing hosts import.
 ConnectionError = BackendConnectionError  # noqa: A001 - an alias under the name that hosts already catch
+
+
+def code_location(error: BaseException) -> str | None:
+    """``module:line`` of the innermost frame: names of code, never of data."""
+    trace = error.__traceback__
+    if trace is None:
+        return None
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_globals.get('__name__', '?')}:{trace.tb_lineno}"

@@ -8,32 +8,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import isfinite
-from types import MappingProxyType
-from typing import NamedTuple
 
 from monitoring.domain.agreement import ReadingError
 from monitoring.domain.anatomy import LABELS
-from monitoring.domain.derivation import Derived, Facts, derive, stated
+from monitoring.domain.derivation import FORMULA_VERSION, Derived, Facts, derive, stated
+from monitoring.exceptions import EncodingError, code_location
 from monitoring.metrics import catalogue
-from monitoring.metrics.catalogue import Kind, Metric
-from monitoring.metrics.line_protocol import Point
+from monitoring.metrics.admission import admitted, report
+from monitoring.metrics.catalogue import Kind
+from monitoring.metrics.commitment import CommitContext, Commitment
+from monitoring.metrics.derived_values import DerivedValues
+from monitoring.metrics.line_protocol import Point, line
+from monitoring.metrics.samples import NANOSECONDS, Change, Sample, bucket_part
 from monitoring.metrics.stop_reasons import reason_class
 from monitoring.records.session_record import ModelPerformance, SessionRecord
 
-NANOSECONDS = 1_000_000_000
-
-
-_NO_LABELS: Mapping[str, str] = MappingProxyType({})
 _NO_FACTS = Facts()
-
-
-class Sample(NamedTuple):
-    """One value of one catalogue metric."""
-
-    metric: Metric
-    value: float
-    labels: Mapping[str, str] = _NO_LABELS
 
 
 def samples(record: SessionRecord, facts: Facts = _NO_FACTS) -> list[Sample]:
@@ -100,20 +92,6 @@ def points(derived: Sequence[Sample], record: SessionRecord, common_tags: Mappin
     return [Point(measurement, dict(tags), values) for (measurement, tags), values in fields.items()]
 
 
-class Change(NamedTuple):
-    """One change of the stored Prometheus state.
-
-    ``part`` says what of the series changes: "" the value itself, ``sum`` and ``le:<bound>`` of a
-    histogram. Bucket counts are kept one by one and accumulated only when they are exported.
-    """
-
-    metric: str
-    labels: Mapping[str, str]
-    part: str
-    value: float
-    replaces: bool
-
-
 def changes(derived: Sequence[Sample]) -> list[Change]:
     """What the samples change: gauges are replaced, counters and histograms grow."""
     return [change for sample in derived if sample.metric.is_pushed for change in _changes(sample)]
@@ -127,34 +105,6 @@ def _changes(sample: Sample) -> Iterator[Change]:
     bound = next((bound for bound in metric.buckets if sample.value <= bound), None)
     yield Change(metric.name, labels, bucket_part(bound), 1.0, replaces=False)
     yield Change(metric.name, labels, "sum", sample.value, replaces=False)
-
-
-def bucket_part(bound: float | None) -> str:
-    """The name of a histogram's bucket in the store; None is the one without an upper bound."""
-    return "le:+Inf" if bound is None else f"le:{bound!r}"
-
-
-def zero_changes(models: tuple[str, ...] = ()) -> list[Change]:
-    """Every counter and histogram series that is known beforehand, at 0.
-
-    Prometheus' ``increase()`` can't see the first sample of a series, so each must exist before it counts.
-    """
-    known = [
-        (metric, labels)
-        for metric in catalogue.METRICS
-        if metric.kind is not Kind.GAUGE
-        for labels in metric.known_series()
-    ]
-    known += [(catalogue.MODEL_INFERENCE, {"model": model}) for model in models]
-    known += [
-        (catalogue.MODEL_LANDMARK_MISSES, {"model": model, "landmark": str(label)})
-        for model in models
-        for label in LABELS
-    ]
-    return [
-        Change(metric.name, labels, "sum" if metric.kind is Kind.HISTOGRAM else "", 0.0, replaces=False)
-        for metric, labels in known
-    ]
 
 
 def _processing(record: SessionRecord, facts: Facts) -> Iterator[Sample]:
@@ -274,3 +224,59 @@ def _system(record: SessionRecord) -> Iterator[Sample]:
             metric = catalogue.SYSTEM.get((resource, statistic))
             if metric is not None:
                 yield Sample(metric, figure, {metric.labels[0].name: value} if metric.labels else {})
+
+
+_FORMULA_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitmentBuilder:
+    """Builds commitments for one installation: the tags of all its points, and whether a log backend takes lines."""
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    writes_lines: bool = False
+
+    def __call__(self, record: SessionRecord, context: CommitContext) -> Commitment:
+        """Derive a session's samples once, and write them down for each kind of backend."""
+        all_samples, is_complete = computed(record, context.facts)
+        found = admitted(all_samples, context.admit)
+        lines, refused = self.lines(found, record, context.timestamp_ns)
+        derived = DerivedValues.of(FORMULA_VERSION, context.facts, found) if is_complete else None
+        return Commitment(lines, [*changes(found), *_loss(refused)], derived)
+
+    def lines(
+        self, found: Sequence[Sample], record: SessionRecord, timestamp_ns: int
+    ) -> tuple[dict[str, tuple[bytes, int]], int]:
+        """The samples' lines for each log backend, encoded and counted; and how many can't be written."""
+        if not self.writes_lines:
+            return {}, 0
+        made = points(found, record, self.tags)
+        encoded = [text for point in made if (text := _line(point, timestamp_ns)) is not None]
+        lines = {"influxdb": ("\n".join(encoded).encode(), len(encoded))} if encoded else {}
+        return lines, len(made) - len(encoded)
+
+
+def computed(record: SessionRecord, facts: Facts) -> tuple[list[Sample], bool]:
+    """All that is sent of a session; False, and what the record states itself, where a formula fails.
+
+    No session must be lost for a fault in a formula; and each that can't be committed would come again as crashed.
+    """
+    try:
+        return samples(record, facts), True
+    except _FORMULA_ERRORS as error:
+        report(f"{type(error).__name__} at {code_location(error)}")
+        return [*stated_samples(record, facts), Sample(catalogue.FORMULA_FAILURES, 1.0)], False
+
+
+def _line(point: Point, timestamp_ns: int) -> str | None:
+    """A point's line; None when it can't be written without changing it, so that it alone is lost."""
+    try:
+        return line(point, timestamp_ns)
+    except EncodingError:
+        return None
+
+
+def _loss(refused: int) -> list[Change]:
+    if not refused:
+        return []
+    return [Change(catalogue.MONITORING_DROPPED.name, {"reason": "rejected"}, "", float(refused), replaces=False)]

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from monitoring.code_location import code_location
+from monitoring.exceptions import code_location
 
 if TYPE_CHECKING:
     from monitoring.runtime.runtime import Runtime

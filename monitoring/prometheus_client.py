@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import Metric as Family
 
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Kind, Metric
-from monitoring.metrics_collector import bucket_part
+from monitoring.metrics.samples import bucket_part
 from monitoring.settings import PrometheusConfig
 from monitoring.transport.deadline import Deadline
 from monitoring.transport.http import Response, Transport

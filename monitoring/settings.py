@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -22,6 +22,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+if TYPE_CHECKING:
+    from monitoring.transport.tls import Trust
 
 
 def _not_a_switch(value: Any) -> Any:
@@ -89,6 +92,12 @@ class TlsSettings(Section):
         description="Whether the backend's certificate is checked. false is for test benches: anyone on the way can"
         " read the token.",
     )
+
+    def trust(self) -> Trust:
+        """The same for the transport, which knows no settings."""
+        from monitoring.transport.tls import Trust
+
+        return Trust(self.ca_file, self.client_cert_file, self.client_key_file, self.verify_tls)
 
     @field_validator("ca_file", "client_cert_file")
     @classmethod
@@ -356,3 +365,13 @@ def _secret_from_file(setting: str, path: Path) -> str:
     if not secret:
         raise ValueError(f"{setting} is empty")
     return secret
+
+
+def is_used(backend: Any) -> bool:
+    """Whether a backend's section is there and switched on."""
+    return backend is not None and backend.enabled
+
+
+def site_label(config: MonitoringConfig) -> dict[str, str]:
+    """The site's name as a label of everything that is sent, where the settings give one."""
+    return {"site": config.privacy.site} if config.privacy.site else {}

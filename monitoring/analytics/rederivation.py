@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from monitoring.commitment import computed
 from monitoring.domain.derivation import FORMULA_VERSION
 from monitoring.metrics.admission import admitted
 from monitoring.metrics.derived_values import DerivedValues, changed
+from monitoring.metrics_collector import computed
 from monitoring.store.sessions import Store, StoredSession, known_values
 
 Difference = tuple[float | None, float | None]

@@ -20,10 +20,10 @@ from monitoring.cli.errors import DONE, NOT_ALL_DONE, WRONG_INPUT, clear_errors,
 from monitoring.cli.importing import import_files
 from monitoring.cli.reports import console
 from monitoring.cli.settings import ConfigOption, JsonOption, load_checked, load_config
-from monitoring.delivery.queue import dead_letters
 from monitoring.metrics import catalogue
 from monitoring.runtime.relay import Relay
 from monitoring.settings import MonitoringConfig
+from monitoring.store.progress import dead_letters
 
 app = typer.Typer(
     help="Look after what the leg-length monitoring has recorded.", no_args_is_help=True, add_completion=False,

@@ -7,14 +7,16 @@ from typing import Any
 
 from rich.console import Console
 
-from monitoring.delivery.couriers import Courier, Route, Step
-from monitoring.delivery.queue import BackendQueue, BackendStatus, backend_statuses
+from monitoring.delivery.couriers import Courier, Step
+from monitoring.delivery.queue import BackendQueue
+from monitoring.delivery.threads import Route
 from monitoring.exceptions import StoreError
-from monitoring.metrics_collector import zero_changes
+from monitoring.metrics.samples import zero_changes
 from monitoring.runtime.engine import Engine
 from monitoring.settings import MonitoringConfig
 from monitoring.store.database import Database
 from monitoring.store.location import store_path
+from monitoring.store.progress import BackendStatus, backend_statuses
 from monitoring.store.recovery import open_or_recover
 from monitoring.transport.deadline import Deadline
 

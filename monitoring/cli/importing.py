@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from monitoring.cli.settings import read_json
-from monitoring.commitment import CommitmentBuilder
 from monitoring.exceptions import RecordError
-from monitoring.metrics_collector import zero_changes
+from monitoring.metrics.samples import zero_changes
+from monitoring.metrics_collector import CommitmentBuilder
 from monitoring.readings import validation
 from monitoring.records.session_record import SessionRecord
+from monitoring.runtime.routes import commitment_builder
 from monitoring.settings import MonitoringConfig
 from monitoring.store.location import instance_name, store_path
 from monitoring.store.recovery import open_or_recover
@@ -38,7 +39,7 @@ def import_files(config: MonitoringConfig, paths: list[Path]) -> Imported:
     try:
         store = Store(database)
         store.initialise(zero_changes())
-        return _commit(store, CommitmentBuilder.of(config, instance_name(config, store)), found)
+        return _commit(store, commitment_builder(config, instance_name(config, store)), found)
     finally:
         database.close()
 

@@ -63,7 +63,7 @@ def _pushgateway(config: PrometheusConfig, url: str) -> Finding:
 
 
 def _request(method: str, url: str, headers: dict[str, str], config: InfluxDBConfig | PrometheusConfig) -> Response:
-    transport = HttpTransport(config)
+    transport = HttpTransport(config.trust())
     try:
         return transport.request(method, url, headers, b"", Deadline.after(config.timeout))
     finally:

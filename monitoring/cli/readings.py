@@ -17,15 +17,15 @@ from monitoring.cli.keys import has_key
 from monitoring.cli.reading_files import Found, read_files
 from monitoring.cli.reports import console
 from monitoring.cli.settings import ConfigOption, JsonOption, load_config
-from monitoring.commitment import CommitmentBuilder
 from monitoring.domain import agreement
 from monitoring.domain.agreement import SHOWN_FROM_PAIRS, VERDICT_FROM_PAIRS, Verdict
-from monitoring.metrics_collector import zero_changes
+from monitoring.metrics.samples import zero_changes
 from monitoring.privacy.pseudonyms import Pseudonymizer
 from monitoring.privacy.site_key import KEY_FILE_NAME, find_key
 from monitoring.readings.importing import Imported, import_readings
 from monitoring.readings.parsing import keyed
 from monitoring.readings.validation import Validation, validate
+from monitoring.runtime.routes import commitment_builder
 from monitoring.settings import MonitoringConfig
 from monitoring.store import readings as stored
 from monitoring.store.location import instance_name, store_path
@@ -96,7 +96,7 @@ def _import(config: MonitoringConfig, found: Found) -> Imported:
                 " Bring the site's key back, and import again",
                 err=True,
             )
-        build = CommitmentBuilder.of(config, instance_name(config, store))
+        build = commitment_builder(config, instance_name(config, store))
         return import_readings(database, build, [keyed(reading, pseudonyms) for reading in found.readings])
     finally:
         database.close()

@@ -11,15 +11,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from monitoring.delivery.queue import BackendStatus, backend_statuses
 from monitoring.metrics import catalogue
-from monitoring.metrics_collector import NANOSECONDS
+from monitoring.metrics.samples import NANOSECONDS
 from monitoring.records.session_record import STATUSES
 from monitoring.settings import MonitoringConfig
 from monitoring.store import totals
 from monitoring.store.database import Database
 from monitoring.store.erasure import Erased
 from monitoring.store.location import store_path
+from monitoring.store.progress import BackendStatus, backend_statuses
 from monitoring.store.sessions import StoredSession, open_store
 
 # A pipe or a file has no width: lines stay whole there.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import OTHER, Label
-from monitoring.metrics_collector import Sample
+from monitoring.metrics.samples import Sample
 
 Admit = Callable[[Label, str], str]
 """Returns the value that the label takes: the given one where it is known or there is still room for it."""

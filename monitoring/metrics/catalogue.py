@@ -3,8 +3,8 @@
 A metric has a name in Prometheus and, where it belongs to one session, a place (measurement, field)
 in InfluxDB. Labels have bounded value sets: closed ones list their values here, open ones
 (model, stage and metric names that a host chooses) are admitted by the store up to a limit and
-fold into ``other`` beyond it (:mod:`monitoring.metrics.admission`). No label ever holds a session, a series, a study or a
-patient.
+fold into ``other`` beyond it (:mod:`monitoring.metrics.admission`). No label ever holds a session, a
+series, a study or a patient.
 """
 
 from __future__ import annotations

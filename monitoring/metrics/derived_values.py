@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from monitoring.domain.derivation import Facts
 from monitoring.exceptions import RecordError
-from monitoring.metrics_collector import Sample
+from monitoring.metrics.samples import Sample
 
 _TOLERANCE = 1e-9  # relative: another order of additions is no other value
 

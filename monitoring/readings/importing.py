@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from monitoring.commitment import CommitmentBuilder
 from monitoring.domain.derivation import reading_errors
 from monitoring.metrics.derived_values import DerivedValues
-from monitoring.metrics_collector import Sample, changes, reading_samples
+from monitoring.metrics.samples import Sample
+from monitoring.metrics_collector import CommitmentBuilder, changes, reading_samples
 from monitoring.readings import validation
 from monitoring.readings.parsing import KeyedReading
 from monitoring.store import readings, totals

@@ -23,7 +23,7 @@ from monitoring.domain.agreement import (
 from monitoring.domain.anatomy import MEASUREMENTS
 from monitoring.domain.derivation import reading_errors
 from monitoring.metrics import catalogue
-from monitoring.metrics_collector import Change
+from monitoring.metrics.samples import Change
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import readings, totals
 from monitoring.store.database import Database

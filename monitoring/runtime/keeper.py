@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from monitoring.delivery.couriers import Guard
+from monitoring.delivery.threads import Guard
 from monitoring.exceptions import StoreError
-from monitoring.metrics_collector import Change
+from monitoring.metrics.samples import Change
 from monitoring.records.session_record import SessionRecord
-from monitoring.runtime.durable import DurableEngine
-from monitoring.runtime.engine import Engine
+from monitoring.runtime.engine import DurableEngine, Engine
 from monitoring.settings import MonitoringConfig
 from monitoring.store.database import PATIENCE_SECONDS, Database
 from monitoring.store.location import lies_in, state_path, store_path

@@ -14,9 +14,8 @@ from typing import TypeVar
 
 from monitoring.exceptions import StoreError
 from monitoring.metrics import catalogue
-from monitoring.metrics_collector import NANOSECONDS, Change, zero_changes
-from monitoring.runtime.durable import DurableEngine
-from monitoring.runtime.engine import Engine
+from monitoring.metrics.samples import NANOSECONDS, Change, zero_changes
+from monitoring.runtime.engine import DurableEngine, Engine
 from monitoring.settings import MonitoringConfig
 from monitoring.store import totals
 from monitoring.store.location import store_path

@@ -8,22 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from monitoring.delivery.couriers import Courier, LineCourier, Route, StateCourier
+from monitoring.delivery.couriers import Courier, LineCourier, StateCourier
 from monitoring.delivery.queue import BackendQueue
-from monitoring.settings import InfluxDBConfig, MonitoringConfig, PrometheusConfig
+from monitoring.delivery.threads import Route
+from monitoring.metrics_collector import CommitmentBuilder
+from monitoring.settings import InfluxDBConfig, MonitoringConfig, PrometheusConfig, is_used, site_label
 from monitoring.store.database import Database
 
 
-def is_used(backend: Any) -> bool:
-    """Whether a backend's section is there and switched on."""
-    return backend is not None and backend.enabled
-
-
-def site_label(config: MonitoringConfig) -> dict[str, str]:
-    """The site's name as a label of everything that is sent, where the settings give one."""
-    return {"site": config.privacy.site} if config.privacy.site else {}
+def commitment_builder(config: MonitoringConfig, instance: str) -> CommitmentBuilder:
+    """What makes commitments under these settings."""
+    return CommitmentBuilder({"instance": instance, **site_label(config)}, is_used(config.influxdb))
 
 
 def routes(config: MonitoringConfig, database: Database, instance: str, owner: str) -> list[Route]:
@@ -49,7 +45,7 @@ def _influx_courier(config: InfluxDBConfig, batch_lines: int, database: Database
     from monitoring.transport.http import HttpTransport
 
     queue = BackendQueue(database.sibling(), "influxdb", owner)
-    return LineCourier(queue, InfluxClient(config, HttpTransport(config)), batch_lines, config.timeout)
+    return LineCourier(queue, InfluxClient(config, HttpTransport(config.trust())), batch_lines, config.timeout)
 
 
 def _gateway_courier(config: PrometheusConfig, database: Database, group: Mapping[str, str], owner: str) -> Courier:
@@ -57,7 +53,7 @@ def _gateway_courier(config: PrometheusConfig, database: Database, group: Mappin
     from monitoring.transport.http import HttpTransport
 
     queue = BackendQueue(database.sibling(), "prometheus", owner)
-    return StateCourier(queue, PrometheusClient(config, HttpTransport(config), group), config.timeout)
+    return StateCourier(queue, PrometheusClient(config, HttpTransport(config.trust()), group), config.timeout)
 
 
 def _textfile_courier(path: Path, timeout: float, labels: Mapping[str, str], database: Database, owner: str) -> Courier:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import weakref
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from monitoring.config_validator import Checked
-from monitoring.delivery.couriers import Guard
+from monitoring.delivery.threads import Guard
 from monitoring.exceptions import ConfigurationError, StoreError
-from monitoring.metrics_collector import zero_changes
+from monitoring.metrics.samples import zero_changes
 from monitoring.privacy import log_filter
 from monitoring.privacy.dicom_context import read_image
 from monitoring.privacy.pseudonyms import Pseudonymizer
@@ -30,8 +32,9 @@ from monitoring.runtime.keeper import Keeper
 from monitoring.runtime.machine.sampler import Sampler
 from monitoring.runtime.machine.usage import Recording
 from monitoring.runtime.session import Session
-from monitoring.runtime.turns import Turns
 from monitoring.transport.deadline import Deadline
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -197,3 +200,36 @@ def _mercure_output_dir() -> Path | None:
 def _configured_models(settings: Mapping[str, Any]) -> tuple[str, ...]:
     names = map(coerce.metric_name, coerce.plain_list(settings.get("models")))
     return tuple(name for name in names if name)
+
+
+class Turns:
+    """Runs tasks one after the other.
+
+    A host's signal handler or finalizer may call in while its own thread is in the middle of a task, with a
+    transaction open. Waiting for that thread would be for ever, so such a task is done when the one that it
+    interrupted ends, however that ends.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._is_taken = False
+        self._postponed: deque[Callable[[], object]] = deque()
+
+    def take(self, task: Callable[[], T]) -> T | None:
+        """What ``task`` returns; None when it was postponed."""
+        with self._lock:
+            if self._is_taken:
+                self._postponed.append(task)
+                return None
+            self._is_taken = True
+            try:
+                return task()
+            finally:
+                try:
+                    self._catch_up()
+                finally:
+                    self._is_taken = False
+
+    def _catch_up(self) -> None:
+        while self._postponed:
+            self._postponed.popleft()()

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from monitoring.code_location import code_location
+from monitoring.exceptions import code_location
 from monitoring.metrics import catalogue
 from monitoring.records import coerce
 from monitoring.records.session_record import Failure, ModelPerformance, Prediction, SessionRecord, Usage

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from monitoring.exceptions import StoreCorruptError, StoreError
-from monitoring.store import door, schema
+from monitoring.store import locks, schema
 
 PATIENCE_SECONDS = 2.0
 """How long a lock of another process is waited for."""
@@ -65,7 +65,7 @@ class Database:
         with self._told_apart("can't open the store"):
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Turning a new file into a store can't be done by two at once: SQLite gives up on one of them.
-        enter = door.passing if _has_content(self.path) else door.alone
+        enter = locks.passing if _has_content(self.path) else locks.alone
         with enter(self.path, self._busy_seconds):
             return self._connect()
 

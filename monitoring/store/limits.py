@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from monitoring.delivery.queue import pushed_by_all
 from monitoring.exceptions import StoreError
-from monitoring.metrics_collector import NANOSECONDS
+from monitoring.metrics.samples import NANOSECONDS
 from monitoring.settings import StoreConfig
 from monitoring.store import readings, totals
 from monitoring.store.database import Database
+from monitoring.store.progress import pushed_by_all
 
 _PIECE = 200
 _OLDEST = 5000

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 from monitoring.exceptions import RecordError
+from monitoring.metrics.commitment import Build
 from monitoring.records.session_record import SessionRecord
-from monitoring.store import locks as liveness
-from monitoring.store import totals
+from monitoring.store import locks, totals
 from monitoring.store.database import Database, checksum
-from monitoring.store.sessions import Build, Store
+from monitoring.store.sessions import Store
 
 
 def keep(database: Database, owner: str, trace: SessionRecord, durable: bool) -> None:
@@ -34,7 +34,7 @@ def report_crashed(store: Store, path: Path, build: Build, limit: int | None = N
     """
     with store.database.reading() as connection:
         owners = [row[0] for row in connection.execute("SELECT DISTINCT owner FROM open_sessions")]
-    dead = {owner for owner in owners if not liveness.is_alive(path, owner)}
+    dead = {owner for owner in owners if not locks.is_alive(path, owner)}
     with store.database.reading() as connection:  # only now: the dead have written their last
         rows = connection.execute("SELECT * FROM open_sessions").fetchall()
     reported = 0
@@ -45,7 +45,7 @@ def report_crashed(store: Store, path: Path, build: Build, limit: int | None = N
             _drop(store.database, session_id, expected)
         elif owner in dead:
             reported += _report(store, session_id, text, expected, build)
-    liveness.sweep(path)
+    locks.sweep(path)
     return reported
 
 

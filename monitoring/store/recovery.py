@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from monitoring.exceptions import StoreCorruptError, StoreError
-from monitoring.store import door, totals
+from monitoring.store import locks, totals
 from monitoring.store.database import PATIENCE_SECONDS, Database, Identity, identity
 
 _JOURNALS = ("", "-wal", "-shm", "-journal")
@@ -30,7 +30,7 @@ def quarantine(
 ) -> tuple[Database, Path | None]:
     """Put the damaged store aside and begin a new one; of several processes the first one does it."""
     aside = None
-    with door.alone(path, patience_seconds):
+    with locks.alone(path, patience_seconds):
         if identity(path) == damaged:  # else another process was first
             aside = _put_aside(path)
     database = _checked(path, patience_seconds)

@@ -14,8 +14,9 @@ from monitoring.exceptions import RecordError
 from monitoring.metrics import catalogue
 from monitoring.metrics.admission import Admit
 from monitoring.metrics.catalogue import OTHER, Label
+from monitoring.metrics.commitment import Build, CommitContext
 from monitoring.metrics.derived_values import DerivedValues
-from monitoring.metrics_collector import Change
+from monitoring.metrics.samples import Change
 from monitoring.records import coerce
 from monitoring.records.session_record import STATUSES, SessionRecord
 from monitoring.store import lookups, readings, totals
@@ -27,29 +28,6 @@ _COLUMNS = "sequence, timestamp_ns, record, checksum, derived"
 # Pages by key: no transaction is held open while the reader works, however long the archive is.
 _NEWEST_PAGE = f"SELECT {_COLUMNS} FROM sessions WHERE sequence < ? ORDER BY sequence DESC LIMIT ?"  # noqa: S608 - a constant
 _OLDEST_PAGE = f"SELECT {_COLUMNS} FROM sessions WHERE sequence > ? ORDER BY sequence LIMIT ?"  # noqa: S608 - a constant
-
-
-@dataclass(frozen=True, slots=True)
-class Commitment:
-    """What one session adds to the store: lines (encoded, counted) per log backend, changes of the totals, and
-    what was derived of it.
-    """
-
-    lines: Mapping[str, tuple[bytes, int]]
-    changes: Iterable[Change]
-    derived: DerivedValues | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CommitContext:
-    """What the session's points depend on and only the transaction knows."""
-
-    timestamp_ns: int
-    facts: Facts
-    admit: Admit
-
-
-Build = Callable[[SessionRecord, CommitContext], Commitment]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from math import isfinite
 
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Metric
-from monitoring.metrics_collector import NANOSECONDS, Change
+from monitoring.metrics.samples import NANOSECONDS, Change
 from monitoring.store.database import checksum
 from monitoring.transport.sinks import Row
 

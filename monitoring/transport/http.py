@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from monitoring.settings import TlsSettings
 from monitoring.transport import tls
 from monitoring.transport.connections import Watchdog, bounded
 from monitoring.transport.deadline import Deadline
@@ -59,8 +58,8 @@ class HttpTransport:
     failure: a renewed certificate needs no restart.
     """
 
-    def __init__(self, settings: TlsSettings | None = None) -> None:
-        self._settings = settings or TlsSettings()
+    def __init__(self, settings: tls.Trust | None = None) -> None:
+        self._settings = settings or tls.Trust()
         self._routes: dict[str, _Route] = {}
 
     def request(self, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: Deadline) -> Response:
@@ -116,7 +115,7 @@ class _Route:
     hint: str = ""
 
 
-def _new_route(url: str, settings: TlsSettings) -> _Route:
+def _new_route(url: str, settings: tls.Trust) -> _Route:
     proxy = proxy_for(url)
     is_secure = urlsplit(url).scheme == "https"
     context = tls.client_context(settings) if is_secure else None
@@ -125,7 +124,7 @@ def _new_route(url: str, settings: TlsSettings) -> _Route:
     return _Route(bounded(_proxied(proxy, settings, context)), "" if is_secure else _FORWARDED)
 
 
-def _proxied(proxy: Proxy, settings: TlsSettings, context: ssl.SSLContext | None) -> urllib3.PoolManager:
+def _proxied(proxy: Proxy, settings: tls.Trust, context: ssl.SSLContext | None) -> urllib3.PoolManager:
     """Through a proxy: https:// addresses by CONNECT, so that it sees neither token nor data."""
     to_proxy = None
     if proxy.url.startswith("https:"):

@@ -10,16 +10,25 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from monitoring.settings import TlsSettings
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How an https:// address is trusted, and with which certificate it is asked; see the settings of these names."""
+
+    ca_file: Path | None = None
+    client_cert_file: Path | None = None
+    client_key_file: Path | None = None
+    verify_tls: bool = True
 
 
 class UnusableFileError(ValueError):
     """A certificate or key file that can't be used: says why, and never quotes it."""
 
 
-def client_context(settings: TlsSettings, *, shows_certificate: bool = True) -> ssl.SSLContext:
+def client_context(settings: Trust, *, shows_certificate: bool = True) -> ssl.SSLContext:
     """TLS 1.2 or newer, verified against ``ca_file``, else against the system's authorities (as OpenSSL finds them).
 
     Without ``shows_certificate`` the client certificate is left out: it is the backend's business alone.

@@ -33,6 +33,6 @@ def test_only_the_standard_library_is_imported():
 @pytest.mark.parametrize("module", MODULES)
 def test_of_the_module_only_the_records_types_are_known(module):
     imported = re.findall(r"^\s*(?:from|import) (monitoring[\w.]*)", (HOUSE / f"{module}.py").read_text(), re.MULTILINE)
-    assert {name for name in imported if not name.startswith("monitoring.domain.")} <= {
+    assert {name for name in imported if not name.startswith("monitoring.domain")} <= {
         "monitoring.records.session_record"
     }

@@ -19,11 +19,11 @@ from monitoring.delivery.couriers import LineCourier, StateCourier, Step
 from monitoring.delivery.queue import BackendQueue
 from monitoring.exceptions import StoreVersionError
 from monitoring.metrics import catalogue
-from monitoring.metrics_collector import Change, changes, samples, zero_changes
+from monitoring.metrics.samples import Change, zero_changes
+from monitoring.metrics_collector import changes, samples
 from monitoring.records.session_record import SessionRecord
 from monitoring.runtime import engine
-from monitoring.runtime.durable import DurableEngine
-from monitoring.runtime.engine import Engine
+from monitoring.runtime.engine import DurableEngine, Engine
 from monitoring.settings import MonitoringConfig
 from monitoring.store import totals
 from monitoring.store.database import Database

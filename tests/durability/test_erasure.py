@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.commitment import CommitmentBuilder
 from monitoring.delivery.queue import BackendQueue
 from monitoring.exceptions import StoreError
 from monitoring.metrics import catalogue
-from monitoring.metrics_collector import NANOSECONDS
+from monitoring.metrics.samples import NANOSECONDS
+from monitoring.metrics_collector import CommitmentBuilder
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import open_sessions as traces
 from monitoring.store import readings, totals

@@ -162,7 +162,8 @@ def test_a_user_whose_threads_are_used_up_is_not_disturbed(new_host: Callable[[s
     try:
         host = Host(folder)
         # Everything is imported while the interpreter's own folder can still be read.
-        nobody = "import resource, uuid, monitoring.runtime.runtime, monitoring.influx_client, monitoring.runtime.termination\n"
+        nobody = "import resource, uuid, monitoring.runtime.runtime, monitoring.influx_client\n"
+        nobody += "import monitoring.runtime.termination\n"
         nobody += "import encodings.idna, multiprocessing.synchronize, traceback\n"
         nobody += "resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))\nos.setgid(65534)\nos.setuid(65534)\n"
         with FaultServer() as server:

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.commitment import CommitmentBuilder
-from monitoring.delivery.queue import BackendQueue, backend_statuses
+from monitoring.delivery.queue import BackendQueue
 from monitoring.metrics import catalogue
-from monitoring.metrics_collector import NANOSECONDS
+from monitoring.metrics.samples import NANOSECONDS
+from monitoring.metrics_collector import CommitmentBuilder
 from monitoring.records.session_record import SessionRecord
-from monitoring.runtime.losses import LossLog
+from monitoring.runtime.engine import LossLog
 from monitoring.store import limits, totals
 from monitoring.store.database import Database
 from monitoring.store.locks import Owner
+from monitoring.store.progress import backend_statuses
 from monitoring.store.sessions import Store
 from monitoring.transport.sinks import Delivery, Exposition, Rejection
 from tests.durability.hosts import Host, with_influxdb, with_pushgateway

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from monitoring import commitment
-from monitoring.commitment import CommitmentBuilder
+from monitoring.metrics_collector import CommitmentBuilder
 from monitoring.store import schema
 from monitoring.store.database import Database, checksum
 from monitoring.store.sessions import Store, open_store

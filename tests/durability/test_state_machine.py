@@ -14,14 +14,16 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from monitoring.delivery.queue import BackendQueue, Batch, backend_statuses
+from monitoring.delivery.queue import BackendQueue, Batch
 from monitoring.metrics import catalogue
-from monitoring.metrics_collector import Change
+from monitoring.metrics.commitment import CommitContext, Commitment
+from monitoring.metrics.samples import Change
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import limits, totals
 from monitoring.store.database import Database
 from monitoring.store.locks import Owner
-from monitoring.store.sessions import CommitContext, Commitment, Store
+from monitoring.store.progress import backend_statuses
+from monitoring.store.sessions import Store
 from monitoring.transport.sinks import Delivery, Rejection
 
 BACKEND = "influxdb"

@@ -14,7 +14,7 @@ import pytest
 
 from monitoring import MonitorManager
 from monitoring.exceptions import StoreError, StoreVersionError
-from monitoring.store import door
+from monitoring.store import locks
 from monitoring.store.database import Database, identity
 from monitoring.store.recovery import open_or_recover, quarantine
 from monitoring.store.sessions import Store
@@ -265,7 +265,7 @@ def test_damage_that_only_the_delivery_meets_is_put_aside_by_the_next_session(
 
 def _damage_the_oldest_lines(path: Path) -> None:
     """Make lines wait, and destroy the second page of them: the first one is read when the store is opened."""
-    from monitoring.commitment import CommitmentBuilder
+    from monitoring.metrics_collector import CommitmentBuilder
 
     opened = Database(path)
     Store(opened).route("influxdb", CommitmentBuilder({"instance": "test"}, writes_lines=True))
@@ -307,7 +307,7 @@ def test_a_store_that_is_removed_under_a_running_host_is_begun_anew(tmp_path: Pa
 
 def test_a_process_that_stays_in_the_door_is_waited_for_no_longer_than_for_a_lock(tmp_path: Path) -> None:
     path = tmp_path / "monitoring.db"
-    with door.alone(path, 1.0):
+    with locks.alone(path, 1.0):
         began = time.monotonic()
         with pytest.raises(StoreError, match="busy opening"):
             open_or_recover(path, 0.3)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.commitment import CommitmentBuilder
 from monitoring.metrics import admission, catalogue
 from monitoring.metrics.admission import admitted
 from monitoring.metrics.catalogue import OTHER, Label
-from monitoring.metrics_collector import Sample
+from monitoring.metrics.samples import Sample
+from monitoring.metrics_collector import CommitmentBuilder
 from monitoring.store import totals
 from monitoring.store.database import Database
 from monitoring.store.sessions import Store

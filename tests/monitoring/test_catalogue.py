@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import METRICS, Kind, Metric
 from monitoring.metrics.line_protocol import Point, encode
-from monitoring.metrics_collector import bucket_part
+from monitoring.metrics.samples import bucket_part
 from monitoring.prometheus_client import StoredState
 from monitoring.records.session_record import STATUSES
 from monitoring.transport.sinks import Row

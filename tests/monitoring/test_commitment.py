@@ -6,18 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from monitoring import commitment
+from monitoring import metrics_collector as commitment
 from monitoring.analytics.rederivation import rederive
-from monitoring.commitment import CommitmentBuilder
 from monitoring.domain import disagreement
 from monitoring.domain.derivation import Facts
 from monitoring.exceptions import EncodingError
+from monitoring.metrics.commitment import CommitContext
 from monitoring.metrics.line_protocol import Point
-from monitoring.metrics_collector import Change
+from monitoring.metrics.samples import Change
+from monitoring.metrics_collector import CommitmentBuilder
 from monitoring.store import open_sessions as traces
 from monitoring.store.database import Database
 from monitoring.store.locks import Owner
-from monitoring.store.sessions import CommitContext, open_store
+from monitoring.store.sessions import open_store
 from tests.monitoring.samples import realistic
 
 CONTEXT = CommitContext(timestamp_ns=10**18, facts=Facts(sessions_last_hour=1), admit=lambda _, value: value)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from monitoring.commitment import CommitmentBuilder
 from monitoring.domain.derivation import Facts
-from monitoring.metrics_collector import NANOSECONDS
+from monitoring.metrics.samples import NANOSECONDS
+from monitoring.metrics_collector import CommitmentBuilder
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import lookups, readings
 from monitoring.store.database import Database

@@ -12,7 +12,8 @@ from monitoring.domain.derivation import Facts
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import OTHER, Kind
 from monitoring.metrics.line_protocol import encode
-from monitoring.metrics_collector import Change, Sample, bucket_part, changes, points, samples, zero_changes
+from monitoring.metrics.samples import Change, Sample, bucket_part, zero_changes
+from monitoring.metrics_collector import changes, points, samples
 from monitoring.records.session_record import STATUSES, ModelPerformance, SessionRecord, Usage
 from tests.monitoring.samples import ENDED_NS, RECORDS, realistic
 

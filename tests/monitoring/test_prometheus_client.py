@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from monitoring.domain.derivation import Facts
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Kind
-from monitoring.metrics_collector import changes, samples, zero_changes
+from monitoring.metrics.samples import zero_changes
+from monitoring.metrics_collector import changes, samples
 from monitoring.prometheus_client import PrometheusClient, TextfileClient
 from monitoring.settings import PrometheusConfig
 from monitoring.transport.deadline import Deadline

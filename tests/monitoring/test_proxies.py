@@ -55,7 +55,7 @@ def connect() -> Iterator[Connect]:
     made: list[HttpTransport] = []
 
     def make(**settings: Any) -> HttpTransport:
-        made.append(HttpTransport(TlsSettings(**settings)))
+        made.append(HttpTransport(TlsSettings(**settings).trust()))
         return made[-1]
 
     yield make
@@ -386,7 +386,7 @@ def test_a_backend_that_drips_through_a_tunnel_in_a_tls_proxy_ends_at_the_deadli
 
 def send_influx(url: str, ca_file: str, token: str, api: str) -> Delivery:
     config = InfluxDBConfig(url=url, ca_file=ca_file, token=token, api=api, timeout=5.0)  # type: ignore[arg-type]
-    client = InfluxClient(config, HttpTransport(config))
+    client = InfluxClient(config, HttpTransport(config.trust()))
     try:
         return client.send([b"m v=1 1"], Deadline.after(5.0))
     finally:
@@ -395,7 +395,7 @@ def send_influx(url: str, ca_file: str, token: str, api: str) -> Delivery:
 
 def send_prometheus(url: str, ca_file: str, token: str, api: str) -> Delivery:
     config = PrometheusConfig(gateway_url=url, ca_file=ca_file, username="pusher", password=token, timeout=5.0)  # type: ignore[arg-type]
-    client = PrometheusClient(config, HttpTransport(config), {"instance": "ward3"})
+    client = PrometheusClient(config, HttpTransport(config.trust()), {"instance": "ward3"})
     try:
         return client.send(Exposition((), 1, 1), Deadline.after(5.0))
     finally:

@@ -54,7 +54,7 @@ def connect() -> Iterator[Connect]:
     made: list[HttpTransport] = []
 
     def make(**settings: Any) -> HttpTransport:
-        made.append(HttpTransport(TlsSettings(**settings)))
+        made.append(HttpTransport(TlsSettings(**settings).trust()))
         return made[-1]
 
     yield make
@@ -455,7 +455,7 @@ def test_making_a_transport_reads_no_file_and_opens_no_connection(authority: Aut
     settings = TlsSettings(ca_file=authority.ca_file, client_cert_file=pair.certificate, client_key_file=pair.key)
     pair.certificate.unlink()
     pair.key.unlink()
-    HttpTransport(settings).close()
+    HttpTransport(settings.trust()).close()
 
 
 # --- a real server ------------------------------------------------------------------------------

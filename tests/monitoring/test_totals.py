@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from monitoring.metrics import catalogue
-from monitoring.metrics_collector import NANOSECONDS, Change
+from monitoring.metrics.samples import NANOSECONDS, Change
 from monitoring.store import totals
 from monitoring.store.database import Database, checksum
 

@@ -53,7 +53,7 @@ def test_the_readme_names_every_command_of_the_command_line() -> None:
 def test_the_operations_page_explains_every_line_that_the_module_logs() -> None:
     """Told by the constant words at which each message of the code begins, or ends."""
     page = (ROOT / "docs" / "operations.md").read_text()
-    source = "".join(path.read_text() for path in sorted((ROOT / "monitoring").glob("*.py")))
+    source = "".join(path.read_text() for path in sorted((ROOT / "monitoring").rglob("*.py")))
     messages = re.findall(r"logger\.(?:info|warning|error)\(\s*\"monitoring: ([^\"]*)\"", source)
     assert len(messages) > 5
     pieces = [max(re.split(r"%[sd]|[,;]", message), key=len).strip() for message in messages]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monitoring import commitment
+from monitoring import metrics_collector as commitment
 from monitoring.metrics_collector import CommitmentBuilder
 from monitoring.store import schema
 from monitoring.store.database import Database, checksum

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -47,10 +48,23 @@ def _is_usable_path(text: str) -> bool:
         return False
 
 
+def _printable(value: str | None) -> str | None:
+    if value is not None and not value.isprintable():
+        raise ValueError("must not hold control characters")
+    return value
+
+
+def _without_colon(value: str | None) -> str | None:
+    if value is not None and ":" in value:
+        raise ValueError("must not hold a colon: basic authentication ends the user's name there")
+    return value
+
+
 FilePath = Annotated[Path, BeforeValidator(_usable_path)]
 Number = Annotated[float, BeforeValidator(_not_a_switch)]
 Whole = Annotated[int, BeforeValidator(_not_a_switch)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False), BeforeValidator(_not_a_switch)]
+UserName = Annotated[str, AfterValidator(_printable), AfterValidator(_without_colon)]
 
 
 class Section(BaseModel):
@@ -137,7 +151,7 @@ class InfluxDBConfig(TlsSettings):
     token_file: FilePath | None = Field(None, description="File that holds the token, e.g. a mounted secret.")
     org: str = Field("", description="Organisation (version 2).")
     bucket: str = Field("pediatric-leglength", min_length=1, description="Bucket (version 2) or database (1 and 3).")
-    username: str | None = Field(None, description="User (version 1).")
+    username: UserName | None = Field(None, description="User (version 1).")
     password: SecretStr | None = Field(
         None, description='Password (version 1); "${NAME}" is read from the environment.'
     )
@@ -151,15 +165,10 @@ class InfluxDBConfig(TlsSettings):
     def _url_is_http(cls, value: str) -> str:
         return _http_url(value)
 
-    @field_validator("org", "bucket", "username")
+    @field_validator("org", "bucket")
     @classmethod
     def _no_control_characters(cls, value: str | None) -> str | None:
         return _printable(value)
-
-    @field_validator("username")
-    @classmethod
-    def _user_fits_basic_authentication(cls, value: str | None) -> str | None:
-        return _without_colon(value)
 
     @field_validator("token")
     @classmethod
@@ -185,7 +194,7 @@ class PrometheusConfig(TlsSettings):
         description="The instance label, in InfluxDB too; default: one name kept in the store.",
     )  # fmt: skip
     timeout: Seconds = Field(10.0, description="Seconds that one push may take in all.")
-    username: str | None = Field(None, description="User for basic authentication.")
+    username: UserName | None = Field(None, description="User for basic authentication.")
     password: SecretStr | None = Field(None, description='Password; "${NAME}" is read from the environment.')
     textfile: FilePath | None = Field(None, description="A *.prom file for node_exporter's textfile collector.")
 
@@ -201,15 +210,10 @@ class PrometheusConfig(TlsSettings):
             raise ValueError("must not hold a backslash")
         return value
 
-    @field_validator("job_name", "instance", "username")
+    @field_validator("job_name", "instance")
     @classmethod
     def _no_control_characters(cls, value: str | None) -> str | None:
         return _printable(value)
-
-    @field_validator("username")
-    @classmethod
-    def _user_fits_basic_authentication(cls, value: str | None) -> str | None:
-        return _without_colon(value)
 
     @field_validator("textfile")
     @classmethod
@@ -322,18 +326,6 @@ def _http_url(value: str) -> str:
     if parts.query or parts.fragment or not port_ok or not re.fullmatch(r"[!-~]+", value.strip()):
         raise ValueError("must be a plain address without query or fragment")
     return value.strip().rstrip("/")
-
-
-def _printable(value: str | None) -> str | None:
-    if value is not None and not value.isprintable():
-        raise ValueError("must not hold control characters")
-    return value
-
-
-def _without_colon(value: str | None) -> str | None:
-    if value is not None and ":" in value:
-        raise ValueError("must not hold a colon: basic authentication ends the user's name there")
-    return value
 
 
 def _header_safe(value: SecretStr | None) -> SecretStr | None:

@@ -7,3 +7,4 @@ from tests.support.module_fixtures import (  # noqa: F401 - fixtures
     own_state,
     swallowed,
 )
+from tests.support.tls_fixtures import authority, connect, stranger  # noqa: F401 - fixtures

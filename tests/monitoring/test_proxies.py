@@ -6,7 +6,6 @@ import base64
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -17,7 +16,7 @@ from monitoring import MonitorManager
 from monitoring.influx_client import InfluxClient
 from monitoring.metrics import catalogue
 from monitoring.prometheus_client import PrometheusClient
-from monitoring.settings import InfluxDBConfig, PrometheusConfig, TlsSettings
+from monitoring.settings import InfluxDBConfig, PrometheusConfig
 from monitoring.transport.deadline import Deadline
 from monitoring.transport.http import HttpTransport, Response
 from monitoring.transport.proxies import UnusableProxyError, proxy_for
@@ -26,6 +25,7 @@ from monitoring.transport.statuses import detail
 from tests.support import faults
 from tests.support.faults import Behaviour, Exchange, FaultServer, respond
 from tests.support.proxy_server import ForwardProxy
+from tests.support.tls_fixtures import Connect
 from tests.support.tls_servers import Authority, BrokenHandshakeServer, TlsFaultServer, drip_handshake
 
 SOON_SECONDS = 0.5
@@ -33,34 +33,7 @@ GENEROUS_SECONDS = 3.0
 TOKEN = "t0k3n-that-no-proxy-may-read"
 PASSWORD = "pr0xy-p4ssw0rd"
 
-Connect = Callable[..., HttpTransport]
 Through = Callable[[str], None]
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """The site's own authority."""
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """An authority that nobody here trusts."""
-    return Authority(tmp_path_factory.mktemp("stranger"))
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    """Makes transports with these settings."""
-    made: list[HttpTransport] = []
-
-    def make(**settings: Any) -> HttpTransport:
-        made.append(HttpTransport(TlsSettings(**settings).trust()))
-        return made[-1]
-
-    yield make
-    for transport in made:
-        transport.close()
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ import re
 import ssl
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,6 +19,7 @@ from monitoring.transport.http import HttpTransport, Response
 from monitoring.transport.statuses import detail
 from tests.support import faults
 from tests.support.faults import FaultServer, respond
+from tests.support.tls_fixtures import Connect
 from tests.support.tls_servers import (
     Authority,
     BrokenHandshakeServer,
@@ -32,34 +32,6 @@ from tests.support.tls_servers import (
 SOON_SECONDS = 0.5
 GENEROUS_SECONDS = 3.0
 TOKEN = "t0k3n-that-nobody-else-may-read"
-
-Connect = Callable[..., HttpTransport]
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """The site's own authority."""
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """An authority that nobody here trusts."""
-    return Authority(tmp_path_factory.mktemp("stranger"))
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    """Makes transports with these settings."""
-    made: list[HttpTransport] = []
-
-    def make(**settings: Any) -> HttpTransport:
-        made.append(HttpTransport(TlsSettings(**settings).trust()))
-        return made[-1]
-
-    yield make
-    for transport in made:
-        transport.close()
 
 
 def ask(transport: HttpTransport, url: str, seconds: float = 5.0, body: bytes = b"x") -> Response:

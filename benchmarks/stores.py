@@ -71,7 +71,7 @@ def waiting_lines(path: Path, target: Path) -> int:
     """Write down the lines that wait, one a line; returns how many values they hold."""
     database = Database(path)
     fields = 0
-    with database.reading() as connection, target.open("wb") as file:
+    with database.read_transaction() as connection, target.open("wb") as file:
         for (lines,) in connection.execute("SELECT lines FROM outbox ORDER BY id"):
             file.write(lines + b"\n")
             fields += sum(line.split(b" ")[1].count(b"=") for line in lines.split(b"\n"))

@@ -38,7 +38,7 @@ class Rederived:
 
 def rederive(store: Store, limit: int | None = None) -> Iterator[Rederived]:
     """The stored sessions, newest first, computed again; raises :class:`StoreError`."""
-    with store.database.reading() as connection:
+    with store.database.read_transaction() as connection:
         admit = known_values(connection)
     for stored in store.sessions(limit):
         if stored.derived is None:

@@ -117,7 +117,7 @@ def export(
     """Print all stored sessions, oldest first, one JSON record a line."""
     with clear_errors(), existing_store(config) as store:
         if dead:
-            with store.database.reading() as connection:
+            with store.database.read_transaction() as connection:
                 for letter in dead_letters(connection):
                     typer.echo(json.dumps(asdict(letter)))
         else:

@@ -88,7 +88,7 @@ def _pending(database: Database, name: str) -> int:
 
 
 def _statuses(database: Database) -> list[BackendStatus]:
-    with database.reading() as connection:
+    with database.read_transaction() as connection:
         return backend_statuses(connection)
 
 

@@ -144,7 +144,7 @@ def _report(store: Store) -> _Report:
             yield session
 
     validations = validate(counted(stored.compared(store.database)))
-    with store.database.reading() as connection:
+    with store.database.read_transaction() as connection:
         return stored.counts(connection), sessions, validations
 
 

@@ -41,7 +41,7 @@ def status(config: MonitoringConfig) -> dict[str, Any]:
     with open_store(Database(path)) as store:
         report["store"]["size_bytes"] = path.stat().st_size
         report["sessions"] = store.counts_by_status()
-        with store.database.reading() as connection:
+        with store.database.read_transaction() as connection:
             report["outbox"] = {found.name: _backend(found) for found in backend_statuses(connection)}
             losses = totals.values(connection, catalogue.MONITORING_DROPPED)
             report["losses"] = {reason: int(count) for (reason,), count in losses.items() if count}

@@ -2,7 +2,7 @@
 
 Several processes drain one store: whoever holds the backend's lease delivers, the others don't
 wait. A lease expires, so that a process that was killed blocks nobody for longer than that.
-A killed process' lease ends with it, where its sign of life can be seen (see :mod:`monitoring.store.locks`).
+A killed process' lease ends with it, where its liveness lock can be seen (see :mod:`monitoring.store.locks`).
 A crash between the backend's answer and `settle` sends the batch again; the lines carry their
 timestamps, so the repeat overwrites itself.
 """
@@ -55,12 +55,12 @@ class BackendQueue:
     def __init__(self, database: Database, name: str, owner: str, clock_ns: Callable[[], int] = time.time_ns) -> None:
         self.name = name
         self._database = database
-        self._owner = owner  # the token of a sign of life, while the lease is held
+        self._owner = owner  # the token of a liveness lock, while the lease is held
         self._clock_ns = clock_ns
 
     def register(self) -> None:
         """Make the backend known to the store."""
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             known = connection.execute("SELECT 1 FROM backends WHERE name = ?", (self.name,)).fetchone()
         if not known:
             with self._database.transaction() as connection:
@@ -91,7 +91,7 @@ class BackendQueue:
 
     def _try_free_of_the_dead(self) -> bool:
         """End the lease of a process that is gone; False when its holder lives, or there is none."""
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             row = connection.execute("SELECT lease_owner FROM backends WHERE name = ?", (self.name,)).fetchone()
         holder = row[0] if row else None
         path = self._database.path
@@ -117,7 +117,7 @@ class BackendQueue:
         A row whose checksum doesn't hold is deleted and counted: what was damaged is not delivered.
         """
         batch, damaged = Batch([], [], []), []
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             rows = connection.execute(
                 "SELECT id, session_id, created_ns, line_count, checksum, lines FROM outbox"
                 " WHERE backend = ? ORDER BY id",
@@ -162,13 +162,13 @@ class BackendQueue:
 
     def has_lines(self) -> bool:
         """Whether lines wait for this backend."""
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             row = connection.execute("SELECT 1 FROM outbox WHERE backend = ? LIMIT 1", (self.name,)).fetchone()
         return row is not None
 
     def has_news(self) -> bool:
         """Whether the Prometheus state has changed since this backend was last told."""
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             row = connection.execute(
                 "SELECT 1 FROM state, backends WHERE key = 'revision' AND name = ?"
                 " AND pushed_revision IS NOT coalesce(CAST(value AS INTEGER), 0)",
@@ -179,7 +179,7 @@ class BackendQueue:
     def exposition(self) -> Exposition:
         """The whole Prometheus state, with the module's own metrics, as it is now."""
         now = self._clock_ns()
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             revision = _revision(connection)
             rows = totals.read(connection) + _waiting(connection, now, state_backend=self.name)
             sequence = _newest(connection)
@@ -199,7 +199,7 @@ class BackendQueue:
 
     def next_attempt_in_seconds(self) -> float:
         """Seconds until a failed backend may be tried again; 0 when it may be tried now."""
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             row = connection.execute(
                 "SELECT CAST(next_attempt_ns AS INTEGER) FROM backends WHERE name = ?", (self.name,)
             ).fetchone()

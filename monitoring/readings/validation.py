@@ -119,7 +119,7 @@ def refresh_after(database: Database, records: Iterable[SessionRecord], is_in_a_
     A run must end soon: in a hurry, and with more than a few hundred readings, it is done once an hour at most.
     """
     keys = [key for record in records for key in record.exam_keys]
-    with database.reading() as connection:
+    with database.read_transaction() as connection:
         if not _has_reading(connection, keys):
             return False
         if is_in_a_hurry and _has_many_readings(connection) and _is_recent(connection):

@@ -19,7 +19,7 @@ from monitoring.store import limits, totals
 from monitoring.store import open_sessions as traces
 from monitoring.store.database import PATIENCE_SECONDS, Database, Identity
 from monitoring.store.location import instance_name, is_gone_with_the_container
-from monitoring.store.locks import Owner
+from monitoring.store.locks import LivenessLock
 from monitoring.store.progress import STATE_BACKENDS, backend_statuses
 from monitoring.store.recovery import open_or_recover, quarantine
 from monitoring.store.sessions import Store
@@ -47,8 +47,8 @@ class Engine:
         self.instance = instance or instance_name(config, self.store)
         self.builder = commitment_builder(config, self.instance)
         self._limits = limits.Limits.of(config.store)
-        # The sign of life under which traces and leases are held; nobody else sees a store in memory.
-        self._owner = None if database.path is None else Owner(database.path)
+        # The liveness lock under which traces and leases are held; nobody else sees a store in memory.
+        self._owner = None if database.path is None else LivenessLock(database.path)
         self.backends = routes(config, database, self.instance, self._owner.token if self._owner else _IN_MEMORY)
         self.threads = DeliveryThreads(self.backends, guard, logger)
         self._losses = LossLog(database, logger)
@@ -99,7 +99,7 @@ class Engine:
         """Whether lines wait for a log backend, or there is none that could take them."""
         if not self.builder.writes_lines:
             return True
-        with self.database.reading() as connection:
+        with self.database.read_transaction() as connection:
             return any(status.pending for status in backend_statuses(connection) if status.name not in STATE_BACKENDS)
 
     def close(self, deadline: Deadline) -> None:
@@ -120,7 +120,7 @@ class Engine:
         self.database.close()
 
     def after_fork(self) -> None:
-        """In a child process, where the threads are gone: the sign of life is the parent's, and ends with it."""
+        """In a child process, where the threads are gone: the liveness lock is the parent's, and ends with it."""
         if self._owner is not None:
             self._owner.after_fork()
 
@@ -151,7 +151,7 @@ class LossLog:
                 )
 
     def _counts(self) -> dict[str, int]:
-        with self._database.reading() as connection:
+        with self._database.read_transaction() as connection:
             found = totals.values(connection, catalogue.MONITORING_DROPPED)
         return {reason: int(count) for (reason,), count in found.items()}
 

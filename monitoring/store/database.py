@@ -65,8 +65,7 @@ class Database:
         with self._told_apart("can't open the store"):
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Turning a new file into a store can't be done by two at once: SQLite gives up on one of them.
-        enter = locks.passing if _has_content(self.path) else locks.alone
-        with enter(self.path, self._busy_seconds):
+        with locks.opening(self.path, self._busy_seconds, exclusive=not _has_content(self.path)):
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
@@ -113,7 +112,7 @@ class Database:
                 _roll_back(connection)
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def read_transaction(self) -> Iterator[sqlite3.Connection]:
         """One consistent view of the store; raises :class:`StoreError`."""
         with self._lock, self._told_apart("can't read the store"):
             connection = self._mine()

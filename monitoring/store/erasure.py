@@ -49,7 +49,7 @@ class Erased:
 def erase(database: Database, patient_key: str, is_rehearsal: bool = False) -> Erased:
     """Delete everything of one patient; a rehearsal only counts. Raises :class:`StoreError`."""
     if is_rehearsal:
-        with database.reading() as connection:
+        with database.read_transaction() as connection:
             return _Patient(connection, patient_key).count()
     with database.transaction() as connection:
         found = _Patient(connection, patient_key)

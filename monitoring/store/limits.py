@@ -68,7 +68,7 @@ def disk_is_nearly_full(database: Database, limits: Limits) -> bool:
 def enforce(database: Database, limits: Limits, pieces: int = 1, clock_ns: Callable[[], int] = time.time_ns) -> bool:
     """Remove what is too old, and what is too much; True when the limits are kept. Raises :class:`StoreError`."""
     for _ in range(pieces):
-        with database.reading() as connection:
+        with database.read_transaction() as connection:
             is_over = used_bytes(connection) > limits.max_bytes
             is_old = _has_expired(connection, clock_ns() - limits.retention_ns)
         if not is_over and not is_old:
@@ -90,7 +90,7 @@ def make_room(database: Database) -> None:
 
 def has_free_pages(database: Database) -> bool:
     """Whether a session fits into pages that the file already has."""
-    with database.reading() as connection:
+    with database.read_transaction() as connection:
         return int(connection.execute("PRAGMA freelist_count").fetchone()[0]) >= _PAGES_OF_A_SESSION
 
 

@@ -1,7 +1,8 @@
-"""Who is alive: each process holds a locked file beside the store for as long as it lives.
+"""Locked files beside the store: one that tells a process alive, and one that orders the opening of the store.
 
-The kernel drops the lock with the process, however that ends, and shows it to every container that
-mounts the folder; process ids do neither, since they are reused, and each container counts its own.
+The kernel drops a lock with its process, however that ends, and shows it to every container that mounts the
+folder; process ids do neither, since they are reused, and each container counts its own. SQLite's own locks guard
+what is inside the file; these guard what SQLite can't: the file as a whole, and whose open sessions are whose.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from pathlib import Path
 
 from monitoring.exceptions import StoreError
 
+_LOOK_EVERY_SECONDS = 0.01
 
-class Owner:
-    """The sign of life of one process; the token names it in the store. Raises :class:`StoreError`."""
+
+class LivenessLock:
+    """Held for as long as a process lives; the token names it in the store. Raises :class:`StoreError`."""
 
     def __init__(self, store: Path) -> None:
         self.token = secrets.token_hex(8)
-        self._path = _sign(store, self.token)
+        self._path = _liveness_file(store, self.token)
         try:
             self._descriptor: int | None = _open_locked(self._path)
         except OSError as error:
@@ -46,8 +49,8 @@ class Owner:
 def is_alive(store: Path, token: str) -> bool:
     """Whether the process of this token lives, or can't be told to be dead."""
     try:
-        descriptor = os.open(_sign(store, token), os.O_RDWR)
-    except (FileNotFoundError, ValueError):
+        descriptor = os.open(_liveness_file(store, token), os.O_RDWR)
+    except (FileNotFoundError, ValueError):  # ValueError: a damaged token, with a NUL in it
         return False
     except OSError:
         return True
@@ -57,9 +60,9 @@ def is_alive(store: Path, token: str) -> bool:
         os.close(descriptor)
 
 
-def sweep(store: Path) -> None:
-    """Remove the signs of dead processes."""
-    for path in store.parent.glob(f"{_sign(store, '').name}*"):
+def remove_stale(store: Path) -> None:
+    """Remove the liveness files of dead processes."""
+    for path in store.parent.glob(f"{_liveness_file(store, '').name}*"):
         with suppress(OSError):
             descriptor = os.open(path, os.O_RDWR)
             try:
@@ -78,7 +81,7 @@ def _open_locked(path: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             return descriptor
-        os.close(descriptor)  # another process has swept it away before it was locked
+        os.close(descriptor)  # another process has removed it as stale, before it was locked
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -90,35 +93,24 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _sign(store: Path, token: str) -> Path:
+def _liveness_file(store: Path, token: str) -> Path:
     return store.with_name(f"{store.name}.alive-{token}")
 
 
-_LOOK_EVERY_SECONDS = 0.01
-
-
 @contextmanager
-def passing(path: Path, patience_seconds: float) -> Iterator[None]:
-    """Open the file that is there; raises :class:`StoreError` when another process stays in the door."""
-    with _door(path, fcntl.LOCK_SH, patience_seconds):
-        yield
+def opening(path: Path, patience_seconds: float, exclusive: bool) -> Iterator[None]:
+    """Hold the store's opening lock: shared to open the file that is there, exclusive to begin or to replace it.
 
-
-@contextmanager
-def alone(path: Path, patience_seconds: float) -> Iterator[None]:
-    """Replace the file or begin it; raises :class:`StoreError` when others stay in the door, or there can't be one."""
-    with _door(path, fcntl.LOCK_EX, patience_seconds):
-        yield
-
-
-@contextmanager
-def _door(path: Path, operation: int, patience_seconds: float) -> Iterator[None]:
+    Raises :class:`StoreError` when another process holds it for longer than our patience, or the folder can't be
+    written.
+    """
     try:
+        # The name is on every site's disk: under another, two versions of this package would not see each other.
         descriptor = os.open(path.with_name(f"{path.name}.door"), os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as error:
         raise StoreError(f"can't use the store {path}: {error.strerror}") from error
     try:
-        _lock(descriptor, operation, path, time.monotonic() + patience_seconds)
+        _lock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, path, time.monotonic() + patience_seconds)
         yield
     finally:
         os.close(descriptor)

@@ -32,10 +32,10 @@ def report_crashed(store: Store, path: Path, build: Build, limit: int | None = N
 
     Raises :class:`StoreError`.
     """
-    with store.database.reading() as connection:
+    with store.database.read_transaction() as connection:
         owners = [row[0] for row in connection.execute("SELECT DISTINCT owner FROM open_sessions")]
     dead = {owner for owner in owners if not locks.is_alive(path, owner)}
-    with store.database.reading() as connection:  # only now: the dead have written their last
+    with store.database.read_transaction() as connection:  # only now: the dead have written their last
         rows = connection.execute("SELECT * FROM open_sessions").fetchall()
     reported = 0
     for session_id, owner, updated_ns, text, expected in rows:
@@ -45,7 +45,7 @@ def report_crashed(store: Store, path: Path, build: Build, limit: int | None = N
             _drop(store.database, session_id, expected)
         elif owner in dead:
             reported += _report(store, session_id, text, expected, build)
-    locks.sweep(path)
+    locks.remove_stale(path)
     return reported
 
 

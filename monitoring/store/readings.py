@@ -113,11 +113,11 @@ def mean_of_readers(readings: Mapping[str, Mapping[str, float]]) -> dict[str, fl
 
 def compared(database: Database, newest: int = NEWEST_SESSIONS) -> Iterator[Compared]:
     """Every session that is compared, the newest first. No view of the store is held while the caller works."""
-    with database.reading() as connection:
+    with database.read_transaction() as connection:
         sequences = connection.execute(f"{_OF_ANY_READING} ORDER BY 2 DESC LIMIT ?", (newest,)).fetchall()
     taken: set[tuple[str, str]] = set()
     for start in range(0, len(sequences), _PAGE):
-        with database.reading() as connection:
+        with database.read_transaction() as connection:
             page = list(_compare(connection, [row[0] for row in sequences[start : start + _PAGE]], taken))
         yield from page
 

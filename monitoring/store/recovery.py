@@ -30,7 +30,7 @@ def quarantine(
 ) -> tuple[Database, Path | None]:
     """Put the damaged store aside and begin a new one; of several processes the first one does it."""
     aside = None
-    with locks.alone(path, patience_seconds):
+    with locks.opening(path, patience_seconds, exclusive=True):
         if identity(path) == damaged:  # else another process was first
             aside = _put_aside(path)
     database = _checked(path, patience_seconds)
@@ -55,7 +55,7 @@ def _checked(path: Path, patience_seconds: float) -> Database:
     """Open the store; raises :class:`StoreCorruptError` when its structure is visibly damaged."""
     database = Database(path, patience_seconds)
     try:
-        with database.reading() as connection:
+        with database.read_transaction() as connection:
             # Each table's and index' root is read: cheap, and a truncated file shows.
             for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
                 connection.execute(f'SELECT * FROM "{name}" LIMIT 1').fetchall()  # noqa: S608 - a table's own name

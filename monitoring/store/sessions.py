@@ -59,7 +59,7 @@ class Store:
 
     def initialise(self, zeros: Iterable[Change]) -> None:
         """Make series exist at 0 that are not there yet; writes nothing when all are."""
-        with self.database.reading() as connection:
+        with self.database.read_transaction() as connection:
             known = set(connection.execute("SELECT metric, labels, part FROM totals"))
         missing = [item for item in zeros if (item.metric, totals.labels_key(item.labels), item.part) not in known]
         if missing:
@@ -73,7 +73,7 @@ class Store:
         last = _LARGEST if newest_first else -1
         left = _LARGEST if limit is None else limit
         while left > 0:
-            with self.database.reading() as connection:
+            with self.database.read_transaction() as connection:
                 rows = connection.execute(page, (last, min(left, _PAGE))).fetchall()
             if not rows:
                 return
@@ -82,13 +82,13 @@ class Store:
 
     def counts_by_status(self) -> dict[str, int]:
         """All sessions ever committed, by status."""
-        with self.database.reading() as connection:
+        with self.database.read_transaction() as connection:
             found = totals.values(connection, catalogue.SESSIONS)
         return {status: int(found.get((status,), 0)) for status in STATUSES}
 
     def state(self, key: str, default: Callable[[], Any] | None = None) -> Any:
         """A value of the store's own; ``default`` makes it on first use, the same for every process."""
-        with self.database.reading() as connection:
+        with self.database.read_transaction() as connection:
             found = _state(connection, key)
         if found is not None or default is None:
             return found

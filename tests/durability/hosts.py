@@ -154,7 +154,7 @@ class Host:
 
     def totals(self) -> dict[tuple[str, tuple[tuple[str, str], ...], str], float]:
         """The stored Prometheus state."""
-        with self.store() as store, store.database.reading() as connection:
+        with self.store() as store, store.database.read_transaction() as connection:
             return {(row.metric, row.labels, row.part): row.value for row in totals.read(connection)}
 
     def swallowed(self) -> str:

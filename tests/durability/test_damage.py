@@ -144,7 +144,7 @@ def _fill(made: Original, work: Path, with_journal: bool) -> None:
     running = Engine(database, config(), logging.getLogger("test"), lambda call, _: call())
     running.store.initialise(zero_changes())
     if with_journal:
-        with database.reading() as connection:
+        with database.read_transaction() as connection:
             pass
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for number in range(12):
@@ -176,7 +176,7 @@ def _deliver(running: Engine, refuses: Callable[[bytes], bool]) -> None:
 
 
 def _remember(made: Original, running: Engine) -> None:
-    with running.database.reading() as connection:
+    with running.database.read_transaction() as connection:
         for row in totals.read(connection):
             made.values[row.metric, row.labels, row.part].add(row.value)
         for (lines,) in connection.execute("SELECT lines FROM outbox"):
@@ -194,7 +194,7 @@ def _expect_crashed(made: Original, path: Path) -> None:
     for one in crashed:
         store.commit(one, running.builder)
         made.sessions.add(one.session_id)
-    with database.reading() as connection:
+    with database.read_transaction() as connection:
         for (lines,) in connection.execute("SELECT lines FROM outbox"):
             made.lines.update(map(_without_throughput, lines.split(b"\n")))
     for change in changes(samples(crashed[0])) + [
@@ -250,7 +250,7 @@ def open_and_drain(folder: Path) -> Outcome:
             else:
                 raise AssertionError(f"{courier.name} never comes to an end")
 
-        with running.database.reading() as connection:
+        with running.database.read_transaction() as connection:
             assert connection.execute("SELECT count(*) FROM outbox WHERE backend = 'influxdb'").fetchone() == (0,)
         sessions.clear()
         sessions.update(stored.record.session_id for stored in running.store.sessions())

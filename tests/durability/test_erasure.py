@@ -21,7 +21,7 @@ from monitoring.store import open_sessions as traces
 from monitoring.store import readings, totals
 from monitoring.store.database import Database
 from monitoring.store.erasure import erase
-from monitoring.store.locks import Owner
+from monitoring.store.locks import LivenessLock
 from monitoring.store.sessions import Store
 from monitoring.transport.sinks import Delivery, Rejection
 from tests.monitoring.samples import ENDED_NS, realistic
@@ -36,7 +36,7 @@ class Bench:
         self.path = folder / "monitoring.db"
         self.database = Database(self.path)
         self.store = Store(self.database)
-        self.owner = Owner(self.path)
+        self.owner = LivenessLock(self.path)
         self.queue = BackendQueue(self.database, "influxdb", self.owner.token)
         self.numbers = itertools.count()
 
@@ -54,7 +54,7 @@ class Bench:
 
     def fill(self) -> None:
         """Dead letters and requeued lines of both, then sessions that wait, then ones that are open; and nobody's."""
-        with self.database.reading() as connection:
+        with self.database.read_transaction() as connection:
             connection.execute("PRAGMA secure_delete = OFF")  # some builds of SQLite switch it on
         self.store.commit(self.record("", patient_key=None), CommitmentBuilder({"instance": "here"}, writes_lines=True))
         for first_row in (0, 1):  # the second time, the row of requeued lines goes on waiting
@@ -75,7 +75,7 @@ class Bench:
 
     def rows(self) -> dict[str, list[tuple[object, ...]]]:
         tables = ("sessions", "open_sessions", "outbox", "dead_letters", "readings", "totals")
-        with self.database.reading() as connection:
+        with self.database.read_transaction() as connection:
             return {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
 
     def bytes(self) -> bytes:
@@ -159,11 +159,11 @@ def test_an_open_session_whose_record_cant_be_read_is_found_by_its_text(bench: B
 
 def test_the_latest_values_go_when_they_are_the_patients(bench: Bench) -> None:
     last = bench.commit(ERASED)
-    with bench.database.reading() as connection:
+    with bench.database.read_transaction() as connection:
         assert totals.values(connection, catalogue.MEASUREMENT_MM)
         before = totals.values(connection, catalogue.SESSIONS), totals.values(connection, catalogue.LAST_RUN)
     erase(bench.database, ERASED)
-    with bench.database.reading() as connection:
+    with bench.database.read_transaction() as connection:
         assert totals.values(connection, catalogue.MEASUREMENT_MM) == {}
         assert totals.values(connection, catalogue.Z_SCORE) == {}
         after = totals.values(connection, catalogue.SESSIONS), totals.values(connection, catalogue.LAST_RUN)

@@ -16,7 +16,7 @@ from monitoring.records.session_record import SessionRecord
 from monitoring.runtime.engine import LossLog
 from monitoring.store import limits, totals
 from monitoring.store.database import Database
-from monitoring.store.locks import Owner
+from monitoring.store.locks import LivenessLock
 from monitoring.store.progress import backend_statuses
 from monitoring.store.sessions import Store
 from monitoring.transport.sinks import Delivery, Exposition, Rejection
@@ -34,7 +34,7 @@ class Bench:
     def __init__(self, folder: Path, writes_lines: bool = True) -> None:
         self.database = Database(folder / "monitoring.db")
         self.store = Store(self.database)
-        self.owner = Owner(folder / "monitoring.db")
+        self.owner = LivenessLock(folder / "monitoring.db")
         self.builder = CommitmentBuilder({"instance": "test"}, writes_lines)
         self.log = BackendQueue(self.database, "influxdb", self.owner.token)
         self.state = BackendQueue(self.database, "prometheus", self.owner.token)
@@ -64,16 +64,16 @@ class Bench:
 
     @property
     def lost(self) -> dict[str, int]:
-        with self.database.reading() as connection:
+        with self.database.read_transaction() as connection:
             found = totals.values(connection, catalogue.MONITORING_DROPPED)
         return {reason: int(count) for (reason,), count in found.items() if count}
 
     def waiting(self, name: str = "influxdb") -> int:
-        with self.database.reading() as connection:
+        with self.database.read_transaction() as connection:
             return next(status.pending for status in backend_statuses(connection) if status.name == name)
 
     def dead(self) -> int:
-        with self.database.reading() as connection:
+        with self.database.read_transaction() as connection:
             return next(status.dead for status in backend_statuses(connection) if status.name == "influxdb")
 
 
@@ -153,7 +153,7 @@ def test_the_books_balance_over_eviction_and_delivery(bench: Bench) -> None:
             bench.deliver(lines=40, refused=2)
         if number % 11 == 10:
             bench.enforce()
-    with bench.database.reading() as connection:
+    with bench.database.read_transaction() as connection:
         delivered = int(totals.values(connection, catalogue.MONITORING_DELIVERED)[("influxdb",)])
     assert recorded == delivered + bench.waiting() + sum(bench.lost.values())
 
@@ -201,7 +201,7 @@ def _steps_of_evicting(bench: Bench) -> int:
         nonlocal steps
         steps += 1
 
-    with bench.database.reading() as connection:
+    with bench.database.read_transaction() as connection:
         connection.set_progress_handler(count, 100)
         limits._evict_delivered(connection)
         connection.set_progress_handler(None, 0)

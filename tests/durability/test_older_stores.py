@@ -43,7 +43,7 @@ def test_an_older_stores_sessions_are_found_by_their_series(tmp_path: Path) -> N
         found = list(store.sessions())
         assert [item.record.session_id for item in found] == ["2", "0"]
         assert [item.derived for item in found] == [None, None]
-        with store.database.reading() as connection:
+        with store.database.read_transaction() as connection:
             assert schema.version(connection) == len(schema.MIGRATIONS)
             keys = [row[0] for row in connection.execute("SELECT series_key FROM sessions ORDER BY sequence")]
         assert keys == ["aa" * 16, "", "aa" * 16]
@@ -56,7 +56,7 @@ def test_an_older_store_takes_new_sessions_and_routes_its_own(tmp_path: Path) ->
     with open_store(Database(path)) as store:
         assert store.commit(realistic(session_id="new", series_key="aa" * 16), builder)
         assert store.route("influxdb", builder) == 3
-        with store.database.reading() as connection:
+        with store.database.read_transaction() as connection:
             lines = b"\n".join(row[0] for row in connection.execute("SELECT lines FROM outbox ORDER BY id")).split(
                 b"\n"
             )

@@ -182,7 +182,7 @@ def test_a_host_that_leaves_while_a_backend_is_silent_leaves_no_lease_behind(hos
 
 
 def test_killed_processes_leave_no_files_behind(host: Host) -> None:
-    """Each had a sign of life beside the store, which the next process sweeps away."""
+    """Each had a liveness lock beside the store, whose file the next process removes."""
     for _ in range(3):
         with host.running(RECORD_MANY.replace("manager.close()", "time.sleep(60)")) as process:
             wait_for_line(process, "ended")

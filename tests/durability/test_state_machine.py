@@ -21,7 +21,7 @@ from monitoring.metrics.samples import Change
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import limits, totals
 from monitoring.store.database import Database
-from monitoring.store.locks import Owner
+from monitoring.store.locks import LivenessLock
 from monitoring.store.progress import backend_statuses
 from monitoring.store.sessions import Store
 from monitoring.transport.sinks import Delivery, Rejection
@@ -41,7 +41,7 @@ class StoreAndDelivery(RuleBasedStateMachine):
         self.path = self.folder / "monitoring.db"
         self.now_ns = 10**18
         self.database = Database(self.path)
-        self.owners = [Owner(self.path), Owner(self.path)]
+        self.owners = [LivenessLock(self.path), LivenessLock(self.path)]
         self.holder: int | None = None
         self.batch: tuple[int, Batch] | None = None
         # The model.
@@ -147,7 +147,7 @@ class StoreAndDelivery(RuleBasedStateMachine):
     def the_holder_is_killed(self) -> None:
         assert self.holder is not None
         self.owners[self.holder].close()
-        self.owners[self.holder] = Owner(self.path)
+        self.owners[self.holder] = LivenessLock(self.path)
         self.holder, self.batch = None, None
 
     @rule()
@@ -182,7 +182,7 @@ class StoreAndDelivery(RuleBasedStateMachine):
 
     @invariant()
     def the_books_balance(self) -> None:
-        with self.database.reading() as connection:
+        with self.database.read_transaction() as connection:
             status = next((item for item in backend_statuses(connection) if item.name == BACKEND), None)
             lost = {
                 reason: value for (reason,), value in totals.values(connection, catalogue.MONITORING_DROPPED).items()

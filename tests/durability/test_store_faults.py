@@ -269,7 +269,7 @@ def _damage_the_oldest_lines(path: Path) -> None:
 
     opened = Database(path)
     Store(opened).route("influxdb", CommitmentBuilder({"instance": "test"}, writes_lines=True))
-    with opened.reading() as connection:
+    with opened.read_transaction() as connection:
         (size,) = connection.execute("PRAGMA page_size").fetchone()
         (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'outbox'").fetchone()
     opened.close()
@@ -305,9 +305,9 @@ def test_a_store_that_is_removed_under_a_running_host_is_begun_anew(tmp_path: Pa
     assert stored_ids(tmp_path / "store" / "monitoring.db") == {after}
 
 
-def test_a_process_that_stays_in_the_door_is_waited_for_no_longer_than_for_a_lock(tmp_path: Path) -> None:
+def test_a_process_that_holds_the_opening_lock_is_waited_for_no_longer_than_for_any_lock(tmp_path: Path) -> None:
     path = tmp_path / "monitoring.db"
-    with locks.alone(path, 1.0):
+    with locks.opening(path, 1.0, exclusive=True):
         began = time.monotonic()
         with pytest.raises(StoreError, match="busy opening"):
             open_or_recover(path, 0.3)

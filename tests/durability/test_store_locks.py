@@ -233,7 +233,7 @@ def test_on_a_network_filesystem_the_store_does_without_shared_memory(
             assert {path.suffix for path in tmp_path.iterdir()}.isdisjoint({".db-wal", ".db-shm"})
     assert stored_ids(tmp_path / "monitoring.db") == ids
     opened = Database(tmp_path / "monitoring.db")
-    with opened.reading() as connection:
+    with opened.read_transaction() as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
     opened.close()
 

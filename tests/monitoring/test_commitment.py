@@ -17,7 +17,7 @@ from monitoring.metrics.samples import Change
 from monitoring.metrics_collector import CommitmentBuilder
 from monitoring.store import open_sessions as traces
 from monitoring.store.database import Database
-from monitoring.store.locks import Owner
+from monitoring.store.locks import LivenessLock
 from monitoring.store.sessions import open_store
 from tests.monitoring.samples import realistic
 
@@ -86,7 +86,7 @@ def test_a_process_that_died_in_a_session_of_which_nothing_can_be_computed_is_re
 ) -> None:
     path = tmp_path / "monitoring.db"
     with open_store(Database(path)) as store:
-        owner = Owner(path)
+        owner = LivenessLock(path)
         traces.keep(store.database, owner.token, realistic(status="crashed"), durable=True)
         owner.close()
         assert traces.report_crashed(store, path, CommitmentBuilder()) == 1

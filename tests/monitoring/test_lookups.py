@@ -42,7 +42,7 @@ class Archive:
         return record
 
     def facts(self, record: SessionRecord) -> Facts:
-        with self.store.database.reading() as connection:
+        with self.store.database.read_transaction() as connection:
             return lookups.facts(connection, record)
 
 
@@ -189,7 +189,7 @@ def test_what_is_asked_costs_the_same_however_often_one_exam_was_run(archive: Ar
 
 def test_the_sessions_of_an_hour_are_counted_without_reading_them(archive: Archive) -> None:
     asked: list[str] = []
-    with archive.store.database.reading() as connection:
+    with archive.store.database.read_transaction() as connection:
         connection.set_trace_callback(asked.append)
         lookups.facts(connection, archive.record())
         connection.set_trace_callback(None)
@@ -207,7 +207,7 @@ def _steps(archive: Archive, record: SessionRecord) -> int:
         steps += 1
         return 0
 
-    with archive.store.database.reading() as connection:
+    with archive.store.database.read_transaction() as connection:
         connection.set_progress_handler(count, 1)
         lookups.facts(connection, record)
         connection.set_progress_handler(None, 1)
@@ -219,6 +219,6 @@ def test_a_runs_reading_adds_to_what_the_same_reader_was_imported_with(archive: 
     with archive.store.database.transaction() as connection:
         readings.keep(connection, record.series_key, "reader", {"PLL_R_TIB": 330.0}, 1)
     assert archive.store.commit(record, BUILDER)
-    with archive.store.database.reading() as connection:
+    with archive.store.database.read_transaction() as connection:
         found = readings.by_reader(connection, record.exam_keys)
     assert found == {"reader": {"PLL_R_FEM": 401.0, "PLL_R_TIB": 330.0}}

@@ -297,7 +297,7 @@ def test_readings_leave_with_their_sessions_and_waiting_ones_by_their_age(site: 
 
     kept = limits.Limits(10**12, 86_400 * SECOND, 0)
     assert limits.enforce(database, kept, 5)  # the session is years old, the readings are not
-    with database.reading() as connection:
+    with database.read_transaction() as connection:
         assert connection.execute("SELECT count(*) FROM sessions").fetchone() == (0,)
         assert connection.execute("SELECT count(*) FROM readings").fetchone() == (2,)
     database.close()
@@ -306,7 +306,7 @@ def test_readings_leave_with_their_sessions_and_waiting_ones_by_their_age(site: 
     with database.transaction() as connection:
         connection.execute("UPDATE readings SET kept_ns = kept_ns - ?", (400 * 86_400 * SECOND,))
     assert limits.enforce(database, kept, 5)
-    with database.reading() as connection:
+    with database.read_transaction() as connection:
         assert connection.execute("SELECT count(*) FROM readings").fetchone() == (0,)
     database.close()
 

@@ -94,7 +94,7 @@ def test_under_newer_formulas_it_says_what_differs_and_leaves_what_was_delivered
 
 
 def _everything(path: Path) -> list[Any]:
-    with open_store(Database(path)) as store, store.database.reading() as connection:
+    with open_store(Database(path)) as store, store.database.read_transaction() as connection:
         tables = ("sessions", "outbox", "totals", "state")
         return [connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables]
 
@@ -190,5 +190,5 @@ def test_an_erased_patient_counts_no_more_in_the_agreement_with_readers(
 
 
 def _pairs(path: Path) -> float:
-    with open_store(Database(path)) as store, store.database.reading() as connection:
+    with open_store(Database(path)) as store, store.database.read_transaction() as connection:
         return totals.values(connection, catalogue.VALIDATION["pairs"])["PLL_R_FEM",]

@@ -71,7 +71,7 @@ def test_a_sum_that_would_overflow_stays_as_it_is(database: Database) -> None:
 def test_each_row_has_the_checksum_of_its_values(database: Database) -> None:
     measured(database, 400.5, 7)
     waited(database, 0.25)
-    with database.reading() as connection:
+    with database.read_transaction() as connection:
         rows = connection.execute("SELECT * FROM totals").fetchall()
         assert totals.damaged(connection) == []
     assert len(rows) == 2

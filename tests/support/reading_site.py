@@ -138,7 +138,7 @@ class Site:
         """Pushed values by metric and measurement."""
         database = self.database()
         try:
-            with database.reading() as connection:
+            with database.read_transaction() as connection:
                 rows = totals.read(connection)
         finally:
             database.close()

@@ -16,12 +16,10 @@ from monitoring.domain.anatomy import LABELS
 from monitoring.domain.derivation import FORMULA_VERSION, Derived, Facts, derive, stated
 from monitoring.exceptions import EncodingError, code_location
 from monitoring.metrics import catalogue
-from monitoring.metrics.admission import admitted, report
 from monitoring.metrics.catalogue import Kind
-from monitoring.metrics.commitment import CommitContext, Commitment
-from monitoring.metrics.derived_values import DerivedValues
 from monitoring.metrics.line_protocol import Point, line
-from monitoring.metrics.samples import NANOSECONDS, Change, Sample, bucket_part
+from monitoring.metrics.samples import NANOSECONDS, Change, Sample, bucket_part, limit_cardinality, report_violation
+from monitoring.metrics.session_writes import DerivedValues, SessionWrites, TransactionContext
 from monitoring.metrics.stop_reasons import reason_class
 from monitoring.records.session_record import ModelPerformance, SessionRecord
 
@@ -230,19 +228,19 @@ _FORMULA_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, Valu
 
 
 @dataclass(frozen=True, slots=True)
-class CommitmentBuilder:
-    """Builds commitments for one installation: the tags of all its points, and whether a log backend takes lines."""
+class SessionWritesBuilder:
+    """Builds one installation's writes: the tags of all its points, and whether a log backend takes lines."""
 
     tags: Mapping[str, str] = field(default_factory=dict)
     writes_lines: bool = False
 
-    def __call__(self, record: SessionRecord, context: CommitContext) -> Commitment:
+    def __call__(self, record: SessionRecord, context: TransactionContext) -> SessionWrites:
         """Derive a session's samples once, and write them down for each kind of backend."""
         all_samples, is_complete = computed(record, context.facts)
-        found = admitted(all_samples, context.admit)
+        found = limit_cardinality(all_samples, context.vocabulary)
         lines, refused = self.lines(found, record, context.timestamp_ns)
         derived = DerivedValues.of(FORMULA_VERSION, context.facts, found) if is_complete else None
-        return Commitment(lines, [*changes(found), *_loss(refused)], derived)
+        return SessionWrites(lines, [*changes(found), *_loss(refused)], derived)
 
     def lines(
         self, found: Sequence[Sample], record: SessionRecord, timestamp_ns: int
@@ -264,7 +262,7 @@ def computed(record: SessionRecord, facts: Facts) -> tuple[list[Sample], bool]:
     try:
         return samples(record, facts), True
     except _FORMULA_ERRORS as error:
-        report(f"{type(error).__name__} at {code_location(error)}")
+        report_violation(f"{type(error).__name__} at {code_location(error)}")
         return [*stated_samples(record, facts), Sample(catalogue.FORMULA_FAILURES, 1.0)], False
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from monitoring.domain.derivation import FORMULA_VERSION
-from monitoring.metrics.admission import admitted
-from monitoring.metrics.derived_values import DerivedValues, changed
+from monitoring.metrics.samples import Vocabulary, limit_cardinality
+from monitoring.metrics.session_writes import DerivedValues, changed
 from monitoring.metrics_collector import computed
-from monitoring.store.sessions import Store, StoredSession, known_values
+from monitoring.store.sessions import Store, StoredSession, stored_vocabulary
 
 Difference = tuple[float | None, float | None]
 
@@ -39,18 +39,18 @@ class Rederived:
 def rederive(store: Store, limit: int | None = None) -> Iterator[Rederived]:
     """The stored sessions, newest first, computed again; raises :class:`StoreError`."""
     with store.database.read_transaction() as connection:
-        admit = known_values(connection)
+        vocabulary = stored_vocabulary(connection)
     for stored in store.sessions(limit):
         if stored.derived is None:
             yield Rederived(stored.record.session_id, None)
         else:
-            now = _now(stored, stored.derived, admit)
+            now = _now(stored, stored.derived, vocabulary)
             yield Rederived(stored.record.session_id, stored.derived.formula, changed(stored.derived.values, now))
 
 
-def _now(stored: StoredSession, derived: DerivedValues, admit: Any) -> Mapping[str, float]:
+def _now(stored: StoredSession, derived: DerivedValues, vocabulary: Vocabulary) -> Mapping[str, float]:
     found, _ = computed(stored.record, derived.facts)
-    return DerivedValues.of(FORMULA_VERSION, derived.facts, admitted(found, admit)).values
+    return DerivedValues.of(FORMULA_VERSION, derived.facts, limit_cardinality(found, vocabulary)).values
 
 
 @dataclass(slots=True)

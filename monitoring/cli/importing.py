@@ -10,10 +10,10 @@ from typing import Any
 from monitoring.cli.settings import read_json
 from monitoring.exceptions import RecordError
 from monitoring.metrics.samples import zero_changes
-from monitoring.metrics_collector import CommitmentBuilder
+from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.readings import validation
 from monitoring.records.session_record import SessionRecord
-from monitoring.runtime.routes import commitment_builder
+from monitoring.runtime.routes import session_writes_builder
 from monitoring.settings import MonitoringConfig
 from monitoring.store.location import instance_name, store_path
 from monitoring.store.recovery import open_or_recover
@@ -39,12 +39,12 @@ def import_files(config: MonitoringConfig, paths: list[Path]) -> Imported:
     try:
         store = Store(database)
         store.initialise(zero_changes())
-        return _commit(store, commitment_builder(config, instance_name(config, store)), found)
+        return _commit(store, session_writes_builder(config, instance_name(config, store)), found)
     finally:
         database.close()
 
 
-def _commit(store: Store, build: CommitmentBuilder, found: list[Any]) -> Imported:
+def _commit(store: Store, build: SessionWritesBuilder, found: list[Any]) -> Imported:
     counts = Imported()
     records: list[SessionRecord] = []
     for data in found:

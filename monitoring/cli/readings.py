@@ -25,7 +25,7 @@ from monitoring.privacy.site_key import KEY_FILE_NAME, find_key
 from monitoring.readings.importing import Imported, import_readings
 from monitoring.readings.parsing import keyed
 from monitoring.readings.validation import Validation, validate
-from monitoring.runtime.routes import commitment_builder
+from monitoring.runtime.routes import session_writes_builder
 from monitoring.settings import MonitoringConfig
 from monitoring.store import readings as stored
 from monitoring.store.location import instance_name, store_path
@@ -96,7 +96,7 @@ def _import(config: MonitoringConfig, found: Found) -> Imported:
                 " Bring the site's key back, and import again",
                 err=True,
             )
-        build = commitment_builder(config, instance_name(config, store))
+        build = session_writes_builder(config, instance_name(config, store))
         return import_readings(database, build, [keyed(reading, pseudonyms) for reading in found.readings])
     finally:
         database.close()

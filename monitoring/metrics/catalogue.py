@@ -2,8 +2,8 @@
 
 A metric has a name in Prometheus and, where it belongs to one session, a place (measurement, field)
 in InfluxDB. Labels have bounded value sets: closed ones list their values here, open ones
-(model, stage and metric names that a host chooses) are admitted by the store up to a limit and
-fold into ``other`` beyond it (:mod:`monitoring.metrics.admission`). No label ever holds a session, a
+(model, stage and metric names that a host chooses) are taken by the store up to a limit and
+fold into ``other`` beyond it (:mod:`monitoring.metrics.samples`). No label ever holds a session, a
 series, a study or a patient.
 """
 
@@ -20,7 +20,7 @@ from monitoring.metrics.stop_reasons import REASON_CLASSES
 from monitoring.records.session_record import STATUSES
 
 OTHER = "other"
-"""The value that a label takes when a host's value isn't admitted."""
+"""The value that a label takes when a host's value isn't taken."""
 
 
 class Kind(StrEnum):

@@ -1,14 +1,20 @@
-"""What passes between the collector, the store and the sinks: samples, and changes of the totals."""
+"""What passes between the collector, the store and the sinks: samples, held to the catalogue, and changes of totals.
+
+No series exists outside the catalogue: a value that its label can't take is folded into ``other``, and counted. A value
+outside a closed label's set, or a sample of a metric that isn't declared, is a fault of this package:
+:data:`on_violation` lets tests fail on it. A host's further names beyond an open label's limit are no fault.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 from monitoring.domain.anatomy import LABELS
 from monitoring.metrics import catalogue
-from monitoring.metrics.catalogue import Kind, Metric
+from monitoring.metrics.catalogue import OTHER, Kind, Label, Metric
 
 NANOSECONDS = 1_000_000_000
 
@@ -36,6 +42,47 @@ class Change(NamedTuple):
     part: str
     value: float
     replaces: bool
+
+
+Vocabulary = Callable[[Label, str], str]
+"""Returns the value that a label takes: the given one where it is known or there is still room for it."""
+
+on_violation: Callable[[str], None] | None = None
+"""Called with what is at fault, a metric's name and label or a formula's place: tests set it, so that nothing hides."""
+
+
+def report_violation(what: str) -> None:
+    """Tell the tests of a fault of this package."""
+    if on_violation is not None:
+        on_violation(what)
+
+
+def limit_cardinality(samples: Iterable[Sample], vocabulary: Vocabulary) -> list[Sample]:
+    """The samples as they may be sent, and one for each kind of value that was folded."""
+    folded: Counter[str] = Counter()
+    found = [_limited(sample, vocabulary, folded) for sample in samples]
+    found += [Sample(catalogue.FOLDED, float(count), {"label": name}) for name, count in folded.items()]
+    return found
+
+
+def _limited(sample: Sample, vocabulary: Vocabulary, folded: Counter[str]) -> Sample:
+    metric = sample.metric
+    if catalogue.BY_NAME.get(metric.name) is not metric:
+        report_violation(metric.name)
+        folded["metric"] += 1
+        return Sample(catalogue.CUSTOM, sample.value, {catalogue.CUSTOM_NAME.name: OTHER})
+    if not sample.labels and not metric.labels:
+        return sample
+    labels = {}
+    for label in metric.labels:
+        given = sample.labels.get(label.name, OTHER)
+        value = labels[label.name] = vocabulary(label, given)
+        is_fault = label.closed and given not in label.values
+        if is_fault:
+            report_violation(f"{metric.name}, label {label.name}")
+        if is_fault or value != given:
+            folded[label.name] += 1
+    return sample if labels == sample.labels else sample._replace(labels=labels)
 
 
 def bucket_part(bound: float | None) -> str:

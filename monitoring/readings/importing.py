@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from monitoring.domain.derivation import reading_errors
-from monitoring.metrics.derived_values import DerivedValues
 from monitoring.metrics.samples import Sample
-from monitoring.metrics_collector import CommitmentBuilder, changes, reading_samples
+from monitoring.metrics.session_writes import DerivedValues
+from monitoring.metrics_collector import SessionWritesBuilder, changes, reading_samples
 from monitoring.readings import validation
 from monitoring.readings.parsing import KeyedReading
 from monitoring.store import readings, totals
@@ -42,7 +42,7 @@ class Imported:
     told: int = 0
 
 
-def import_readings(database: Database, build: CommitmentBuilder, found: Sequence[KeyedReading]) -> Imported:
+def import_readings(database: Database, build: SessionWritesBuilder, found: Sequence[KeyedReading]) -> Imported:
     """Keep readings, compare them with the sessions that are there, and refresh the validation's gauges.
 
     Raises :class:`StoreError`; what was done until then stays, and the same import goes on from there.
@@ -59,7 +59,7 @@ def import_readings(database: Database, build: CommitmentBuilder, found: Sequenc
 
 def _import_piece(
     connection: sqlite3.Connection,
-    build: CommitmentBuilder,
+    build: SessionWritesBuilder,
     piece: Sequence[KeyedReading],
     imported: Imported,
     sequences: set[int],
@@ -82,7 +82,7 @@ def _import_piece(
 
 
 def _tell(
-    connection: sqlite3.Connection, build: CommitmentBuilder, session: Compared, is_changed: bool, now_ns: int
+    connection: sqlite3.Connection, build: SessionWritesBuilder, session: Compared, is_changed: bool, now_ns: int
 ) -> bool:
     """Enqueue what is new in a session's comparison; whether there was anything."""
     news = _news(session, is_changed)

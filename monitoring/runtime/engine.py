@@ -13,7 +13,7 @@ from monitoring.metrics import catalogue
 from monitoring.metrics.samples import Change
 from monitoring.readings import validation
 from monitoring.records.session_record import SessionRecord
-from monitoring.runtime.routes import commitment_builder, routes
+from monitoring.runtime.routes import routes, session_writes_builder
 from monitoring.settings import MonitoringConfig
 from monitoring.store import limits, totals
 from monitoring.store import open_sessions as traces
@@ -45,7 +45,7 @@ class Engine:
         self.database = database
         self.store = Store(database)
         self.instance = instance or instance_name(config, self.store)
-        self.builder = commitment_builder(config, self.instance)
+        self.builder = session_writes_builder(config, self.instance)
         self._limits = limits.Limits.of(config.store)
         # The liveness lock under which traces and leases are held; nobody else sees a store in memory.
         self._owner = None if database.path is None else LivenessLock(database.path)

@@ -12,14 +12,14 @@ from pathlib import Path
 from monitoring.delivery.couriers import Courier, LineCourier, StateCourier
 from monitoring.delivery.queue import BackendQueue
 from monitoring.delivery.threads import Route
-from monitoring.metrics_collector import CommitmentBuilder
+from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.settings import InfluxDBConfig, MonitoringConfig, PrometheusConfig, is_used, site_label
 from monitoring.store.database import Database
 
 
-def commitment_builder(config: MonitoringConfig, instance: str) -> CommitmentBuilder:
-    """What makes commitments under these settings."""
-    return CommitmentBuilder({"instance": instance, **site_label(config)}, is_used(config.influxdb))
+def session_writes_builder(config: MonitoringConfig, instance: str) -> SessionWritesBuilder:
+    """What makes the writes of sessions under these settings."""
+    return SessionWritesBuilder({"instance": instance, **site_label(config)}, is_used(config.influxdb))
 
 
 def routes(config: MonitoringConfig, database: Database, instance: str, owner: str) -> list[Route]:

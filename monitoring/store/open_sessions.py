@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from monitoring.exceptions import RecordError
-from monitoring.metrics.commitment import Build
+from monitoring.metrics.session_writes import BuildWrites
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import locks, totals
 from monitoring.store.database import Database, checksum
@@ -27,7 +27,7 @@ def keep(database: Database, owner: str, trace: SessionRecord, durable: bool) ->
         )
 
 
-def report_crashed(store: Store, path: Path, build: Build, limit: int | None = None) -> int:
+def report_crashed(store: Store, path: Path, build: BuildWrites, limit: int | None = None) -> int:
     """Commit the open sessions of dead processes as crashed, at most ``limit``; returns how many.
 
     Raises :class:`StoreError`.
@@ -49,7 +49,7 @@ def report_crashed(store: Store, path: Path, build: Build, limit: int | None = N
     return reported
 
 
-def _report(store: Store, session_id: str, text: str, trace_checksum: int, build: Build) -> int:
+def _report(store: Store, session_id: str, text: str, trace_checksum: int, build: BuildWrites) -> int:
     try:
         return int(store.commit(SessionRecord.from_json(text), build))
     except RecordError:

@@ -17,7 +17,7 @@ from typing import Final
 
 from monitoring.domain.agreement import LARGEST_MM
 from monitoring.exceptions import RecordError
-from monitoring.metrics.derived_values import DerivedValues
+from monitoring.metrics.session_writes import DerivedValues
 from monitoring.records.session_record import SessionRecord
 from monitoring.store.database import Database, checksum
 

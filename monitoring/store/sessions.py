@@ -12,11 +12,9 @@ from typing import Any
 from monitoring.domain.derivation import Facts
 from monitoring.exceptions import RecordError
 from monitoring.metrics import catalogue
-from monitoring.metrics.admission import Admit
 from monitoring.metrics.catalogue import OTHER, Label
-from monitoring.metrics.commitment import Build, CommitContext
-from monitoring.metrics.derived_values import DerivedValues
-from monitoring.metrics.samples import Change
+from monitoring.metrics.samples import Change, Vocabulary
+from monitoring.metrics.session_writes import BuildWrites, DerivedValues, TransactionContext
 from monitoring.records import coerce
 from monitoring.records.session_record import STATUSES, SessionRecord
 from monitoring.store import lookups, readings, totals
@@ -47,7 +45,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def commit(self, record: SessionRecord, build: Build) -> bool:
+    def commit(self, record: SessionRecord, build: BuildWrites) -> bool:
         """Keep a session, its undelivered lines and the new totals in one transaction.
 
         Its points carry the session's end as their time, moved on by nanoseconds where another session
@@ -99,7 +97,7 @@ class Store:
                 connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (key, found, checksum(key, found)))
             return found
 
-    def route(self, backend: str, build: Build, limit: int = 200) -> int:
+    def route(self, backend: str, build: BuildWrites, limit: int = 200) -> int:
         """Make the lines of sessions that were recorded without any log backend; returns how many sessions."""
         with self.database.transaction() as connection:
             rows = connection.execute(
@@ -117,36 +115,36 @@ class Store:
                 totals.bump_revision(connection)
         return len(rows)
 
-    def _make_lines(self, connection: sqlite3.Connection, stored: StoredSession, build: Build) -> None:
+    def _make_lines(self, connection: sqlite3.Connection, stored: StoredSession, build: BuildWrites) -> None:
         facts = stored.derived.facts if stored.derived else self._facts(connection, stored.record)
-        made = build(stored.record, CommitContext(stored.timestamp_ns, facts, _admitter(connection)))
+        made = build(stored.record, TransactionContext(stored.timestamp_ns, facts, _growing_vocabulary(connection)))
         _enqueue_all(connection, stored.record.session_id, stored.timestamp_ns, made.lines)
         if made.derived and (stored.derived is None or stored.derived.formula != made.derived.formula):
             connection.execute(
                 "UPDATE sessions SET derived = ? WHERE sequence = ?", (made.derived.to_bytes(), stored.sequence)
             )
 
-    def _insert(self, connection: sqlite3.Connection, record: SessionRecord, build: Build) -> bool:
+    def _insert(self, connection: sqlite3.Connection, record: SessionRecord, build: BuildWrites) -> bool:
         known = connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (record.session_id,)).fetchone()
         if known:
             return False
         timestamp_ns = _free_timestamp(connection, record.ended_ns)
-        context = CommitContext(timestamp_ns, self._facts(connection, record), _admitter(connection))
-        commitment = build(record, context)
+        context = TransactionContext(timestamp_ns, self._facts(connection, record), _growing_vocabulary(connection))
+        writes = build(record, context)
         text = record.to_json()
-        derived = commitment.derived.to_bytes() if commitment.derived is not None else None
+        derived = writes.derived.to_bytes() if writes.derived is not None else None
         connection.execute(
             "INSERT INTO sessions (session_id, status, timestamp_ns, ended_ns, routed, record, checksum,"
             " series_key, study_key, patient_key, accession_key, derived) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                record.session_id, record.status, timestamp_ns, record.ended_ns, ",".join(commitment.lines), text,
+                record.session_id, record.status, timestamp_ns, record.ended_ns, ",".join(writes.lines), text,
                 checksum(timestamp_ns, text), record.series_key, record.study_key or "", record.patient_key or "",
                 record.accession_key or "", derived,
             ),
         )  # fmt: skip
         self._keep_readings(connection, record)
-        _enqueue_all(connection, record.session_id, timestamp_ns, commitment.lines)
-        totals.apply_changes(connection, commitment.changes, timestamp_ns)
+        _enqueue_all(connection, record.session_id, timestamp_ns, writes.lines)
+        totals.apply_changes(connection, writes.changes, timestamp_ns)
         totals.bump_revision(connection)
         return True
 
@@ -227,18 +225,18 @@ def _enqueue_all(
         enqueue(connection, backend, session_id, created_ns, encoded, count)
 
 
-def known_values(connection: sqlite3.Connection) -> Admit:
-    """What the store's labels hold by now, without admitting any further value."""
+def stored_vocabulary(connection: sqlite3.Connection) -> Vocabulary:
+    """What the store's labels hold by now, without taking any further value."""
     known: dict[str, set[str]] = {}
     for name, value in connection.execute("SELECT label, value FROM vocabulary"):
         known.setdefault(name, set()).add(value)
     return lambda label, value: value if value in label.values or value in known.get(label.name, ()) else OTHER
 
 
-def _admitter(connection: sqlite3.Connection) -> Admit:
+def _growing_vocabulary(connection: sqlite3.Connection) -> Vocabulary:
     known: dict[str, set[str]] = {}
 
-    def admit(label: Label, value: str) -> str:
+    def value_taken(label: Label, value: str) -> str:
         """``value`` when the label may hold it, ``other`` once the label is full or closed to it."""
         if value in label.values or value == OTHER:
             return value
@@ -255,4 +253,4 @@ def _admitter(connection: sqlite3.Connection) -> Admit:
         known[label.name].add(value)
         return value
 
-    return admit
+    return value_taken

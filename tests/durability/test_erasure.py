@@ -15,7 +15,7 @@ from monitoring.delivery.queue import BackendQueue
 from monitoring.exceptions import StoreError
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import NANOSECONDS
-from monitoring.metrics_collector import CommitmentBuilder
+from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import open_sessions as traces
 from monitoring.store import readings, totals
@@ -26,6 +26,7 @@ from monitoring.store.sessions import Store
 from monitoring.transport.sinks import Delivery, Rejection
 from tests.monitoring.samples import ENDED_NS, realistic
 
+BUILDER = SessionWritesBuilder({"instance": "here"}, writes_lines=True)
 ERASED, KEPT = "e1" * 16, "c2" * 16
 
 
@@ -49,14 +50,14 @@ class Bench:
 
     def commit(self, patient: str) -> SessionRecord:
         record = self.record(patient)
-        self.store.commit(record, CommitmentBuilder({"instance": "here"}, writes_lines=True))
+        self.store.commit(record, BUILDER)
         return record
 
     def fill(self) -> None:
         """Dead letters and requeued lines of both, then sessions that wait, then ones that are open; and nobody's."""
         with self.database.read_transaction() as connection:
             connection.execute("PRAGMA secure_delete = OFF")  # some builds of SQLite switch it on
-        self.store.commit(self.record("", patient_key=None), CommitmentBuilder({"instance": "here"}, writes_lines=True))
+        self.store.commit(self.record("", patient_key=None), BUILDER)
         for first_row in (0, 1):  # the second time, the row of requeued lines goes on waiting
             for patient in (ERASED, KEPT):
                 self.commit(patient)
@@ -124,7 +125,7 @@ def test_sessions_that_ended_before_the_patient_was_known_are_found_by_their_ser
     ]
     others = bench.record(KEPT, study_key=known.study_key)  # whatever it means, it is another patient's
     for record in (*early, others):
-        bench.store.commit(record, CommitmentBuilder({"instance": "here"}, writes_lines=True))
+        bench.store.commit(record, BUILDER)
     begun = bench.record("", patient_key=None, status="crashed", series_key=known.series_key)
     traces.keep(bench.database, bench.owner.token, begun, durable=True)
 

@@ -11,7 +11,7 @@ import pytest
 from monitoring.delivery.queue import BackendQueue
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import NANOSECONDS
-from monitoring.metrics_collector import CommitmentBuilder
+from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.records.session_record import SessionRecord
 from monitoring.runtime.engine import LossLog
 from monitoring.store import limits, totals
@@ -35,7 +35,7 @@ class Bench:
         self.database = Database(folder / "monitoring.db")
         self.store = Store(self.database)
         self.owner = LivenessLock(folder / "monitoring.db")
-        self.builder = CommitmentBuilder({"instance": "test"}, writes_lines)
+        self.builder = SessionWritesBuilder({"instance": "test"}, writes_lines)
         self.log = BackendQueue(self.database, "influxdb", self.owner.token)
         self.state = BackendQueue(self.database, "prometheus", self.owner.token)
 
@@ -120,7 +120,7 @@ def test_sessions_that_wait_for_a_relay_are_no_delivered_ones(tmp_path: Path) ->
     bench = Bench(tmp_path, writes_lines=False)
     bench.commit(1)
     bench.commit(2)
-    bench.builder = CommitmentBuilder({"instance": "test"}, writes_lines=True)
+    bench.builder = SessionWritesBuilder({"instance": "test"}, writes_lines=True)
     bench.commit(3)
     bench.deliver()
     bench.enforce()

@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from monitoring.delivery.queue import BackendQueue, Batch
 from monitoring.metrics import catalogue
-from monitoring.metrics.commitment import CommitContext, Commitment
 from monitoring.metrics.samples import Change
+from monitoring.metrics.session_writes import SessionWrites, TransactionContext
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import limits, totals
 from monitoring.store.database import Database
@@ -61,13 +61,13 @@ class StoreAndDelivery(RuleBasedStateMachine):
     def queue(self, owner: int) -> BackendQueue:
         return BackendQueue(self.database, BACKEND, self.owners[owner].token, lambda: self.now_ns)
 
-    def build(self, record: SessionRecord, context: CommitContext) -> Commitment:
+    def build(self, record: SessionRecord, context: TransactionContext) -> SessionWrites:
         lines = [
             f"m,line={number} v={number}.0 {context.timestamp_ns}" for number in range(int(record.custom["lines"]))
         ]
         self.sessions[record.session_id] = lines
         status = Change(catalogue.SESSIONS.name, {"status": record.status}, "", 1.0, replaces=False)
-        return Commitment({BACKEND: ("\n".join(lines).encode(), len(lines))}, [status])
+        return SessionWrites({BACKEND: ("\n".join(lines).encode(), len(lines))}, [status])
 
     @rule(lines=st.integers(1, 4))
     def commit(self, lines: int) -> None:

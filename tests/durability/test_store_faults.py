@@ -265,10 +265,10 @@ def test_damage_that_only_the_delivery_meets_is_put_aside_by_the_next_session(
 
 def _damage_the_oldest_lines(path: Path) -> None:
     """Make lines wait, and destroy the second page of them: the first one is read when the store is opened."""
-    from monitoring.metrics_collector import CommitmentBuilder
+    from monitoring.metrics_collector import SessionWritesBuilder
 
     opened = Database(path)
-    Store(opened).route("influxdb", CommitmentBuilder({"instance": "test"}, writes_lines=True))
+    Store(opened).route("influxdb", SessionWritesBuilder({"instance": "test"}, writes_lines=True))
     with opened.read_transaction() as connection:
         (size,) = connection.execute("PRAGMA page_size").fetchone()
         (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'outbox'").fetchone()

@@ -6,23 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from monitoring import metrics_collector as commitment
+from monitoring import metrics_collector as collector
 from monitoring.analytics.rederivation import rederive
 from monitoring.domain import disagreement
 from monitoring.domain.derivation import Facts
 from monitoring.exceptions import EncodingError
-from monitoring.metrics.commitment import CommitContext
 from monitoring.metrics.line_protocol import Point
 from monitoring.metrics.samples import Change
-from monitoring.metrics_collector import CommitmentBuilder
+from monitoring.metrics.session_writes import TransactionContext
+from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.store import open_sessions as traces
 from monitoring.store.database import Database
 from monitoring.store.locks import LivenessLock
 from monitoring.store.sessions import open_store
 from tests.monitoring.samples import realistic
 
-CONTEXT = CommitContext(timestamp_ns=10**18, facts=Facts(sessions_last_hour=1), admit=lambda _, value: value)
-WRITE = commitment.line
+CONTEXT = TransactionContext(timestamp_ns=10**18, facts=Facts(sessions_last_hour=1), vocabulary=lambda _, value: value)
+WRITE = collector.line
 
 
 def losses(changes: object) -> list[Change]:
@@ -31,7 +31,7 @@ def losses(changes: object) -> list[Change]:
 
 
 def test_every_point_becomes_a_line_with_the_sessions_time() -> None:
-    made = CommitmentBuilder({"instance": "here"}, writes_lines=True)(realistic(), CONTEXT)
+    made = SessionWritesBuilder({"instance": "here"}, writes_lines=True)(realistic(), CONTEXT)
     encoded, count = made.lines["influxdb"]
     assert count == len(encoded.splitlines()) > 5
     assert all(line.endswith(b" 1000000000000000000") for line in encoded.splitlines())
@@ -39,19 +39,19 @@ def test_every_point_becomes_a_line_with_the_sessions_time() -> None:
 
 
 def test_without_a_log_backend_no_line_is_made() -> None:
-    assert CommitmentBuilder({"instance": "here"}, writes_lines=False)(realistic(), CONTEXT).lines == {}
+    assert SessionWritesBuilder({"instance": "here"}, writes_lines=False)(realistic(), CONTEXT).lines == {}
 
 
 def test_a_point_that_cannot_be_written_is_lost_alone_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = CommitmentBuilder({"instance": "here"}, writes_lines=True)(realistic(), CONTEXT).lines["influxdb"][1]
+    whole = SessionWritesBuilder({"instance": "here"}, writes_lines=True)(realistic(), CONTEXT).lines["influxdb"][1]
 
     def refuse_stages(point: Point, timestamp_ns: int) -> str:
         if point.measurement == "leglength_stage":
             raise EncodingError("no")
         return WRITE(point, timestamp_ns)
 
-    monkeypatch.setattr(commitment, "line", refuse_stages)
-    made = CommitmentBuilder({"instance": "here"}, writes_lines=True)(realistic(), CONTEXT)
+    monkeypatch.setattr(collector, "line", refuse_stages)
+    made = SessionWritesBuilder({"instance": "here"}, writes_lines=True)(realistic(), CONTEXT)
     (loss,) = losses(made.changes)
     assert made.lines["influxdb"][1] == whole - round(loss.value)
     assert loss.labels == {"reason": "rejected"}
@@ -69,7 +69,7 @@ def broken_formula(monkeypatch: pytest.MonkeyPatch, allow_outside_the_catalogue:
 
 
 def test_a_formula_that_fails_costs_no_session_what_the_record_states_itself(broken_formula: list[str]) -> None:
-    made = CommitmentBuilder({"instance": "here"}, writes_lines=True)(realistic(), CONTEXT)
+    made = SessionWritesBuilder({"instance": "here"}, writes_lines=True)(realistic(), CONTEXT)
     changed = {change.metric: change.value for change in made.changes}
     assert changed["leglength_sessions_total"] == 1.0
     assert changed["leglength_monitoring_formula_failures_total"] == 1.0
@@ -89,7 +89,7 @@ def test_a_process_that_died_in_a_session_of_which_nothing_can_be_computed_is_re
         owner = LivenessLock(path)
         traces.keep(store.database, owner.token, realistic(status="crashed"), durable=True)
         owner.close()
-        assert traces.report_crashed(store, path, CommitmentBuilder()) == 1
+        assert traces.report_crashed(store, path, SessionWritesBuilder()) == 1
         assert store.counts_by_status()["crashed"] == 1
         assert [stored.derived for stored in store.sessions()] == [None]
     assert broken_formula != []
@@ -99,7 +99,7 @@ def test_a_formula_that_fails_now_is_told_as_values_that_are_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allow_outside_the_catalogue: list[str]
 ) -> None:
     with open_store(Database(tmp_path / "monitoring.db")) as store:
-        store.commit(realistic(), CommitmentBuilder())
+        store.commit(realistic(), SessionWritesBuilder())
         monkeypatch.setattr(disagreement, "fuse", None)  # "NoneType" object is not callable
         (found,) = rederive(store)
     assert found.differences["leglength_quality_ratio"][1] is None

@@ -10,7 +10,7 @@ import pytest
 
 from monitoring.domain.derivation import Facts
 from monitoring.metrics.samples import NANOSECONDS
-from monitoring.metrics_collector import CommitmentBuilder
+from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import lookups, readings
 from monitoring.store.database import Database
@@ -18,7 +18,7 @@ from monitoring.store.sessions import Store
 from tests.monitoring.samples import ENDED_NS, realistic
 
 DAY_NS = 86_400 * NANOSECONDS
-BUILDER = CommitmentBuilder({"instance": "here"}, writes_lines=False)
+BUILDER = SessionWritesBuilder({"instance": "here"}, writes_lines=False)
 
 
 class Archive:

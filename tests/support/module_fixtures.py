@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from monitoring import monitor_manager
-from monitoring.metrics import admission
+from monitoring.metrics import samples
 
 
 class OutsideTheCatalogueError(Exception):
@@ -46,7 +46,7 @@ def allow_swallowed(swallowed: list[Exception]) -> list[Exception]:
 def outside_the_catalogue(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What was emitted outside the catalogue fails the test, unless it asks for `allow_outside_the_catalogue`."""
     found: list[str] = []
-    monkeypatch.setattr(admission, "on_violation", found.append)
+    monkeypatch.setattr(samples, "on_violation", found.append)
     yield found
     if "allow_outside_the_catalogue" not in request.fixturenames and found:
         raise OutsideTheCatalogueError("; ".join(sorted(set(found))))

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from monitoring.cli.commands import app
 from monitoring.config_validator import check_section
-from monitoring.metrics.derived_values import DerivedValues
+from monitoring.metrics.session_writes import DerivedValues
 from monitoring.privacy.pseudonyms import Pseudonymizer
 from monitoring.records.session_record import SessionRecord
-from monitoring.runtime.routes import commitment_builder
+from monitoring.runtime.routes import session_writes_builder
 from monitoring.store import totals
 from monitoring.store.database import Database
 from monitoring.store.location import instance_name
@@ -85,7 +85,7 @@ class Site:
         database = self.database()
         try:
             store = Store(database)
-            store.commit(record, commitment_builder(config, instance_name(config, store)))
+            store.commit(record, session_writes_builder(config, instance_name(config, store)))
         finally:
             database.close()
         return record

@@ -1,6 +1,7 @@
-"""What was computed of a session when it was committed: by which formulas, from which facts, with which values.
+"""What is written with a session, and kept beside it: between the collector, which makes it, and the store.
 
-It is kept beside the record, so that a newer formula's values can be compared with what was delivered.
+What was computed of a session is kept with the facts and the formulas' version that it was computed from, so that a
+newer formula's values can be compared with what was delivered.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from monitoring.domain.derivation import Facts
 from monitoring.exceptions import RecordError
-from monitoring.metrics.samples import Sample
+from monitoring.metrics.samples import Change, Sample, Vocabulary
+from monitoring.records.session_record import SessionRecord
 
 _TOLERANCE = 1e-9  # relative: another order of additions is no other value
 
@@ -48,19 +50,41 @@ class DerivedValues:
 
 def changed(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, tuple[float | None, float | None]]:
     """What differs, as (before, now); None is a value that one side doesn't have."""
-    return {
-        name: (before.get(name), now.get(name))
-        for name in sorted({*before, *now})
-        if not _is_same(before.get(name), now.get(name))
-    }
-
-
-def _is_same(before: float | None, now: float | None) -> bool:
-    if before is None or now is None:
-        return before is now
-    return math.isclose(before, now, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    found = {}
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), now.get(name)
+        if old is None or new is None:
+            is_same = old is new
+        else:
+            is_same = math.isclose(old, new, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+        if not is_same:
+            found[name] = (old, new)
+    return found
 
 
 def _series(sample: Sample) -> str:
     labels = ",".join(f"{name}={value}" for name, value in sample.labels.items())
     return f"{sample.metric.name}{{{labels}}}" if labels else sample.metric.name
+
+
+@dataclass(frozen=True, slots=True)
+class SessionWrites:
+    """What one session adds to the store: ``lines`` (encoded, counted) per log backend, ``changes`` of the totals,
+    and what was ``derived`` of it, None where a formula has failed.
+    """
+
+    lines: Mapping[str, tuple[bytes, int]]
+    changes: Iterable[Change]
+    derived: DerivedValues | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionContext:
+    """What a session's points depend on and only the transaction that writes them knows."""
+
+    timestamp_ns: int
+    facts: Facts
+    vocabulary: Vocabulary
+
+
+BuildWrites = Callable[[SessionRecord, TransactionContext], SessionWrites]

@@ -23,18 +23,19 @@ from monitoring.metrics.samples import bucket_part
 from monitoring.settings import PrometheusConfig
 from monitoring.transport.deadline import Deadline
 from monitoring.transport.http import Response, Transport
-from monitoring.transport.sinks import Delivery, Exposition, Row
+from monitoring.transport.sinks import Delivery, Snapshot, Total
 from monitoring.transport.statuses import basic_authorization, detail, policy, retry_after_seconds
 
 
 class StoredState:
-    """A prometheus-client collector over the store's rows; each series gets ``labels`` beside its own."""
+    """A prometheus-client collector over the store's totals; each series gets ``labels`` beside its own."""
 
-    def __init__(self, rows: Iterable[Row], labels: Mapping[str, str] | None = None) -> None:
+    def __init__(self, totals: Iterable[Total], labels: Mapping[str, str] | None = None) -> None:
         common = tuple((labels or {}).items())
         self._common = tuple(name for name, _ in common)
         self._rows = sorted(
-            (replace(row, labels=(*row.labels, *common)) for row in rows), key=lambda row: (row.metric, row.labels)
+            (replace(total, labels=(*total.labels, *common)) for total in totals),
+            key=lambda total: (total.metric, total.labels),
         )
 
     def collect(self) -> Iterator[Family]:
@@ -45,7 +46,7 @@ class StoredState:
                 yield _family(metric, list(rows), self._common)
 
 
-def _family(metric: Metric, rows: list[Row], common: tuple[str, ...]) -> Family:
+def _family(metric: Metric, rows: list[Total], common: tuple[str, ...]) -> Family:
     names = [*(label.name for label in metric.labels), *common]
     if metric.kind is Kind.HISTOGRAM:
         return _histogram(metric, names, rows)
@@ -56,7 +57,7 @@ def _family(metric: Metric, rows: list[Row], common: tuple[str, ...]) -> Family:
     return cast(Family, family)
 
 
-def _histogram(metric: Metric, names: list[str], rows: list[Row]) -> Family:
+def _histogram(metric: Metric, names: list[str], rows: list[Total]) -> Family:
     family = HistogramMetricFamily(metric.name, metric.help, labels=names)
     for _, series in groupby(rows, key=lambda row: row.labels):
         parts = list(series)
@@ -72,15 +73,15 @@ def _histogram(metric: Metric, names: list[str], rows: list[Row]) -> Family:
     return family
 
 
-def _label_values(names: list[str], row: Row) -> list[str]:
+def _label_values(names: list[str], row: Total) -> list[str]:
     values = dict(row.labels)
     return [values.get(name, "") for name in names]
 
 
-def _registry(exposition: Exposition, labels: Mapping[str, str] | None = None) -> CollectorRegistry:
+def _registry(snapshot: Snapshot, labels: Mapping[str, str] | None = None) -> CollectorRegistry:
     """All of the state; only its gauges when its counters don't hold all runs."""
-    rows = exposition.rows
-    if not exposition.counts_all_runs:
+    rows = snapshot.totals
+    if not snapshot.counts_all_runs:
         rows = tuple(row for row in rows if (metric := catalogue.BY_NAME.get(row.metric)) and metric.kind is Kind.GAUGE)
     registry = CollectorRegistry()
     registry.register(StoredState(rows, labels))
@@ -99,15 +100,15 @@ class PrometheusClient:
         self._group = dict(group)
         self._authorization = _authorization(config)
 
-    def send(self, exposition: Exposition, deadline: Deadline) -> Delivery:
+    def send(self, snapshot: Snapshot, deadline: Deadline) -> Delivery:
         """See :class:`monitoring.transport.sinks.StateSink`."""
         answers: list[Response] = []
         # PUT replaces the group; POST leaves the counters alone that this state doesn't hold.
-        push = push_to_gateway if exposition.counts_all_runs else pushadd_to_gateway
+        push = push_to_gateway if snapshot.counts_all_runs else pushadd_to_gateway
         push(
             self._config.gateway_url or "",
             self._config.job_name,
-            _registry(exposition),
+            _registry(snapshot),
             grouping_key=self._group,
             handler=self._handler(answers, deadline.sooner(self._config.timeout)),
         )
@@ -142,13 +143,13 @@ class TextfileClient:
         self._path = path
         self._labels = labels
 
-    def send(self, exposition: Exposition, deadline: Deadline) -> Delivery:  # noqa: ARG002 - the sinks' signature
+    def send(self, snapshot: Snapshot, deadline: Deadline) -> Delivery:  # noqa: ARG002 - the sinks' signature
         """See :class:`monitoring.transport.sinks.StateSink`."""
-        if not exposition.counts_all_runs:
+        if not snapshot.counts_all_runs:
             return Delivery()  # the file keeps the totals that are in it
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_to_textfile(str(self._path), _registry(exposition, self._labels))
+            write_to_textfile(str(self._path), _registry(snapshot, self._labels))
         except OSError as error:
             return Delivery(error="unreachable", detail=f"can't write the textfile: {error.strerror}")
         return Delivery()

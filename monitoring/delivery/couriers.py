@@ -123,9 +123,9 @@ class StateCourier(_LeasedCourier):
         if not self._lease(ignore_backoff):
             return Step.BUSY
         try:
-            exposition = self._queue.exposition()
-            delivery = self._sink.send(exposition, deadline.sooner(self._lease_seconds - LEASE_MARGIN_SECONDS))
-            self._queue.settle_state(exposition, delivery)
+            snapshot = self._queue.snapshot()
+            delivery = self._sink.send(snapshot, deadline.sooner(self._lease_seconds - LEASE_MARGIN_SECONDS))
+            self._queue.settle_state(snapshot, delivery)
             self._error = delivery.detail or delivery.error
         finally:
             self._release()

@@ -30,7 +30,7 @@ from monitoring.store.progress import (
     backend_statuses,
 )
 from monitoring.store.sessions import enqueue, register_backend
-from monitoring.transport.sinks import Delivery, Exposition, Row
+from monitoring.transport.sinks import Delivery, Snapshot, Total
 
 MAX_LEASE_SECONDS = 3700.0
 _REQUEUED_TOGETHER = 100
@@ -176,25 +176,25 @@ class BackendQueue:
             ).fetchone()
         return row is not None
 
-    def exposition(self) -> Exposition:
+    def snapshot(self) -> Snapshot:
         """The whole Prometheus state, with the module's own metrics, as it is now."""
         now = self._clock_ns()
         with self._database.read_transaction() as connection:
             revision = _revision(connection)
-            rows = totals.read(connection) + _waiting(connection, now, state_backend=self.name)
+            found = totals.read(connection) + _waiting(connection, now, state_backend=self.name)
             sequence = _newest(connection)
-        return Exposition(tuple(rows), revision, sequence, counts_all_runs=self._database.path is not None)
+        return Snapshot(tuple(found), revision, sequence, counts_all_runs=self._database.path is not None)
 
-    def settle_state(self, exposition: Exposition, delivery: Delivery) -> None:
+    def settle_state(self, snapshot: Snapshot, delivery: Delivery) -> None:
         """Remember that the backend has this revision, or why it has not."""
         with self._database.transaction(durable=False) as connection:
             if delivery.error is None:
-                before = _progress(connection).get(self.name, _Progress(exposition.sequence, None))
+                before = _progress(connection).get(self.name, _Progress(snapshot.sequence, None))
                 connection.execute(
-                    "UPDATE backends SET pushed_revision = ? WHERE name = ?", (exposition.revision, self.name)
+                    "UPDATE backends SET pushed_revision = ? WHERE name = ?", (snapshot.revision, self.name)
                 )
-                _keep_progress(connection, self.name, before._replace(pushed_sequence=exposition.sequence))
-                self._count_delivered(connection, max(0, exposition.sequence - before.pushed_sequence), is_news=False)
+                _keep_progress(connection, self.name, before._replace(pushed_sequence=snapshot.sequence))
+                self._count_delivered(connection, max(0, snapshot.sequence - before.pushed_sequence), is_news=False)
             self._note(connection, delivery)
 
     def next_attempt_in_seconds(self) -> float:
@@ -282,7 +282,7 @@ def _revision(connection: sqlite3.Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def _waiting(connection: sqlite3.Connection, now_ns: int, state_backend: str) -> list[Row]:
+def _waiting(connection: sqlite3.Connection, now_ns: int, state_backend: str) -> list[Total]:
     """What waits for each backend, as metrics. What this very push delivers doesn't count as waiting."""
     rows = []
     for status in backend_statuses(connection):
@@ -296,7 +296,7 @@ def _waiting(connection: sqlite3.Connection, now_ns: int, state_backend: str) ->
             catalogue.MONITORING_LAST_DELIVERY: None if last_ns is None else last_ns / NANOSECONDS,
         }
         rows += [
-            Row(metric.name, (("backend", status.name),), "", value)
+            Total(metric.name, (("backend", status.name),), "", value)
             for metric, value in values.items()
             if value is not None
         ]

@@ -14,7 +14,7 @@ from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Metric
 from monitoring.metrics.samples import NANOSECONDS, Change
 from monitoring.store.database import checksum
-from monitoring.transport.sinks import Row
+from monitoring.transport.sinks import Total
 
 _Key = tuple[str, str, str]
 _Row = tuple[str, str, str, float, int, int]
@@ -87,10 +87,10 @@ def count_loss(connection: sqlite3.Connection, reason: str, amount: int, time_ns
     count(connection, catalogue.MONITORING_DROPPED, amount, time_ns, reason=reason)
 
 
-def read(connection: sqlite3.Connection) -> list[Row]:
+def read(connection: sqlite3.Connection) -> list[Total]:
     """Every value whose checksum holds."""
     return [
-        Row(metric, _label_items(labels), part, value)
+        Total(metric, _label_items(labels), part, value)
         for metric, labels, part, value, time_ns, expected in connection.execute("SELECT * FROM totals")
         if _checksum((metric, labels, part), value, time_ns) == expected
     ]
@@ -125,10 +125,10 @@ def values(connection: sqlite3.Connection, metric: Metric) -> dict[tuple[str, ..
     return {tuple(dict(row.labels).get(name, "") for name in names): row.value for row in rows}
 
 
-def read_metric(connection: sqlite3.Connection, name: str) -> list[Row]:
+def read_metric(connection: sqlite3.Connection, name: str) -> list[Total]:
     """One metric's values whose checksums hold."""
     return [
-        Row(metric, _label_items(labels), part, value)
+        Total(metric, _label_items(labels), part, value)
         for metric, labels, part, value, time_ns, expected in connection.execute(
             "SELECT * FROM totals WHERE metric = ?", (name,)
         )

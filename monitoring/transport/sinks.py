@@ -1,4 +1,4 @@
-"""What sinks and the delivery thread say to each other.
+"""What a sink takes and gives: lines or a :class:`Snapshot` of the totals in, a :class:`Delivery` out.
 
 Three layers: the transport answers a request with a frozen result and never raises; the sink
 classifies it into a :class:`Delivery`; the outbox decides what becomes of the lines.
@@ -53,7 +53,7 @@ class StateSink(Protocol):
 
     name: str
 
-    def send(self, exposition: Exposition, deadline: Deadline) -> Delivery:
+    def send(self, snapshot: Snapshot, deadline: Deadline) -> Delivery:
         """Try to replace the backend's state within the deadline. Never raises for what a backend does."""
 
     def close(self) -> None:
@@ -61,8 +61,8 @@ class StateSink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One stored value of the Prometheus state; ``part`` is as in :class:`monitoring.metrics_collector.Change`."""
+class Total:
+    """One stored value of the Prometheus state; ``part`` is as in :class:`monitoring.metrics.samples.Change`."""
 
     metric: str
     labels: tuple[tuple[str, str], ...]
@@ -71,14 +71,14 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Exposition:
+class Snapshot:
     """The whole Prometheus state at one revision of the store, up to and with session ``sequence``.
 
     Without ``counts_all_runs`` (a store in memory) its counters begin at 0 with this process and must not
     replace those that a backend has.
     """
 
-    rows: tuple[Row, ...]
+    totals: tuple[Total, ...]
     revision: int
     sequence: int
     counts_all_runs: bool = True

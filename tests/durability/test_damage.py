@@ -29,7 +29,7 @@ from monitoring.store import totals
 from monitoring.store.database import Database
 from monitoring.store.sessions import Store
 from monitoring.transport.deadline import Deadline
-from monitoring.transport.sinks import Delivery, Exposition, Rejection
+from monitoring.transport.sinks import Delivery, Rejection, Snapshot
 from tests.durability.hosts import INSTANCE
 from tests.monitoring.samples import ENDED_NS, realistic
 
@@ -66,13 +66,13 @@ class LineSinkDouble:
 
 @dataclass
 class StateSinkDouble:
-    """Remembers each exposition."""
+    """Remembers each snapshot."""
 
     name: str = "prometheus"
-    expositions: list[Exposition] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
 
-    def send(self, exposition: Exposition, deadline: Deadline) -> Delivery:
-        self.expositions.append(exposition)
+    def send(self, snapshot: Snapshot, deadline: Deadline) -> Delivery:
+        self.snapshots.append(snapshot)
         return Delivery()
 
     def close(self) -> None:
@@ -219,7 +219,7 @@ class Outcome:
     """What came of one damaged copy."""
 
     lines: list[bytes]
-    expositions: list[Exposition]
+    snapshots: list[Snapshot]
     sessions: set[str]
     aside: list[Path]
 
@@ -258,7 +258,7 @@ def open_and_drain(folder: Path) -> Outcome:
     sessions: set[str] = set()
     durable.use(work)
     durable.abandon()
-    return Outcome(lines.lines, state.expositions, sessions, sorted(folder.glob("*.corrupt-*")))
+    return Outcome(lines.lines, state.snapshots, sessions, sorted(folder.glob("*.corrupt-*")))
 
 
 def assert_truthful(original: Original, outcome: Outcome) -> None:
@@ -269,9 +269,9 @@ def assert_truthful(original: Original, outcome: Outcome) -> None:
     assert outcome.sessions <= original.sessions | {"session-200"}
     assert "session-200" in outcome.sessions
     own = {(c.metric, tuple(sorted(c.labels.items())), c.part): c for c in changes(samples(record(200)))}
-    assert outcome.expositions, "the state is not pushed any more"
-    for exposition in outcome.expositions:
-        for row in exposition.rows:
+    assert outcome.snapshots, "the state is not pushed any more"
+    for snapshot in outcome.snapshots:
+        for row in snapshot.totals:
             key = (row.metric, row.labels, row.part)
             if row.metric in OWN:
                 continue
@@ -346,8 +346,8 @@ def test_a_value_that_changes_in_an_open_store_is_not_told(original: Original, t
     database = Database(tmp_path / "copy" / "monitoring.db")
     with database.transaction() as connection:
         connection.execute("UPDATE totals SET value = value + 1 WHERE metric = 'leglength_sessions_total'")
-    exposition = BackendQueue(database, "prometheus", "").exposition()
-    assert catalogue.SESSIONS.name not in {row.metric for row in exposition.rows}
+    snapshot = BackendQueue(database, "prometheus", "").snapshot()
+    assert catalogue.SESSIONS.name not in {row.metric for row in snapshot.totals}
     database.close()
 
 
@@ -359,12 +359,12 @@ def test_a_revision_that_was_damaged_is_pushed_again(original: Original, tmp_pat
     for damaged in (1, "text", b"bytes", None, -5):
         with database.transaction() as connection:
             connection.execute("UPDATE state SET value = 1000 WHERE key = 'revision'")
-        queue.settle_state(queue.exposition(), Delivery())
+        queue.settle_state(queue.snapshot(), Delivery())
         assert not queue.has_news()
         with database.transaction() as connection:
             connection.execute("UPDATE state SET value = ? WHERE key = 'revision'", (damaged,))
         assert queue.has_news()
-        queue.settle_state(queue.exposition(), Delivery())
+        queue.settle_state(queue.snapshot(), Delivery())
         assert not queue.has_news()
         with database.transaction() as connection:
             totals.bump_revision(connection)

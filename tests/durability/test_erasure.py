@@ -175,7 +175,7 @@ def test_the_latest_values_go_when_they_are_the_patients(bench: Bench) -> None:
 def test_it_is_told_to_the_state_backends(bench: Bench) -> None:
     state = BackendQueue(bench.database, "prometheus", bench.owner.token)
     state.register()
-    state.settle_state(state.exposition(), Delivery())
+    state.settle_state(state.snapshot(), Delivery())
     assert not state.has_news()
     erase(bench.database, ERASED)
     assert state.has_news()

@@ -19,7 +19,7 @@ from monitoring.store.database import Database
 from monitoring.store.locks import LivenessLock
 from monitoring.store.progress import backend_statuses
 from monitoring.store.sessions import Store
-from monitoring.transport.sinks import Delivery, Exposition, Rejection
+from monitoring.transport.sinks import Delivery, Rejection, Snapshot
 from tests.durability.hosts import Host, with_influxdb, with_pushgateway
 from tests.monitoring.samples import ENDED_NS, realistic
 from tests.support.servers import InfluxDB1, Pushgateway
@@ -50,10 +50,10 @@ class Bench:
         rejected = tuple(Rejection(index, "rejected") for index in range(refused))
         return self.log.settle(batch, Delivery(accepted, rejected))
 
-    def push(self) -> Exposition:
-        exposition = self.state.exposition()
-        self.state.settle_state(exposition, Delivery())
-        return exposition
+    def push(self) -> Snapshot:
+        snapshot = self.state.snapshot()
+        self.state.settle_state(snapshot, Delivery())
+        return snapshot
 
     def enforce(self, kept: limits.Limits = NOTHING_FITS, now_ns: int = ENDED_NS) -> None:
         limits.enforce(self.database, kept, 1, lambda: now_ns)

@@ -16,7 +16,7 @@ from monitoring.metrics.line_protocol import Point, encode
 from monitoring.metrics.samples import bucket_part
 from monitoring.prometheus_client import StoredState
 from monitoring.records.session_record import STATUSES
-from monitoring.transport.sinks import Row
+from monitoring.transport.sinks import Total
 from tests.support.servers import require
 
 EVERY = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
@@ -33,15 +33,18 @@ class Everything:
         return list(StoredState(_rows()).collect())
 
 
-def _rows() -> list[Row]:
+def _rows() -> list[Total]:
     rows = []
     for metric in METRICS:
         for labels in list(metric.known_series()) or [{label.name: "x" for label in metric.labels}]:
             key = tuple(labels.items())
             if metric.kind is Kind.HISTOGRAM:
-                rows += [Row(metric.name, key, bucket_part(metric.buckets[0]), 1.0), Row(metric.name, key, "sum", 0.5)]
+                rows += [
+                    Total(metric.name, key, bucket_part(metric.buckets[0]), 1.0),
+                    Total(metric.name, key, "sum", 0.5),
+                ]
             else:
-                rows.append(Row(metric.name, key, "", 1.0))
+                rows.append(Total(metric.name, key, "", 1.0))
     return rows
 
 

@@ -19,7 +19,7 @@ from monitoring.prometheus_client import PrometheusClient, TextfileClient
 from monitoring.settings import PrometheusConfig
 from monitoring.transport.deadline import Deadline
 from monitoring.transport.http import HttpTransport
-from monitoring.transport.sinks import Delivery, Exposition, Row
+from monitoring.transport.sinks import Delivery, Snapshot, Total
 from tests.monitoring.samples import realistic
 from tests.support import faults
 from tests.support.clients import send
@@ -44,18 +44,18 @@ def connect() -> Iterator[Connect]:
         client.close()
 
 
-def exposition(sessions: int = 1, **changed: Any) -> Exposition:
+def exposition(sessions: int = 1, **changed: Any) -> Snapshot:
     """The state after so many sessions alike, zeros included."""
     totals: dict[tuple[str, tuple[tuple[str, str], ...], str], float] = {}
     of_one = changes(samples(realistic(**changed), Facts(sessions_last_hour=12)))
     for change in [*zero_changes(("resnet",)), *of_one * sessions]:
         key = (change.metric, tuple(sorted(change.labels.items())), change.part)
         totals[key] = change.value if change.replaces else totals.get(key, 0.0) + change.value
-    return Exposition(tuple(Row(*key, value) for key, value in totals.items()), revision=1, sequence=sessions)
+    return Snapshot(tuple(Total(*key, value) for key, value in totals.items()), revision=1, sequence=sessions)
 
 
 def deliver(
-    client: PrometheusClient | TextfileClient, state: Exposition | None = None, seconds: float = 20.0
+    client: PrometheusClient | TextfileClient, state: Snapshot | None = None, seconds: float = 20.0
 ) -> Delivery:
     return client.send(state or exposition(), Deadline.after(seconds))
 
@@ -78,7 +78,7 @@ def test_a_gateway_shows_every_value_as_the_store_has_it(pushgateway: Pushgatewa
     assert deliver(connect(pushgateway.url), state) == Delivery()
     told = {
         (row.metric, frozenset(row.labels)): row.value
-        for row in state.rows
+        for row in state.totals
         if catalogue.BY_NAME[row.metric].kind is not Kind.HISTOGRAM
     }
     found = shown(pushgateway)
@@ -105,7 +105,7 @@ def test_a_histogram_is_cumulative_and_whole(pushgateway: Pushgateway, connect: 
 def test_a_histogram_of_nothing_is_there_at_0(pushgateway: Pushgateway, connect: Connect) -> None:
     deliver(
         connect(pushgateway.url),
-        Exposition(tuple(Row(c.metric, tuple(c.labels.items()), c.part, c.value) for c in zero_changes()), 1, 0),
+        Snapshot(tuple(Total(c.metric, tuple(c.labels.items()), c.part, c.value) for c in zero_changes()), 1, 0),
     )
     assert pushgateway.value("leglength_stage_duration_seconds_count", stage="load") == 0.0
     assert pushgateway.value("leglength_session_duration_seconds_count") == 0.0
@@ -126,7 +126,7 @@ def test_a_state_that_doesnt_count_all_runs_sets_no_counter_back(pushgateway: Pu
     client = connect(pushgateway.url)
     deliver(client, exposition(sessions=5))
     one = exposition(sessions=1, queue_depth=9.0)
-    deliver(client, Exposition(one.rows, 1, 1, counts_all_runs=False))
+    deliver(client, Snapshot(one.totals, 1, 1, counts_all_runs=False))
     assert pushgateway.value("leglength_sessions_total", status="completed") == 5.0
     assert pushgateway.value("leglength_queue_depth") == 9.0
 
@@ -170,8 +170,8 @@ def test_a_wrong_password_is_a_failure_that_doesnt_show_it(
 
 def test_a_metric_of_another_release_is_passed_over(pushgateway: Pushgateway, connect: Connect) -> None:
     state = exposition()
-    rows = (*state.rows, Row("leglength_of_another_release", (), "", 1.0))
-    assert deliver(connect(pushgateway.url), Exposition(rows, 1, 1)) == Delivery()
+    rows = (*state.totals, Total("leglength_of_another_release", (), "", 1.0))
+    assert deliver(connect(pushgateway.url), Snapshot(rows, 1, 1)) == Delivery()
     assert pushgateway.value("leglength_of_another_release") is None
 
 
@@ -313,5 +313,5 @@ def test_totals_that_dont_count_all_runs_leave_the_textfile_as_it_is(tmp_path: P
     deliver(client, exposition(5))
     before = (tmp_path / "leglength.prom").read_text()
     one = exposition(1)
-    assert deliver(client, Exposition(one.rows, 1, 1, counts_all_runs=False)) == Delivery()
+    assert deliver(client, Snapshot(one.totals, 1, 1, counts_all_runs=False)) == Delivery()
     assert (tmp_path / "leglength.prom").read_text() == before

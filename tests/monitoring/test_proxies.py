@@ -20,7 +20,7 @@ from monitoring.settings import InfluxDBConfig, PrometheusConfig
 from monitoring.transport.deadline import Deadline
 from monitoring.transport.http import HttpTransport, Response
 from monitoring.transport.proxies import UnusableProxyError, proxy_for
-from monitoring.transport.sinks import Delivery, Exposition
+from monitoring.transport.sinks import Delivery, Snapshot
 from monitoring.transport.statuses import detail
 from tests.support import faults
 from tests.support.faults import Behaviour, Exchange, FaultServer, respond
@@ -370,7 +370,7 @@ def send_prometheus(url: str, ca_file: str, token: str, api: str) -> Delivery:
     config = PrometheusConfig(gateway_url=url, ca_file=ca_file, username="pusher", password=token, timeout=5.0)  # type: ignore[arg-type]
     client = PrometheusClient(config, HttpTransport(config.trust()), {"instance": "ward3"})
     try:
-        return client.send(Exposition((), 1, 1), Deadline.after(5.0))
+        return client.send(Snapshot((), 1, 1), Deadline.after(5.0))
     finally:
         client.close()
 

@@ -1,5 +1,6 @@
 """Fixtures that every test may use: real servers, a server of faults, and what happens when one is missing.
 
+Those of the module under test, its hosts and its TLS are in the plugins of `tests/support` named below.
 A server that is not installed skips the test, loudly; with CI=true or REQUIRE_SERVERS=1 it fails it.
 Every fixture starts a server of the test's own (they start in milliseconds), so no test sees another's
 data, and each may stop, kill and start it again.
@@ -17,22 +18,20 @@ import pytest
 
 from tests.support.faults import FaultServer
 from tests.support.servers import (
+    POINT_SERVERS,
     Alertmanager,
     InfluxDB1,
-    InfluxDB2,
     MissingServerError,
     PointServer,
     Prometheus,
     Pushgateway,
     VictoriaMetrics,
     VmAuth,
-    influxdb2_is_available,
 )
 
+pytest_plugins = ["tests.support.module_fixtures", "tests.support.tls_fixtures"]
+
 MISSING = "missing server: "
-POINT_SERVERS: dict[str, Callable[[], Any]] = {"victoria_metrics": VictoriaMetrics, "influxdb1": InfluxDB1}
-if influxdb2_is_available():
-    POINT_SERVERS["influxdb2"] = InfluxDB2
 SERVER_FIXTURES = {
     "alertmanager_factory",
     "influxdb1",

@@ -5,16 +5,15 @@ from __future__ import annotations
 import configparser
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis.settings import AnalysisSettings
 from monitoring.config_validator import check_section
+from tests.support import REPOSITORY
 
-ROOT = Path(__file__).parents[1]
-DEPLOY = ROOT / "deploy"
+DEPLOY = REPOSITORY / "deploy"
 
 
 def mercure_module() -> dict[str, Any]:
@@ -61,7 +60,7 @@ def test_the_relays_unit_may_write_its_store_and_is_not_root() -> None:
 )
 def test_the_image_copies_what_exists(line: str) -> None:
     for source in line.split():
-        assert (ROOT / source).exists()
+        assert (REPOSITORY / source).exists()
 
 
 def test_the_image_ends_as_a_user_that_is_not_root() -> None:

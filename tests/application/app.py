@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +18,8 @@ from typing import IO, Any
 import pydicom
 from pydicom.dataset import Dataset
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import REPOSITORY
+
 LONGEST_RUN_SECONDS = 90.0
 _TIMES_AND_UIDS = {"UI", "DA", "TM", "DT"}
 
@@ -113,7 +116,7 @@ class App:
         command = [sys.executable, *python, *map(str, arguments)]
         started = time.monotonic()
         process = subprocess.Popen(
-            command, cwd=ROOT, env=self.full_environment(), text=True, stdin=subprocess.DEVNULL,
+            command, cwd=REPOSITORY, env=self.full_environment(), text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         lines: list[tuple[float, str]] = []
@@ -134,7 +137,13 @@ class App:
         code = "from monitoring.cli import main; main()"
         command = [sys.executable, "-c", code, *map(str, arguments), "--config", str(self.inbox / "task.json")]
         return subprocess.run(
-            command, cwd=ROOT, env=self.full_environment(), capture_output=True, text=True, timeout=60, check=False
+            command,
+            cwd=REPOSITORY,
+            env=self.full_environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
     def status(self) -> dict[str, Any]:
@@ -191,3 +200,20 @@ def with_backends(influxdb: Mapping[str, Any] | None = None, prometheus: Mapping
     """A `monitoring` section that is on."""
     backends = {"influxdb": influxdb, "prometheus": prometheus}
     return {"enabled": True} | {name: dict(section) for name, section in backends.items() if section is not None}
+
+
+def run_on_a_terminal(app: App, python: Sequence[str] = ("run.py",)) -> tuple[int, str]:
+    """The exit code, and what the terminal showed."""
+    ours, theirs = pty.openpty()
+    environment = app.full_environment() | {"TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(
+        [sys.executable, *python, app.inbox, app.out], cwd=REPOSITORY, env=environment,
+        stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # a terminal whose other side is gone reads as an error
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    os.close(ours)
+    return process.wait(60), shown.decode()

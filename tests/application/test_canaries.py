@@ -22,8 +22,9 @@ from pydicom.uid import generate_uid
 
 from analysis.phantom import Phantom
 from analysis.phantom.files import dataset_of
-from tests.application.app import ROOT, App, with_backends
+from tests.application.app import App, with_backends
 from tests.application.canaries import Canaries, Search, bytes_of, fill
+from tests.support import REPOSITORY
 from tests.support.faults import FaultServer, Request, respond
 from tests.support.processes import wait_until
 
@@ -199,7 +200,7 @@ def kill_while_measuring(app: App) -> bytes:
     with (app.folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", script, str(app.inbox), str(app.out)],
-            cwd=ROOT, env=app.full_environment(), stdout=log, stderr=log,
+            cwd=REPOSITORY, env=app.full_environment(), stdout=log, stderr=log,
         )  # fmt: skip
         try:
             wait_until(lambda: b"HANGING" in (app.folder / "log").read_bytes(), 60, "the models to be running")

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from tests.application.app import ROOT, App, assert_clean
+from tests.application.app import App, assert_clean, run_on_a_terminal
+from tests.support import REPOSITORY
 from tests.support.servers import wait_until
-
-
-def run_on_a_terminal(app: App, python: Sequence[str] = ("run.py",)) -> tuple[int, str]:
-    """The exit code, and what the terminal showed."""
-    ours, theirs = pty.openpty()
-    environment = app.full_environment() | {"TERM": "xterm", "COLUMNS": "100"}
-    process = subprocess.Popen(
-        [sys.executable, *python, app.inbox, app.out], cwd=ROOT, env=environment,
-        stdin=theirs, stdout=theirs, stderr=theirs,
-    )  # fmt: skip
-    os.close(theirs)
-    shown = b""
-    with suppress(OSError):  # a terminal whose other side is gone reads as an error
-        while chunk := os.read(ours, 65536):
-            shown += chunk
-    os.close(ours)
-    return process.wait(60), shown.decode()
 
 
 def test_a_terminal_shows_a_bar_that_ends_full(app: App, unspaced_file: Path, broken_file: Path) -> None:
@@ -101,7 +82,10 @@ def test_a_run_that_is_killed_is_reported_as_crashed_by_the_next_one(
         app.add(phantom_file, f"1.2.3.{number}#1.dcm")
     app.settings(monitoring={"enabled": True})
     process = subprocess.Popen(
-        [sys.executable, "run.py", app.inbox, app.out], cwd=ROOT, env=app.full_environment(), stderr=subprocess.DEVNULL
+        [sys.executable, "run.py", app.inbox, app.out],
+        cwd=REPOSITORY,
+        env=app.full_environment(),
+        stderr=subprocess.DEVNULL,
     )
     wait_until(lambda: open_sessions(app), 60, "a session to be open", interval=0.02)
     process.kill()

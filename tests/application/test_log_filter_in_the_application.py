@@ -13,9 +13,8 @@ from pydicom.dataset import FileDataset
 
 from analysis.phantom import Phantom
 from analysis.phantom.files import write_bad, write_good
-from tests.application.app import App, Run, assert_clean
-from tests.application.test_console import run_on_a_terminal
-from tests.application.test_no_identity import found_in, identified, needles
+from tests.application.app import App, Run, assert_clean, run_on_a_terminal
+from tests.application.identity import found_in, identified, needles
 
 RUN = """
 import run

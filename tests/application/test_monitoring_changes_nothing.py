@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.application.app import ROOT, App, Run, assert_clean, outputs, with_backends
+from tests.application.app import App, Run, assert_clean, outputs, with_backends
+from tests.support import REPOSITORY
 from tests.support.faults import FaultServer, black_hole, drip_body, redirect, refused_port, reset, respond, silence
 from tests.support.servers import InfluxDB1, Pushgateway, VictoriaMetrics, VmAuth
 
@@ -23,7 +24,7 @@ GENEROUS_SECONDS = 4.0  # for the commit, result.json and the interpreter's exit
 
 def readme_settings() -> list[dict[str, Any]]:
     """The configurations that README.md shows, as they are written there."""
-    blocks = re.findall(r"```json\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```json\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
     return [json.loads(block)["process"]["settings"] for block in blocks]
 
 
@@ -208,7 +209,7 @@ def test_the_example_with_monitoring_loses_influxdb_alone_when_the_tokens_variab
     app: App, unspaced_file: Path
 ) -> None:
     app.add(unspaced_file)
-    app.add(ROOT / "task_with_monitoring.json.example", "task.json")
+    app.add(REPOSITORY / "task_with_monitoring.json.example", "task.json")
     run = app.run()
     assert run.code == 0
     complaint = "process.settings.monitoring.influxdb.token: the environment variable INFLUXDB_TOKEN is not set"
@@ -220,7 +221,7 @@ def test_the_example_with_monitoring_loses_influxdb_alone_when_the_tokens_variab
 
 def test_the_example_without_monitoring_runs_as_it_is(app: App, unspaced_file: Path) -> None:
     app.add(unspaced_file)
-    app.add(ROOT / "task.json.example", "task.json")
+    app.add(REPOSITORY / "task.json.example", "task.json")
     run = app.run()
     assert_clean(run)
     assert run.code == 0

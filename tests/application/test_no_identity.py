@@ -5,63 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from pydicom.dataset import FileDataset
-from pydicom.uid import generate_uid
 
 from analysis.phantom import Phantom
-from analysis.phantom.files import dataset_of
 from tests.application.app import App, Run, with_backends
-from tests.support.faults import FaultServer, Request, respond
-
-TEXTS = {
-    "PatientName": "Zzyzxson^Quillaboo",
-    "PatientID": "PID-7730661",
-    "OtherPatientIDs": "OTHER-4410092",
-    "PatientBirthDate": "20190317",
-    "PatientAddress": "17 Xylophone Lane",
-    "PatientComments": "brother of Wolfgrim",
-    "AccessionNumber": "ACC99182736",
-    "StudyID": "STU55102",
-    "StudyDescription": "Kneippstudy",
-    "SeriesDescription": "Legseriesq",
-    "ProtocolName": "Protoquax",
-    "ReferringPhysicianName": "Dr^Vandermolenq",
-    "OperatorsName": "Operandiq",
-    "InstitutionName": "Clinic of Qwertzingen",
-    "InstitutionAddress": "Qwertzplatz 1",
-    "StationName": "STATIONX99",
-    "DeviceSerialNumber": "SERIAL-8812345",
-    "StudyDate": "20220704",
-    "StudyTime": "093311",
-}
-UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-
-
-def identified(phantom: Phantom, number: int) -> FileDataset:
-    dataset = dataset_of(phantom, np.random.default_rng(number))
-    for keyword, text in TEXTS.items():
-        setattr(dataset, keyword, text)
-    for keyword in UIDS:
-        setattr(dataset, keyword, generate_uid())
-    return dataset
-
-
-def needles(datasets: list[FileDataset]) -> set[str]:
-    """All that must appear nowhere; of names and addresses also each word."""
-    uids = {str(getattr(dataset, keyword)) for dataset in datasets for keyword in UIDS}
-    texts = set(TEXTS.values())
-    words = {word for text in texts for word in text.replace("^", " ").split() if len(word) > 5}
-    return texts | words | uids | {"Mustermannsdottir"}
-
-
-def wire(request: Request) -> bytes:
-    return request.target.encode() + str(request.headers).encode() + request.body
-
-
-def bytes_of(folder: Path) -> bytes:
-    return b"\0".join(str(path.name).encode() + path.read_bytes() for path in folder.rglob("*") if path.is_file())
+from tests.application.identity import bytes_of, found_in, identified, needles, wire
+from tests.support.faults import FaultServer, respond
 
 
 @pytest.fixture
@@ -75,10 +24,6 @@ def identified_app(app: App, small_phantom: Phantom) -> tuple[App, set[str]]:
     path.write_bytes(path.read_bytes()[:100_000])
     (app.inbox / "Mustermannsdottir^Ada.dcm").write_bytes(b"Mustermannsdottir^Ada " * 50)
     return app, needles([measured, skipped, failed])
-
-
-def found_in(haystack: bytes, unwanted: set[str]) -> list[str]:
-    return sorted(needle for needle in unwanted if needle.encode() in haystack)
 
 
 @pytest.mark.parametrize("answer", [204, 400])

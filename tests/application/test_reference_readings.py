@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from analysis.phantom import Phantom
 from analysis.phantom.files import dataset_of
 from tests.application.app import App, Run, with_backends
-from tests.application.test_no_identity import bytes_of, found_in, wire
+from tests.application.identity import bytes_of, found_in, wire
 from tests.support import reading_reports as made
 from tests.support.faults import FaultServer
 from tests.support.servers import InfluxDB1, Pushgateway

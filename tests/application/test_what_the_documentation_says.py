@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 
 from monitoring.config_validator import check_section
-from tests.application.app import ROOT, App
+from tests.application.app import App
+from tests.support import REPOSITORY
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
 GENERATED = {"docs/configuration.md", "docs/metrics.md"}
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-TASKS = [ROOT / "task.json.example", ROOT / "task_with_monitoring.json.example"]
+EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
+TASKS = [REPOSITORY / "task.json.example", REPOSITORY / "task_with_monitoring.json.example"]
 
 
 def page_name(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+    return str(path.relative_to(REPOSITORY))
 
 
 def monitor_commands() -> set[str]:
@@ -42,18 +43,21 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
 def test_every_command_and_make_target_that_is_named_exists(page: Path) -> None:
     named = set(re.findall(r"leglength-monitor ([a-z]+)", page.read_text()))
     assert named <= monitor_commands()
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"`make ([a-z]+)", page.read_text())) <= targets
 
 
 def test_the_readme_names_every_command_of_the_command_line() -> None:
-    assert set(re.findall(r"\| `leglength-monitor ([a-z]+)`", (ROOT / "README.md").read_text())) == monitor_commands()
+    assert (
+        set(re.findall(r"\| `leglength-monitor ([a-z]+)`", (REPOSITORY / "README.md").read_text()))
+        == monitor_commands()
+    )
 
 
 def test_the_operations_page_explains_every_line_that_the_module_logs() -> None:
     """Told by the constant words at which each message of the code begins, or ends."""
-    page = (ROOT / "docs" / "operations.md").read_text()
-    source = "".join(path.read_text() for path in sorted((ROOT / "monitoring").rglob("*.py")))
+    page = (REPOSITORY / "docs" / "operations.md").read_text()
+    source = "".join(path.read_text() for path in sorted((REPOSITORY / "monitoring").rglob("*.py")))
     messages = re.findall(r"logger\.(?:info|warning|error)\(\s*\"monitoring: ([^\"]*)\"", source)
     assert len(messages) > 5
     pieces = [max(re.split(r"%[sd]|[,;]", message), key=len).strip() for message in messages]
@@ -74,7 +78,7 @@ def test_the_example_of_settings_holds_no_secret_in_plain() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=page_name)
 def test_an_example_host_runs_and_its_sessions_are_in_the_store(path: Path, app: App) -> None:
-    environment = app.full_environment() | {"PYTHONPATH": str(ROOT)}
+    environment = app.full_environment() | {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
         [sys.executable, path], env=environment, cwd=app.folder, capture_output=True, text=True, timeout=60, check=False
     )
@@ -89,7 +93,7 @@ def test_an_example_host_runs_and_its_sessions_are_in_the_store(path: Path, app:
 
 def test_the_demo_refuses_to_run_elsewhere_than_where_its_hints_hold(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "demo"],
+        [sys.executable, REPOSITORY / "scripts" / "demo"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

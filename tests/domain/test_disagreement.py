@@ -21,7 +21,7 @@ from monitoring.domain.disagreement import (
 )
 from monitoring.metrics import catalogue
 from monitoring.records.session_record import Prediction
-from tests.domain.samples import PLACES, agreeing, detections, one_off_by, prediction
+from tests.support.predictions import PLACES, agreeing, detections, one_off_by, prediction
 
 MM_FEATURES = (
     "mean_distance", "max_distance", "distance_std", "distance_cv", "high_distance_ratio", "extreme_distance_ratio",

@@ -11,7 +11,7 @@ from monitoring.domain import anatomy, plausibility
 from monitoring.domain.disagreement import fuse
 from monitoring.domain.plausibility import RULES, SEVERITIES, Exam, Finding, check
 from monitoring.metrics import catalogue
-from tests.domain.samples import PLACES, agreeing
+from tests.support.predictions import PLACES, agreeing
 
 BOY_OF_TEN = {
     "PLL_R_FEM": 365.0, "PLL_R_TIB": 287.0, "PLL_R_LGL": 652.0, "PLL_L_FEM": 363.0, "PLL_L_TIB": 288.0,

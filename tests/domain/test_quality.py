@@ -20,7 +20,7 @@ from monitoring.domain.quality import (
     point_agreement,
     score,
 )
-from tests.domain.samples import agreeing, one_off_by, prediction
+from tests.support.predictions import agreeing, one_off_by, prediction
 
 LENGTHS = dict.fromkeys(MEASUREMENTS, 300.0)
 NAMES = tuple(WEIGHTS)

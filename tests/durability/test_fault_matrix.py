@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from tests.durability.hosts import LONGEST_SECONDS, Ended, Host, base_settings, with_influxdb, with_pushgateway
 from tests.support.faults import (
     Behaviour,
     FaultServer,
@@ -27,6 +26,7 @@ from tests.support.faults import (
     silence,
     silence_after_headers,
 )
+from tests.support.hosts import LONGEST_SECONDS, Ended, Host, base_settings, with_influxdb, with_pushgateway
 from tests.support.servers import InfluxDB1, Pushgateway
 
 SESSIONS = 3

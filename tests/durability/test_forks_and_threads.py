@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.durability.hosts import Host, wait_for_line, with_influxdb
-from tests.durability.recordings import RECORD_ONE, begin
 from tests.support.faults import FaultServer
+from tests.support.hosts import Host, wait_for_line, with_influxdb
+from tests.support.recordings import RECORD_ONE, begin
 from tests.support.servers import InfluxDB1
 
 # --- forks ----------------------------------------------------------------------------------------

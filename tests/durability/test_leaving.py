@@ -9,9 +9,9 @@ from collections import Counter
 
 import pytest
 
-from tests.durability.hosts import Ended, Host, base_settings, wait_for_line, with_influxdb, with_pushgateway
-from tests.durability.recordings import RECORD_ONE, begin
 from tests.support.faults import FaultServer, silence
+from tests.support.hosts import Ended, Host, base_settings, wait_for_line, with_influxdb, with_pushgateway
+from tests.support.recordings import RECORD_ONE, begin
 from tests.support.servers import InfluxDB1, Pushgateway
 
 TERMINATED = -signal.SIGTERM

@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 
-from tests.durability.hosts import ROOT, Host, base_settings, wait_for_line, with_influxdb, with_pushgateway
-from tests.monitoring.samples import realistic
+from tests.support import REPOSITORY
 from tests.support.faults import FaultServer, respond, silence
+from tests.support.hosts import Host, base_settings, wait_for_line, with_influxdb, with_pushgateway
+from tests.support.records import realistic
 from tests.support.servers import InfluxDB1, Pushgateway, wait_until
 
 RECORD_TWO = """
@@ -41,7 +42,7 @@ def relay(host: Host, settings: dict[str, Any], interval: float = 0.1) -> Iterat
     code = "from monitoring.cli import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "relay", "--config", str(task), "--interval", str(interval)],
-        cwd=host.folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True, stdin=subprocess.DEVNULL,
+        cwd=host.folder, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, text=True, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=(host.folder / "relay.log").open("w"),
     )  # fmt: skip
     try:

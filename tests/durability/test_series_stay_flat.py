@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from monitoring import MonitorManager
-from tests.durability.hosts import base_settings
+from tests.support.hosts import base_settings
 from tests.support.processes import wait_until
 from tests.support.servers import InfluxDB1, Pushgateway, VictoriaMetrics
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from monitoring import MonitorManager
-from tests.durability.hosts import Host, base_settings, wait_for_line, with_influxdb, with_pushgateway
 from tests.support.faults import FaultServer, respond, silence
+from tests.support.hosts import Host, base_settings, wait_for_line, with_influxdb, with_pushgateway
 from tests.support.servers import InfluxDB1, Pushgateway
 
 PROCESSES, SESSIONS_EACH = 8, 12

@@ -1,15 +1,16 @@
-"""Fixtures for tests of the module: no state of the user's own, and no error that hides. Imported by conftests."""
+"""Fixtures for tests of the module: no state of the user's own, no error that hides, and hosts as processes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from monitoring import monitor_manager
 from monitoring.metrics import samples
+from tests.support.hosts import Host
 
 
 class OutsideTheCatalogueError(Exception):
@@ -56,3 +57,21 @@ def outside_the_catalogue(request: pytest.FixtureRequest, monkeypatch: pytest.Mo
 def allow_outside_the_catalogue(outside_the_catalogue: list[str]) -> list[str]:
     """What was emitted outside the catalogue so far, none of which fails this test."""
     return outside_the_catalogue
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """A host whose monitoring has no backend until a test names one."""
+    return Host(tmp_path)
+
+
+@pytest.fixture
+def new_host(tmp_path: Path) -> Callable[[str], Host]:
+    """Several hosts in one test."""
+
+    def make(name: str) -> Host:
+        folder = tmp_path / name
+        folder.mkdir()
+        return Host(folder)
+
+    return make

@@ -14,7 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.support import REPOSITORY
+
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
 _SOURCE = r"""

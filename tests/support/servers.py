@@ -1,5 +1,9 @@
 """Every real server that the tests can start, under one name."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 from tests.support.influx_servers import (
     InfluxDB1,
     InfluxDB2,
@@ -29,7 +33,13 @@ from tests.support.prometheus_servers import (
     promtool,
 )
 
+# Each server that speaks InfluxDB's write protocol and is installed.
+POINT_SERVERS: dict[str, Callable[[], PointServer]] = {"victoria_metrics": VictoriaMetrics, "influxdb1": InfluxDB1}
+if influxdb2_is_available():
+    POINT_SERVERS["influxdb2"] = InfluxDB2
+
 __all__ = [
+    "POINT_SERVERS",
     "Alertmanager",
     "InfluxDB1",
     "InfluxDB2",

@@ -1,4 +1,4 @@
-"""Fixtures for tests of TLS and proxies: two authorities, and transports with settings. Imported by a conftest."""
+"""Fixtures for tests of TLS and proxies: two authorities, and transports with settings."""
 
 from __future__ import annotations
 

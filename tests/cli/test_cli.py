@@ -1,0 +1,425 @@
+"""The commands as users and programs run them: in a process of their own, with exit codes and no tracebacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from typer.testing import CliRunner
+
+from monitoring import MonitorManager, __version__
+from monitoring.cli.commands import app
+from monitoring.metrics import catalogue
+from monitoring.records.session_record import STATUSES
+from tests.support import REPOSITORY, faults
+from tests.support.faults import FaultServer, respond
+from tests.support.servers import InfluxDB1, PointServer, Pushgateway, VmAuth, wait_for_points
+
+DONE, NOT_ALL_DONE, WRONG_INPUT = 0, 1, 2
+COMMANDS = ["check", "status", "drain", "sessions", "metrics", "schema"]
+NEED_SETTINGS = ["check", "status", "drain", "sessions"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a task.json with these monitoring settings."""
+
+    def write(**monitoring: Any) -> Path:
+        path = tmp_path / "task.json"
+        path.write_text(json.dumps({"process": {"settings": {"monitoring": {"enabled": True, **monitoring}}}}))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `leglength-monitor ARGUMENTS` in an empty folder, in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(*arguments: str | Path, **environment: str) -> Done:
+        result = CliRunner().invoke(app, [*map(str, arguments)], env=environment, prog_name="leglength-monitor")
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Done(result.exit_code, result.stdout, result.stderr)
+
+    return start
+
+
+@pytest.fixture
+def run_alone(tmp_path: Path) -> Run:
+    """The same in a process of its own, as users run it; Python takes a while to start."""
+
+    def start(*arguments: str | Path, **environment: str) -> Done:
+        done = subprocess.run(
+            [sys.executable, "-m", "monitoring.cli", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return start
+
+
+def record(settings: dict[str, Any], *statuses: str) -> None:
+    """Sessions in the store that nobody has delivered yet."""
+    with MonitorManager({"monitoring": {"enabled": True, **settings}}) as monitor:
+        for status in statuses or ("completed",):
+            session_id = monitor.start_session("1.2.840.1")
+            monitor.record_measurements(session_id, {"PLL_R_FEM": 412.5})
+            monitor.end_session(session_id, status)
+        monitor.close(0.0)
+
+
+# --- every command ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(run: Run, command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == DONE
+    assert f"{command} [OPTIONS]" in done.stdout
+    assert ("--config" in done.stdout) == (command in NEED_SETTINGS)
+
+
+def test_the_commands_are_listed_and_the_version_is_told(run: Run) -> None:
+    listed = run("--help").stdout
+    assert [command for command in COMMANDS if command not in listed] == []
+    assert run("--version").stdout.strip() == __version__
+
+
+def test_every_exit_code_is_one_of_a_process_and_no_error_is_a_traceback(
+    run_alone: Run, task: Callable[..., Path], tmp_path: Path
+) -> None:
+    with faults.refused_port() as url:
+        record({"influxdb": {"url": url}})
+        found = [
+            run_alone("status", "--config", task(influxdb={"url": url})),
+            run_alone("drain", "--config", task(influxdb={"url": url})),
+            run_alone("status", "--config", tmp_path / "missing.json"),
+            run_alone("sessions", "--no-such-option"),
+        ]
+    assert [done.returncode for done in found] == [DONE, NOT_ALL_DONE, WRONG_INPUT, WRONG_INPUT]
+    assert not [done for done in found if "Traceback" in done.stderr]
+    assert (
+        found[2].stderr
+        == f"error: {tmp_path / 'missing.json'}: No such file or directory; name the settings with --config\n"
+    )
+
+
+def test_piped_output_is_not_cut_off(run_alone: Run) -> None:
+    shown = run_alone("metrics", COLUMNS="40").stdout
+    for metric in catalogue.METRICS:
+        (line,) = [line for line in shown.splitlines() if line.split()[0] == metric.name]
+        if metric.measurement:
+            assert line.split()[-1] == f"{metric.measurement}.{metric.field}"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["no-such-command"], ["status", "--no-such-option"], ["drain", "--timeout", "soon"]]
+)
+def test_a_wrong_command_line_is_wrong_input(run: Run, arguments: list[str]) -> None:
+    assert run(*arguments).returncode == WRONG_INPUT
+
+
+@pytest.mark.parametrize("command", NEED_SETTINGS)
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file"),
+        ("{", "not JSON"),
+        ("[" * 50_000, "deep"),
+        ("[]", "process.settings must be an object"),
+        ('{"process": {"settings": []}}', "process.settings must be an object"),
+        ('{"process": {"settings": {}}}', "monitoring is missing"),
+        ('{"process": {"settings": {"monitoring": "on"}}}', "must be an object"),
+        (b"\xff\xfe{}", "not UTF-8"),
+    ],
+)
+def test_settings_that_cant_be_read_are_wrong_input_in_one_line(
+    run: Run, tmp_path: Path, command: str, content: str | bytes | None, words: str
+) -> None:
+    path = tmp_path / "settings.json"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    done = run(command, "--config", path)
+    assert done.returncode == WRONG_INPUT
+    said = [line for line in (done.stdout + done.stderr).splitlines() if words in line]
+    assert len(said) == 1
+    assert "error:" in said[0]
+
+
+def test_the_settings_are_found_by_option_by_environment_and_in_the_folder(
+    run: Run, task: Callable[..., Path], tmp_path: Path
+) -> None:
+    assert run("status").returncode == DONE if task().exists() else False
+    elsewhere = (tmp_path / "task.json").rename(tmp_path / "elsewhere.json")
+    assert run("status").returncode == WRONG_INPUT
+    assert run("status", MONITORING_CONFIG=str(elsewhere)).returncode == DONE
+    assert run("status", "--config", elsewhere, MONITORING_CONFIG="/nowhere").returncode == DONE
+
+
+def test_a_bad_setting_is_said_and_the_command_goes_on(run: Run, task: Callable[..., Path]) -> None:
+    done = run("status", "--json", "--config", task(shutdown_timeout="soon", tokn=1))
+    assert done.returncode == DONE
+    assert json.loads(done.stdout)["enabled"] is True
+    assert "shutdown_timeout: must be a number" in done.stderr
+    assert "warning: process.settings.monitoring.tokn" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["metrics"], ["sessions", "--json", "--limit", "5000"]])
+def test_a_reader_who_has_seen_enough_causes_no_traceback(
+    tmp_path: Path, task: Callable[..., Path], arguments: list[str]
+) -> None:
+    record({}, *["completed"] * 300 if arguments[0] == "sessions" else ["completed"])
+    options = ["--config", str(task())] if arguments[0] == "sessions" else []
+    command = [sys.executable, "-m", "monitoring.cli", *arguments, *options]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        words = process.stderr.read().decode()
+        process.wait(30)
+    assert "Traceback" not in words
+    assert "Exception ignored" not in words
+
+
+# --- check --------------------------------------------------------------------------------------
+
+
+def test_check_finds_everything_right(
+    run: Run, task: Callable[..., Path], point_server: PointServer, pushgateway: Pushgateway
+) -> None:
+    done = run(
+        "check", "--config", task(influxdb=point_server.write_settings(), prometheus={"gateway_url": pushgateway.url})
+    )
+    assert done.returncode == DONE
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
+        "ok      store",
+        "ok      influxdb",
+        "ok      prometheus",
+    ]
+
+
+def test_check_writes_nothing_to_a_backend(run: Run, task: Callable[..., Path], influxdb1: InfluxDB1) -> None:
+    run("check", "--config", task(influxdb=influxdb1.write_settings()))
+    assert influxdb1.query("SHOW SERIES") == []
+
+
+def test_check_with_monitoring_off_is_done_and_looks_no_further(
+    run: Run, task: Callable[..., Path], tmp_path: Path
+) -> None:
+    done = run("check", "--config", task(enabled=False))
+    assert (done.returncode, "is off" in done.stdout) == (DONE, True)
+    assert not (tmp_path / "store").exists()
+
+
+def failed(done: Done) -> str:
+    """The one line of `check` that says what failed."""
+    assert done.returncode == NOT_ALL_DONE
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    return line
+
+
+def test_check_tells_a_missing_database_and_a_wrong_password(
+    run: Run, task: Callable[..., Path], influxdb1_factory: Callable[..., InfluxDB1]
+) -> None:
+    settings = influxdb1_factory(auth=True).write_settings()
+    assert run("check", "--config", task(influxdb=settings)).returncode == DONE
+    assert "database does not exist" in failed(run("check", "--config", task(influxdb=settings | {"bucket": "later"})))
+    wrong = settings | {"token": "writer:not-the-password"}
+    line = failed(run("check", "--config", task(influxdb=wrong)))
+    assert "401" in line
+    assert "not-the-password" not in line
+
+
+def test_check_tells_a_wrong_token_from_a_proxy_that_answers_400(
+    run: Run, task: Callable[..., Path], victoria_metrics: Any, vmauth_factory: Callable[..., VmAuth]
+) -> None:
+    settings = vmauth_factory(victoria_metrics.url).write_settings()
+    assert run("check", "--config", task(influxdb=settings)).returncode == DONE
+    assert "token" in failed(run("check", "--config", task(influxdb=settings | {"token": "a-wrong-one"})))
+
+
+def test_check_tells_a_gateways_wrong_password_and_prefix(
+    run: Run, task: Callable[..., Path], pushgateway_factory: Callable[..., Pushgateway]
+) -> None:
+    gateway = pushgateway_factory(route_prefix="/push", auth=True)
+    right = {"gateway_url": gateway.url, "username": gateway.username, "password": gateway.password}
+    assert run("check", "--config", task(prometheus=right)).returncode == DONE
+    assert "401" in failed(run("check", "--config", task(prometheus=right | {"password": "wrong"})))
+    without_prefix = right | {"gateway_url": gateway.url.removesuffix("/push")}
+    assert "404" in failed(run("check", "--config", task(prometheus=without_prefix)))
+
+
+def test_check_tells_what_is_refused_silent_and_misconfigured(
+    run: Run, task: Callable[..., Path], fault_server: FaultServer
+) -> None:
+    with faults.refused_port() as url:
+        assert "nothing listens" in failed(run("check", "--config", task(influxdb={"url": url})))
+    fault_server.script.extend([faults.silence(), faults.redirect("/elsewhere")])
+    silent = {"url": fault_server.url, "timeout": 0.5}
+    assert "no answer in time" in failed(run("check", "--config", task(influxdb=silent)))
+    assert "redirect" in failed(run("check", "--config", task(influxdb=silent)))
+
+
+def test_check_with_a_bad_setting_is_wrong_input(run: Run, task: Callable[..., Path]) -> None:
+    done = run("check", "--config", task(influxdb={"url": "influxdb:8086"}))
+    assert done.returncode == WRONG_INPUT
+    assert "error: process.settings.monitoring.influxdb.url: must be an address" in done.stdout
+
+
+def test_check_with_an_unknown_setting_warns_and_is_done(run: Run, task: Callable[..., Path]) -> None:
+    done = run("check", "--config", task(metriks={}))
+    assert done.returncode == DONE
+    assert "did you mean metrics?" in done.stdout
+
+
+def test_check_tells_a_store_that_cant_be_used(run: Run, task: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "store" in failed(run("check", "--config", task(store={"path": str(tmp_path / "file" / "x")})))
+
+
+# --- status and sessions ------------------------------------------------------------------------
+
+
+def test_status_without_a_store_says_so_and_makes_none(run: Run, task: Callable[..., Path], tmp_path: Path) -> None:
+    done = run("status", "--json", "--config", task())
+    report = json.loads(done.stdout)
+    assert done.returncode == DONE
+    assert report["store"]["exists"] is False
+    assert report["sessions"] == dict.fromkeys(STATUSES, 0)
+    assert not (tmp_path / "store").exists()
+    assert "not there yet" in run("status", "--config", task()).stdout
+
+
+def test_status_counts_sessions_and_tells_what_waits_for_whom(run: Run, task: Callable[..., Path]) -> None:
+    with faults.refused_port() as url:
+        settings = {"influxdb": {"url": url}}
+        record(settings, "completed", "completed", "failed", "skipped")
+        report = json.loads(run("status", "--json", "--config", task(**settings)).stdout)
+    assert report["sessions"] == {"completed": 2, "failed": 1, "skipped": 1, "crashed": 0}
+    backend = report["outbox"]["influxdb"]
+    assert backend["pending"] >= 4
+    assert backend["dead"] == 0
+    assert backend["oldest_seconds"] >= 0
+    assert "last_error" in backend
+    shown = run("status", "--config", task(**settings)).stdout
+    assert "2 completed, 1 failed, 1 skipped, 0 crashed" in shown
+    assert "influxdb" in shown
+
+
+def test_sessions_are_listed_newest_first_and_as_whole_records(run: Run, task: Callable[..., Path]) -> None:
+    record({}, "completed", "failed", "skipped")
+    done = run("sessions", "--json", "--config", task())
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [found["status"] for found in records] == ["skipped", "failed", "completed"]
+    assert records[0]["measurements_mm"] == {"PLL_R_FEM": 412.5}
+    limited = run("sessions", "--json", "--limit", "1", "--config", task()).stdout
+    assert json.loads(limited) == records[0]
+    shown = run("sessions", "--config", task()).stdout
+    assert "412.5 / -" in shown
+    assert "1.2.840" not in shown + done.stdout
+
+
+def test_sessions_without_a_store_are_not_done(run: Run, task: Callable[..., Path]) -> None:
+    done = run("sessions", "--config", task())
+    assert done.returncode == NOT_ALL_DONE
+    assert done.stderr.startswith("error: there is no store at ")
+
+
+# --- drain --------------------------------------------------------------------------------------
+
+
+def test_drain_delivers_what_waited_and_says_so(
+    run: Run, task: Callable[..., Path], point_server: PointServer, pushgateway: Pushgateway
+) -> None:
+    with faults.refused_port() as url:
+        record(
+            {"influxdb": point_server.write_settings() | {"url": url}, "prometheus": {"gateway_url": url}},
+            "completed",
+            "failed",
+        )
+    settings = {"influxdb": point_server.write_settings(), "prometheus": {"gateway_url": pushgateway.url}}
+    done = run("drain", "--json", "--config", task(**settings))
+    assert done.returncode == DONE
+    results = json.loads(done.stdout)
+    assert results["influxdb"]["pending"] == results["prometheus"]["pending"] == 0
+    assert results["influxdb"]["last_error"] is None
+    assert len(wait_for_points(point_server, "leglength_session", 2)) == 2
+    assert pushgateway.value("leglength_sessions_total", status="completed") == 1.0
+    again = run("drain", "--config", task(**settings))
+    assert again.returncode == DONE
+    assert "nothing waits" in again.stdout
+
+
+def test_drain_that_delivers_nothing_is_not_done_and_says_why(
+    run: Run, task: Callable[..., Path], fault_server: FaultServer
+) -> None:
+    settings = {"influxdb": {"url": fault_server.url}}
+    fault_server.then = respond(503)
+    record(settings)
+    done = run("drain", "--config", task(**settings))
+    assert done.returncode == NOT_ALL_DONE
+    assert "influxdb: FAILED" in done.stdout
+    assert "503" in done.stdout
+
+
+def test_drain_without_a_store_is_not_done(run: Run, task: Callable[..., Path]) -> None:
+    assert run("drain", "--config", task()).returncode == NOT_ALL_DONE
+
+
+# --- what needs no settings ---------------------------------------------------------------------
+
+
+def test_metrics_lists_the_whole_catalogue(run: Run) -> None:
+    rows = json.loads(run("metrics", "--json").stdout)
+    assert [row["name"] for row in rows] == [metric.name for metric in catalogue.METRICS]
+    assert set(rows[0]) == {"name", "kind", "unit", "help", "labels", "measurement", "field", "source"}
+
+
+def test_the_schema_is_a_schema_that_takes_the_usual_settings(run: Run) -> None:
+    schema = json.loads(run("schema").stdout)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate({"enabled": True, "influxdb": {"url": "http://influxdb:8086", "token": "x"}}, schema)
+
+
+def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['typer'] = None; from monitoring.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "pip install" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,194 @@
+"""`leglength-monitor sessions`: what is computed again, an identifier's keyed hash, and one patient's erasure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from monitoring import MonitorManager
+from monitoring.analytics import rederivation
+from monitoring.cli.commands import app
+from monitoring.domain import derivation, quality
+from monitoring.metrics import catalogue
+from monitoring.privacy.pseudonyms import Pseudonymizer
+from monitoring.store import totals
+from monitoring.store.database import Database
+from monitoring.store.sessions import open_store
+from tests.support.predictions import one_off_by
+
+KEY = "a site's own key, of no meaning"
+LENGTHS = {"PLL_R_FEM": 412.5, "PLL_L_FEM": 410.0, "PLL_R_TIB": 330.0, "PLL_L_TIB": 328.0}
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+    path = tmp_path / "task.json"
+    monitoring = {"enabled": True, "privacy": {"key": KEY}, "metrics": {"include_system_metrics": False}}
+    path.write_text(json.dumps({"process": {"settings": {"monitoring": monitoring}}}))
+    return path
+
+
+@pytest.fixture
+def run(task: Path) -> Callable[..., Result]:
+    def start(*arguments: str, given: str | None = None) -> Result:
+        return CliRunner().invoke(app, ["sessions", *arguments, "--config", str(task)], input=given)
+
+    return start
+
+
+def record(task: Path, times: int = 1, patient: str | None = None) -> None:
+    """Sessions of an ensemble of three, one model of which is off on one landmark."""
+    settings = json.loads(task.read_text())["process"]["settings"]
+    with MonitorManager(settings) as manager:
+        runtime = manager._runtime
+        assert runtime is not None
+        for number in range(times):
+            with manager.session(f"series {patient} {number}") as session:
+                session.record_measurements(LENGTHS)
+                session.record_performance_data({"individual_model_predictions": _predictions()})
+                keys = {"patient_key": Pseudonymizer(KEY.encode()).patient(patient)} if patient else {}
+                opened = runtime.open_session(session.id)
+                assert opened is not None
+                opened.record_context({"row_spacing_mm": 0.2, "column_spacing_mm": 0.2}, keys)
+
+
+def _predictions() -> dict[str, Any]:
+    return {
+        found.model: {"predictions": {"boxes": found.boxes, "labels": found.labels, "scores": found.scores}}
+        for found in one_off_by(20.0)
+    }
+
+
+def test_under_the_same_formulas_nothing_differs(task: Path, run: Callable[..., Result]) -> None:
+    record(task, 3)
+    done = run("--rederive")
+    assert done.exit_code == 0
+    assert "3 sessions computed again by formulas of version 1" in done.stdout
+    assert "0 differ" in done.stdout
+
+
+def test_under_newer_formulas_it_says_what_differs_and_leaves_what_was_delivered(
+    task: Path, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    record(task, 2)
+    path = tmp_path / "store" / "monitoring.db"
+    before = _everything(path)
+    monkeypatch.setattr(derivation, "FORMULA_VERSION", 2)
+    monkeypatch.setattr(rederivation, "FORMULA_VERSION", 2)
+    monkeypatch.setattr(quality, "FULL_DISAGREEMENT_MM", 5.0)
+    done = run("--rederive")
+    assert "2 differ from what was delivered, which stays as it is" in done.stdout
+    assert "leglength_quality_ratio" in done.stdout
+    assert "leglength_ensemble_cds_ratio" not in done.stdout
+
+    lines = [json.loads(line) for line in run("--rederive", "--json").stdout.splitlines()]
+    assert [(line["formula_before"], line["formula_now"]) for line in lines] == [(1, 2), (1, 2)]
+    (old, new) = lines[0]["differences"]["leglength_quality_ratio"]
+    assert 0 < new < old < 1
+    assert _everything(path) == before
+
+
+def _everything(path: Path) -> list[Any]:
+    with open_store(Database(path)) as store, store.database.read_transaction() as connection:
+        tables = ("sessions", "outbox", "totals", "state")
+        return [connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables]
+
+
+def test_sessions_of_a_version_that_kept_nothing_computed_are_counted(
+    task: Path, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    record(task, 2)
+    with (
+        open_store(Database(tmp_path / "store" / "monitoring.db")) as store,
+        store.database.transaction() as connection,
+    ):
+        connection.execute("UPDATE sessions SET derived = NULL WHERE sequence = 1")
+        connection.execute("UPDATE sessions SET derived = x'00ff' WHERE sequence = 2")
+    assert "2 were stored by a version that didn't keep what it had computed" in run("--rederive").stdout
+
+
+def test_an_identifiers_hash_is_the_one_that_sessions_are_kept_under(task: Path, run: Callable[..., Result]) -> None:
+    record(task, patient="INVENTED-17")
+    listed = json.loads(run("--json").stdout)
+    done = run("key", given="INVENTED-17\n")
+    assert done.exit_code == 0
+    assert done.stdout.strip() == listed["patient_key"] == Pseudonymizer(KEY.encode()).patient("INVENTED-17")
+    study = run("key", "--kind", "study", given="1.2.3\n").stdout.strip()
+    assert study == Pseudonymizer(KEY.encode()).study("1.2.3")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "message"),
+    [
+        (("key",), "\n", "an identifier is needed"),
+        (("key", "--kind", "name"), "x\n", "--kind must be one of"),
+        (("erase", "--patient-key", "INVENTED-17"), None, "32 hexadecimal characters"),
+        (("erase", "--patient-key", ""), None, "32 hexadecimal characters"),
+    ],
+)
+def test_wrong_input_is_told_in_one_line_that_does_not_quote_it(
+    task: Path, run: Callable[..., Result], arguments: tuple[str, ...], given: str | None, message: str
+) -> None:
+    record(task)
+    done = run(*arguments, given=given)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "INVENTED" not in done.output
+
+
+def test_without_a_key_no_hash_is_made_up(tmp_path: Path, run: Callable[..., Result], task: Path) -> None:
+    task.write_text(json.dumps({"process": {"settings": {"monitoring": {"enabled": True}}}}))
+    done = run("key", given="INVENTED-17\n")
+    assert done.exit_code == 2
+    assert "there is no key monitoring.key" in done.stderr
+    assert not (tmp_path / "store" / "monitoring.key").exists()
+
+
+def test_a_patient_is_erased_and_the_others_stay(task: Path, run: Callable[..., Result]) -> None:
+    record(task, 2, patient="INVENTED-17")
+    record(task, 1, patient="INVENTED-18")
+    key = run("key", given="INVENTED-17\n").stdout.strip()
+    rehearsal = run("erase", "--patient-key", key, "--dry-run")
+    assert "Would erase: 2 sessions" in rehearsal.stdout
+    assert len(run("--json").stdout.splitlines()) == 3
+
+    done = run("erase", "--patient-key", key)
+    assert done.exit_code == 0
+    assert "Erased: 2 sessions" in done.stdout
+    (left,) = run("--json").stdout.splitlines()
+    assert json.loads(left)["patient_key"] != key
+    assert json.loads(run("erase", "--patient-key", key, "--json").stdout)["sessions"] == 0
+
+
+def test_a_damaged_store_beside_it_is_said_not_to_have_been_searched(
+    task: Path, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    record(task, 1, patient="INVENTED-17")
+    (tmp_path / "store" / "monitoring.db.corrupt-1").write_bytes(b"whatever was in it")
+    done = run("erase", "--patient-key", run("key", given="INVENTED-17\n").stdout.strip())
+    assert done.exit_code == 1
+    assert "Not searched: monitoring.db.corrupt-1" in done.stdout
+
+
+def test_an_erased_patient_counts_no_more_in_the_agreement_with_readers(
+    task: Path, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    settings = json.loads(task.read_text())
+    settings["process"]["settings"]["reference_readings"] = {"PLL_R_FEM": 411.0}
+    task.write_text(json.dumps(settings))
+    record(task, 1, patient="INVENTED-17")
+    path = tmp_path / "store" / "monitoring.db"
+    assert _pairs(path) == 1.0
+    run("erase", "--patient-key", run("key", given="INVENTED-17\n").stdout.strip())
+    assert _pairs(path) == 0.0
+
+
+def _pairs(path: Path) -> float:
+    with open_store(Database(path)) as store, store.database.read_transaction() as connection:
+        return totals.values(connection, catalogue.VALIDATION["pairs"])["PLL_R_FEM",]

@@ -1,0 +1,76 @@
+"""The committed documents say what the code says."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from monitoring.metrics import catalogue
+from monitoring.settings import MonitoringConfig
+from tests.support import REPOSITORY
+
+GENERATED = ["docs/configuration.md", "docs/metrics.md", "docs/task.schema.json"]
+
+
+def generate(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(repository / "scripts" / "generate-docs"), *arguments],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A repository of nothing but the documents and what makes them."""
+    for path in ["scripts/generate-docs", *GENERATED]:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        shutil.copy(REPOSITORY / path, tmp_path / path)
+    return tmp_path
+
+
+def test_the_committed_documents_are_what_the_code_renders() -> None:
+    done = generate(REPOSITORY, "--check")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), "`make docs` writes them again"
+
+
+@pytest.mark.parametrize("path", GENERATED)
+def test_a_document_that_differs_is_named_and_written_again(copy: Path, path: str) -> None:
+    right = (copy / path).read_text()
+    wrong = right.replace("| `leglength_sessions_total` |", "| `renamed` |").replace("shutdown_timeout", "renamed")
+    (copy / path).write_text(wrong)
+    checked = generate(copy, "--check")
+    assert (checked.returncode, checked.stdout) == (1, f"{path}\n")
+    assert (copy / path).read_text() == wrong, "a check writes nothing"
+    assert generate(copy).stdout == f"{path}\n"
+    assert (copy / path).read_text() == right
+
+
+def test_every_metric_and_every_setting_is_in_the_documents() -> None:
+    metrics = (REPOSITORY / "docs/metrics.md").read_text()
+    assert [metric.name for metric in catalogue.METRICS if f"| `{metric.name}` |" not in metrics] == []
+    settings = (REPOSITORY / "docs/configuration.md").read_text()
+    schema = MonitoringConfig.model_json_schema()
+    for section in (schema, *schema["$defs"].values()):
+        assert [name for name in section["properties"] if f"| `{name}` |" not in settings] == []
+
+
+def test_the_schema_of_task_json_takes_the_examples_and_refuses_a_mistake() -> None:
+    schema = json.loads((REPOSITORY / "docs/task.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    examples = sorted(REPOSITORY.glob("*.example"))
+    assert examples
+    for path in examples:
+        jsonschema.validate(json.loads(path.read_text()), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"process": {"settings": {"monitoring": {"enabled": "perhaps"}}}}, schema)

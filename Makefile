@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test lint bench servers docs clean
+.PHONY: demo test lint house bench servers docs clean
 
 demo: $(VENV)/.app            ## make phantoms, run the application over them, show what was recorded
 	$(BIN)/python scripts/demo
@@ -19,6 +19,9 @@ lint: $(VENV)/.dev            ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/mypy run.py
 	$(BIN)/lint-imports
+
+house: $(VENV)/.dev           ## how the house is arranged: rooms, floors, sizes, the way of a call
+	$(BIN)/python scripts/house
 
 bench: $(VENV)/.bench servers ## speed, side by side with the alternatives
 	$(BIN)/python -m benchmarks

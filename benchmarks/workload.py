@@ -6,7 +6,6 @@ Everyone is given the same: ours the host's calls, the others the values that ou
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 
 from monitoring.domain.derivation import Facts
@@ -88,7 +87,7 @@ def record(with_models: bool = True) -> SessionRecord:
         session.record_stage(stage, 0.75)
     record_into(session)
     frozen = session.freeze("completed", _SYSTEM)
-    return frozen if with_models else replace(frozen, models=(), predictions=())
+    return frozen if with_models else frozen.without_models()
 
 
 def realistic_points() -> list[Point]:

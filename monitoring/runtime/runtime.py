@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -122,7 +122,7 @@ class Runtime:
         """The record without what the settings leave out."""
         if self.config.metrics.include_model_metrics:
             return record
-        return replace(record, models=(), predictions=())
+        return record.without_models()
 
     def end_all(self, reason: str) -> None:
         """End what is open as failed, for a reason given as a short code."""

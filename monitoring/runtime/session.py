@@ -11,15 +11,17 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec.structs import replace
 
 from monitoring.exceptions import code_location
 from monitoring.metrics import catalogue
 from monitoring.records import coerce
-from monitoring.records.session_record import Failure, ModelPerformance, Prediction, SessionRecord, Usage
+from monitoring.records.session_record import Failure, ModelPerformance, Prediction, SessionRecord, Status, Usage
 
-_STATUS_WORDS = {
+_STATUS_WORDS: dict[str, Status] = {
     "completed": "completed", "complete": "completed", "success": "completed", "ok": "completed", "done": "completed",
     "failed": "failed", "failure": "failed", "error": "failed",
     "skipped": "skipped", "skip": "skipped",
@@ -61,7 +63,7 @@ class Session:
         self.started_monotonic = time.monotonic()
         self._draft = _Draft()
         self._active_stages: list[str] = []
-        self._status: str | None = None
+        self._status: Status | None = None
         self._reason: str | None = None
         self._failure: Failure | None = None
         self._stopped_in: str | None = None
@@ -211,7 +213,7 @@ class Session:
             return self._frozen
 
     def _record(
-        self, status: str, reason: str | None, failure: Failure | None, system: Mapping[str, Usage]
+        self, status: Status, reason: str | None, failure: Failure | None, system: Mapping[str, Usage]
     ) -> SessionRecord:
         draft = self._draft
         models = _completed_models(draft.models, draft.predictions)
@@ -250,7 +252,7 @@ class Session:
             return None
         return failure.stage if failure is not None else self._stopped_in
 
-    def _final_status(self, status: Any) -> str:
+    def _final_status(self, status: Any) -> Status:
         if status is not None and self._status is None:
             self._status = _STATUS_WORDS.get(coerce.plain_text(status).lower())
             if self._status is None:

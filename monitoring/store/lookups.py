@@ -95,5 +95,5 @@ def _is_older(earlier: SessionRecord, record: SessionRecord) -> bool:
 
 def _read(text: str) -> SessionRecord | None:
     with suppress(RecordError):
-        return SessionRecord.from_json(text, only=("patient_key", "context", "measurements_mm"))
+        return SessionRecord.from_json(text)
     return None

@@ -26,7 +26,6 @@ NEWEST_SESSIONS: Final = 10_000
 NEW, CORRECTED, KNOWN = "new", "corrected", "known"
 
 _PAGE = 500
-_NEEDED = ("series_key", "study_key", "accession_key", "measurements_mm", "thresholds_cm")
 _KEY_COLUMNS = ("series_key", "study_key", "accession_key")
 _OF_ANY_READING = " UNION ".join(
     f"SELECT s.sequence, s.timestamp_ns FROM readings AS r CROSS JOIN sessions AS s ON s.{column} = r.key"  # noqa: S608
@@ -43,7 +42,7 @@ _HAS_NO_SESSION = " AND ".join(
 class Compared:
     """A session and the readers' mean of each measurement that is compared in it.
 
-    ``record`` holds what a comparison needs, and nothing else.
+    ``record`` is without its models: ten thousand may be held at once.
     """
 
     sequence: int
@@ -193,7 +192,7 @@ def _stored(connection: sqlite3.Connection, sequences: Sequence[int]) -> Iterato
     for sequence, timestamp_ns, routed, text, expected, derived in rows:
         if checksum(timestamp_ns, text) == expected:
             with suppress(RecordError):
-                record = SessionRecord.from_json(text, only=_NEEDED)
+                record = SessionRecord.from_json(text).without_models()
                 yield Compared(sequence, timestamp_ns, bool(routed), record, derived)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from monitoring.records.session_record import STATUSES, Failure, ModelPerformance, Prediction, SessionRecord, Usage
 

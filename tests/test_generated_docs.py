@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,13 @@ from monitoring.metrics import catalogue
 from monitoring.settings import MonitoringConfig
 from tests.support import REPOSITORY
 
-GENERATED = ["docs/configuration.md", "docs/metrics.md", "docs/task.schema.json"]
+GENERATED = {
+    "docs/architecture.md": "| `exceptions.py` |",
+    "docs/configuration.md": "shutdown_timeout",
+    "docs/metrics.md": "| `leglength_sessions_total` |",
+    "docs/task.schema.json": "shutdown_timeout",
+}
+"""The documents, and some words that the code has put there."""
 
 
 def generate(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -44,10 +51,11 @@ def test_the_committed_documents_are_what_the_code_renders() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), "`make docs` writes them again"
 
 
-@pytest.mark.parametrize("path", GENERATED)
-def test_a_document_that_differs_is_named_and_written_again(copy: Path, path: str) -> None:
+@pytest.mark.parametrize(("path", "words"), GENERATED.items())
+def test_a_document_that_differs_is_named_and_written_again(copy: Path, path: str, words: str) -> None:
     right = (copy / path).read_text()
-    wrong = right.replace("| `leglength_sessions_total` |", "| `renamed` |").replace("shutdown_timeout", "renamed")
+    assert words in right
+    wrong = right.replace(words, "renamed")
     (copy / path).write_text(wrong)
     checked = generate(copy, "--check")
     assert (checked.returncode, checked.stdout) == (1, f"{path}\n")
@@ -63,6 +71,26 @@ def test_every_metric_and_every_setting_is_in_the_documents() -> None:
     schema = MonitoringConfig.model_json_schema()
     for section in (schema, *schema["$defs"].values()):
         assert [name for name in section["properties"] if f"| `{name}` |" not in settings] == []
+
+
+def test_every_file_of_both_packages_is_in_the_house_and_says_what_it_is_for() -> None:
+    house = (REPOSITORY / "docs/architecture.md").read_text()
+    told = {
+        section[: section.index("`")] + name: purpose.strip()
+        for section in house.split("\n#### `")[1:]
+        for name, purpose in re.findall(r"^\| `([^`]+)` \| (.*) \|$", section, re.MULTILINE)
+    }
+    for section in house.split("\n### `")[1:]:
+        rooms = re.findall(r"^\| \d+ \| `([^`]+)` \| (.*) \|$", section.split("\n#### ")[0], re.MULTILINE)
+        told |= {section[: section.index("`")] + name: purpose for name, purpose in rooms}
+    files = [path.relative_to(REPOSITORY) for package in ("monitoring", "analysis") for path in package_files(package)]
+    names = {f"{file.parent}/" if file.name == "__init__.py" else str(file) for file in files}
+    assert names - {"monitoring/", "analysis/"} <= set(told)
+    assert [name for name, purpose in told.items() if not purpose] == []
+
+
+def package_files(package: str) -> list[Path]:
+    return sorted((REPOSITORY / package).rglob("*.py"))
 
 
 def test_the_schema_of_task_json_takes_the_examples_and_refuses_a_mistake() -> None:

@@ -11,9 +11,9 @@ from urllib.parse import quote, urlencode
 
 from monitoring.settings import InfluxDBConfig
 from monitoring.transport.deadline import Deadline
-from monitoring.transport.http import Response, Transport, gzipped
+from monitoring.transport.http import Response, Transport, basic_authorization, gzipped, retry_after_seconds
+from monitoring.transport.reasons import Action, detail, policy
 from monitoring.transport.sinks import Delivery, Rejection
-from monitoring.transport.statuses import Action, basic_authorization, detail, policy, retry_after_seconds
 
 _REFUSED_THROUGHOUT = 8
 _CREDENTIALS = re.compile(rb"auth token|unauthori[sz]ed", re.IGNORECASE)

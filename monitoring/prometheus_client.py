@@ -22,9 +22,9 @@ from monitoring.metrics.catalogue import Kind, Metric
 from monitoring.metrics.samples import bucket_part
 from monitoring.settings import PrometheusConfig
 from monitoring.transport.deadline import Deadline
-from monitoring.transport.http import Response, Transport
+from monitoring.transport.http import Response, Transport, basic_authorization, retry_after_seconds
+from monitoring.transport.reasons import detail, policy
 from monitoring.transport.sinks import Delivery, Snapshot, Total
-from monitoring.transport.statuses import basic_authorization, detail, policy, retry_after_seconds
 
 
 class StoredState:

@@ -11,8 +11,8 @@ from monitoring.settings import InfluxDBConfig, MonitoringConfig, PrometheusConf
 from monitoring.store.database import Database
 from monitoring.store.location import store_path
 from monitoring.transport.deadline import Deadline
-from monitoring.transport.http import HttpTransport, Response
-from monitoring.transport.statuses import basic_authorization, detail, policy
+from monitoring.transport.http import HttpTransport, Response, basic_authorization
+from monitoring.transport.reasons import detail, policy
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from monitoring.domain.anatomy import FEMUR, LABELS, LEG, MEASUREMENTS, TIBIA
 from monitoring.domain.plausibility import RULES, SEVERITIES
 from monitoring.metrics.stop_reasons import REASON_CLASSES
 from monitoring.records.session_record import STATUSES
+from monitoring.transport.reasons import FAILURE_REASONS
 
 OTHER = "other"
 """The value that a label takes when a host's value isn't taken."""
@@ -95,13 +96,7 @@ GPU = Label("gpu", tuple(map(str, range(16))))
 CUSTOM_NAME = Label("name", (), closed=False, limit=64)
 BACKEND = Label("backend", BACKENDS)
 LOSS = Label("reason", ("corrupt", "disk_full", "evicted", "expired", "rejected"))
-DELIVERY_FAILURE = Label(
-    "reason",
-    (
-        "bad_answer", "dns", "forbidden", "http_4xx", "http_5xx", "internal", "not_found", "proxy", "rate_limited",
-        "redirect", "refused", "reset", "timeout", "tls", "unauthorized", "unavailable", "unreachable",
-    ),
-)  # fmt: skip
+DELIVERY_FAILURE = Label("reason", FAILURE_REASONS)
 
 STAGE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 

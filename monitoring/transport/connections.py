@@ -16,7 +16,6 @@ import ssl
 import threading
 from contextlib import suppress
 from http.client import HTTPException
-from types import TracebackType
 from typing import Any
 
 import urllib3
@@ -25,6 +24,7 @@ from urllib3.util.connection import allowed_gai_family, create_connection
 
 from monitoring.transport.deadline import Deadline
 
+# urllib3 makes connections deep within a request; this is how they find the watchdog of the request in their thread.
 _current = threading.local()
 
 
@@ -33,7 +33,7 @@ class Watchdog:
 
     def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
-        self.has_bitten = False
+        self.has_fired = False
         self._held: dict[int, socket.socket] = {}
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
@@ -43,27 +43,28 @@ class Watchdog:
         return self
 
     def watch(self, descriptor: int) -> None:
-        """Hold on to a connection by a descriptor of its own: TLS takes over the one that a socket has."""
+        """Hold on to a connection by a descriptor of its own: TLS takes over the one that a socket has.
+
+        With a duplicate, a descriptor that was closed and given to another file is never shut down by mistake.
+        """
         with self._lock:
             if descriptor not in self._held:
                 self._held[descriptor] = socket.socket(fileno=os.dup(descriptor))
         if self._timer is None:
-            self._timer = threading.Timer(self.deadline.remaining(), self._bite)
+            self._timer = threading.Timer(self.deadline.remaining(), self._fire)
             self._timer.daemon = True
-            # Without another thread the socket timeouts still bound each operation.
+            # "can't start new thread": without one the socket timeouts still bound each operation.
             with suppress(RuntimeError):
                 self._timer.start()
 
-    def _bite(self) -> None:
+    def _fire(self) -> None:
         with self._lock:
-            self.has_bitten = True
+            self.has_fired = True
             for held in self._held.values():
                 with suppress(OSError):
-                    held.shutdown(socket.SHUT_RDWR)
+                    held.shutdown(socket.SHUT_RDWR)  # unlike close, it ends a read that waits in another thread
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         del _current.watchdog
         if self._timer is not None:
             self._timer.cancel()
@@ -71,11 +72,6 @@ class Watchdog:
             for held in self._held.values():
                 held.close()
             self._held.clear()
-
-
-def _watchdog() -> Watchdog:
-    watchdog: Watchdog = _current.watchdog
-    return watchdog
 
 
 def _connect(host: str, port: int, deadline: Deadline, options: Any) -> socket.socket:
@@ -95,7 +91,7 @@ class _HTTPConnection(urllib3.connection.HTTPConnection):
     """Connects within the deadline, and tells a proxy's failures from the backend's."""
 
     def _new_conn(self) -> socket.socket:
-        watchdog = _watchdog()
+        watchdog: Watchdog = _current.watchdog
         try:
             sock = _connect(self._dns_host, self.port, watchdog.deadline, self.socket_options)
         except socket.gaierror as error:
@@ -130,9 +126,9 @@ class _HTTPPool(urllib3.HTTPConnectionPool):
     ConnectionCls = _HTTPConnection
 
     def _validate_conn(self, conn: Any) -> None:
-        """Watch a connection that is used again."""
+        """Watch a connection that is used again: it was made under an earlier request's watchdog."""
         if not conn.is_closed:
-            _watchdog().watch(conn.sock.fileno())
+            _current.watchdog.watch(conn.sock.fileno())
 
 
 class _HTTPSPool(urllib3.HTTPSConnectionPool):
@@ -142,7 +138,7 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
         """As above; urllib3's own would print a warning for ``verify_tls: false``, which the settings' check tells."""
         if conn.is_closed:
             conn.connect()
-        _watchdog().watch(conn.sock.fileno())
+        _current.watchdog.watch(conn.sock.fileno())
 
 
 def bounded(manager: urllib3.PoolManager) -> urllib3.PoolManager:

@@ -7,9 +7,11 @@ classifies it into a :class:`Delivery`; the outbox decides what becomes of the l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from monitoring.transport.deadline import Deadline
+
+Batch = TypeVar("Batch", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Delivery:
     """What became of a batch.
 
     ``accepted`` are the indexes of items that the backend has, ``rejected`` those that it refuses for
-    good; all others are kept and tried again. ``error`` says why (one of the catalogue's reasons),
+    good; all others are kept and tried again. ``error`` says why (one of ``reasons.FAILURE_REASONS``),
     ``detail`` says it to a person, and ``retry_after_seconds`` is the backend's own wish.
     """
 
@@ -34,30 +36,6 @@ class Delivery:
     error: str | None = None
     detail: str = ""
     retry_after_seconds: float | None = None
-
-
-class LineSink(Protocol):
-    """A backend that is a log: it takes lines, each once."""
-
-    name: str
-
-    def send(self, lines: list[bytes], deadline: Deadline) -> Delivery:
-        """Try to hand over ``lines`` within the deadline. Never raises for what a backend does."""
-
-    def close(self) -> None:
-        """Give back connections."""
-
-
-class StateSink(Protocol):
-    """A backend that is a state: it takes the newest totals, and forgets the older ones."""
-
-    name: str
-
-    def send(self, snapshot: Snapshot, deadline: Deadline) -> Delivery:
-        """Try to replace the backend's state within the deadline. Never raises for what a backend does."""
-
-    def close(self) -> None:
-        """Give back connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +60,21 @@ class Snapshot:
     revision: int
     sequence: int
     counts_all_runs: bool = True
+
+
+class Sink(Protocol[Batch]):
+    """A backend. It never raises for what the network or the server does."""
+
+    name: str
+
+    def send(self, batch: Batch, deadline: Deadline, /) -> Delivery:
+        """Try to hand over the batch within the deadline."""
+
+    def close(self) -> None:
+        """Give back connections."""
+
+
+LineSink = Sink[list[bytes]]
+"""A backend that is a log: it takes lines, each once."""
+StateSink = Sink[Snapshot]
+"""A backend that is a state: it takes the newest totals, and forgets the older ones."""

@@ -1,8 +1,7 @@
 """TLS as a client: from the settings to a context, and OpenSSL's errors in an operator's words.
 
-A file that can't be used is an error. Nothing here falls back to another file, to the system's
-authorities, or to no verification. The same flags hold for every Python version, so that a certificate
-that is good today is not refused after an upgrade.
+A file that can't be used is an error: nothing here falls back to another file, to the system's authorities,
+or to no verification. The settings' check and the first request ask the same functions.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def client_context(settings: Trust, *, shows_certificate: bool = True) -> ssl.SS
         with _named("ca_file"):
             _load_certificates(context, settings.ca_file)
     if shows_certificate and settings.client_cert_file is not None:
-        context.post_handshake_auth = True
+        context.post_handshake_auth = True  # under TLS 1.3 some servers ask for it after the handshake only
         with _named("client_cert_file or client_key_file"):
             _load_key_pair(context, settings.client_cert_file, settings.client_key_file)
     return context
@@ -62,6 +61,8 @@ def check_key_pair(certificate: Path, key: Path | None) -> None:
 
 def _bare_context() -> ssl.SSLContext:
     """A client's context that trusts nobody yet; it verifies certificates and host names."""
+    # Not ssl.create_default_context(): it writes the session's keys where $SSLKEYLOGFILE says, and its flags differ
+    # by Python version, so that a certificate that is good today could be refused after an upgrade.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the issuing authority's certificate is enough in ca_file
@@ -118,47 +119,41 @@ def _named(setting: str) -> Iterator[None]:
 # --- what went wrong ----------------------------------------------------------------------------
 
 _UNTRUSTED = "the server's certificate is from an authority that is not trusted here; set ca_file"
-_WEAK = "the server's certificate is too weak"
 # OpenSSL's X509_V_ERR_*, see its X509_STORE_CTX_get_error(3).
 _VERIFICATION = {
-    2: _UNTRUSTED,
+    **dict.fromkeys((2, 19, 20, 21), _UNTRUSTED),
     9: "the server's certificate is not valid yet, or the clock here is wrong",
     10: "the server's certificate has expired, or its authority's has",
     18: "the server's certificate is self-signed and not trusted here; set ca_file",
-    19: _UNTRUSTED,
-    20: _UNTRUSTED,
-    21: _UNTRUSTED,
     23: "the server's certificate has been revoked",
     26: "the certificate is not one for a server",
     62: "the server's certificate is for another host name",
     64: "the server's certificate is for another IP address",
-    66: _WEAK,
-    67: _WEAK,
-    68: _WEAK,
+    **dict.fromkeys((66, 67, 68), "the server's certificate is too weak"),
 }
 
 _CERTIFICATE_WANTED = "the server wants a client certificate; set client_cert_file and client_key_file"
 _CERTIFICATE_REFUSED = "the server does not accept the client certificate"
-_NO_TLS = "what answers there doesn't speak TLS; is the address http://?"
-_OLD_TLS = "the server offers no TLS 1.2 or newer"
 # Parts of OpenSSL's reason codes, the first that fits counts. Alerts (RFC 8446, 6.2) are what the server says.
 _REASONS = (
-    ("CERTIFICATE_REQUIRED", _CERTIFICATE_WANTED),
-    ("UNKNOWN_CA", "the server does not know the authority of the client certificate"),
-    ("CERTIFICATE_EXPIRED", "the client certificate has expired"),
-    ("ALERT_BAD_CERTIFICATE", _CERTIFICATE_REFUSED),
-    ("ALERT_CERTIFICATE", _CERTIFICATE_REFUSED),
-    ("ALERT_UNSUPPORTED_CERTIFICATE", _CERTIFICATE_REFUSED),
-    ("ACCESS_DENIED", _CERTIFICATE_REFUSED),
-    ("HANDSHAKE_FAILURE", "the server refuses the connection; it may want a client certificate, or other ciphers"),
-    ("UNRECOGNIZED_NAME", "the server has no certificate for this host name"),
-    ("PROTOCOL_VERSION", _OLD_TLS),
-    ("UNSUPPORTED_PROTOCOL", _OLD_TLS),
-    ("WRONG_VERSION_NUMBER", _NO_TLS),
-    ("RECORD_LAYER_FAILURE", _NO_TLS),
-    ("UNKNOWN_PROTOCOL", _NO_TLS),
-    ("HTTP_REQUEST", _NO_TLS),
-    ("EOF", "the server ended the connection before it was secure; does it speak TLS?"),
+    (("CERTIFICATE_REQUIRED",), _CERTIFICATE_WANTED),
+    (("UNKNOWN_CA",), "the server does not know the authority of the client certificate"),
+    (("CERTIFICATE_EXPIRED",), "the client certificate has expired"),
+    (
+        ("ALERT_BAD_CERTIFICATE", "ALERT_CERTIFICATE", "ALERT_UNSUPPORTED_CERTIFICATE", "ACCESS_DENIED"),
+        _CERTIFICATE_REFUSED,
+    ),
+    (
+        ("HANDSHAKE_FAILURE",),
+        "the server refuses the connection; it may want a client certificate, or other ciphers",
+    ),
+    (("UNRECOGNIZED_NAME",), "the server has no certificate for this host name"),
+    (("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL"), "the server offers no TLS 1.2 or newer"),
+    (
+        ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST"),
+        "what answers there doesn't speak TLS; is the address http://?",
+    ),
+    (("EOF",), "the server ended the connection before it was secure; does it speak TLS?"),
 )
 
 
@@ -168,7 +163,7 @@ def words(error: ssl.SSLError) -> str:
         code = error.verify_code
         return _VERIFICATION.get(code, f"the server's certificate can't be verified (OpenSSL's code {code})")
     reason = "EOF" if isinstance(error, ssl.SSLEOFError) else getattr(error, "reason", None) or ""
-    return next((meaning for part, meaning in _REASONS if part in reason), "")
+    return next((meaning for parts, meaning in _REASONS if any(part in reason for part in parts)), "")
 
 
 _HTTPS_WANTED = "the server speaks TLS there; the address must begin with https://"

@@ -20,8 +20,8 @@ from monitoring.settings import InfluxDBConfig, PrometheusConfig
 from monitoring.transport.deadline import Deadline
 from monitoring.transport.http import HttpTransport, Response
 from monitoring.transport.proxies import UnusableProxyError, proxy_for
+from monitoring.transport.reasons import detail
 from monitoring.transport.sinks import Delivery, Snapshot
-from monitoring.transport.statuses import detail
 from tests.support import faults
 from tests.support.faults import Behaviour, Exchange, FaultServer, respond
 from tests.support.proxy_server import ForwardProxy

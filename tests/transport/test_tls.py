@@ -16,7 +16,7 @@ from monitoring.settings import TlsSettings
 from monitoring.transport import tls
 from monitoring.transport.deadline import Deadline
 from monitoring.transport.http import HttpTransport, Response
-from monitoring.transport.statuses import detail
+from monitoring.transport.reasons import detail
 from tests.support import faults
 from tests.support.faults import FaultServer, respond
 from tests.support.tls_fixtures import Connect

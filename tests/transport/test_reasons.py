@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.metrics import catalogue
-from monitoring.transport.statuses import Action, basic_authorization, detail, policy, retry_after_seconds
+from monitoring.transport.http import basic_authorization, retry_after_seconds
+from monitoring.transport.reasons import Action, detail, policy
 
 
 def test_every_status_has_a_meaning_and_a_reason_that_is_counted() -> None:

@@ -1,17 +1,35 @@
-"""What an HTTP answer means, as a table that both sinks read.
+"""Why a delivery fails: the reasons that are counted, what each HTTP status means, and words for a person.
 
-Sources: the write API references of InfluxDB OSS 1.8, 2.7 and 3; the Pushgateway's README; RFC 9110.
+Both sinks read one table. Sources: the write API references of InfluxDB OSS 1.8, 2.7 and 3; the Pushgateway's README;
+RFC 9110. Nothing that a server said is ever quoted: it may hold a part of the request.
 """
 
 from __future__ import annotations
 
-import base64
-import re
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
+
+_WORDS = {
+    "bad_answer": "",
+    "dns": "the host's name is unknown",
+    "forbidden": "the credentials don't allow writing there",
+    "http_4xx": "",
+    "http_5xx": "",
+    "internal": "",
+    "not_found": "the address, organisation, bucket or database does not exist",
+    "proxy": "the proxy wants a user and password that it accepts",
+    "rate_limited": "",
+    "redirect": "the address answers with a redirect; set the address that it points to",
+    "refused": "nothing listens at this address",
+    "reset": "",
+    "timeout": "no answer in time",
+    "tls": "no TLS connection comes about",
+    "unauthorized": "the token or password is not accepted",
+    "unavailable": "",
+    "unreachable": "",
+}
+FAILURE_REASONS = tuple(_WORDS)
+"""Every reason: a label's values, so that there are no others."""
 
 
 class Action(StrEnum):
@@ -25,7 +43,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """An answer's meaning: the action, and the reason under which a failure is counted."""
+    """An answer's meaning: the action, and the reason under which a failure, or a refused line, is counted."""
 
     action: Action
     reason: str = ""
@@ -49,21 +67,9 @@ STATUS_POLICY: dict[int, Policy] = {
 }
 CLASS_POLICY: dict[int, Policy] = {
     2: Policy(Action.KEEP, "bad_answer"),  # e.g. 202 of a proxy's: not the promise that 204 is
-    3: Policy(Action.KEEP, "redirect"),
+    3: Policy(Action.KEEP, "redirect"),  # a POST that follows it can become a GET: a 200, and the data is lost
     4: Policy(Action.KEEP, "http_4xx"),
     5: Policy(Action.KEEP, "http_5xx"),
-}
-
-_HINTS = {
-    "unauthorized": "the token or password is not accepted",
-    "forbidden": "the credentials don't allow writing there",
-    "not_found": "the address, organisation, bucket or database does not exist",
-    "redirect": "the address answers with a redirect; set the address that it points to",
-    "refused": "nothing listens at this address",
-    "dns": "the host's name is unknown",
-    "timeout": "no answer in time",
-    "tls": "no TLS connection comes about",
-    "proxy": "the proxy wants a user and password that it accepts",
 }
 
 
@@ -73,28 +79,11 @@ def policy(status: int) -> Policy:
 
 
 def detail(reason: str, status: int | None, hint: str = "") -> str:
-    """A failure in a person's words, without anything that the server said.
+    """A failure in a person's words.
 
     ``hint`` is what the transport knows: more exact than the reason's own words, and beside a status a remark.
     """
-    usual = _HINTS.get(reason, "")
+    usual = _WORDS.get(reason, "")
     said = "; ".join(filter(None, (usual, hint))) if status is not None else hint or usual
     number = f"HTTP {status}" if status is not None else reason
     return f"{number}: {said}" if said else number
-
-
-def basic_authorization(username: str, password: str) -> str:
-    """HTTP Basic credentials (RFC 7617), UTF-8."""
-    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
-
-
-def retry_after_seconds(value: str | None, now: Callable[[], float] = time.time) -> float | None:
-    """The Retry-After header in seconds, from either of its forms (RFC 9110, 10.2.3); None when absent or garbage."""
-    if value is None:
-        return None
-    if re.fullmatch(r"\s*\d{1,9}\s*", value):
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now())
-    except (TypeError, ValueError, OverflowError):
-        return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,13 @@ from tests.application.app import App
 from tests.support import REPOSITORY
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
+CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md" and page.parent.name != "decisions"]
+"""Those that tell how it is; the others tell how it was then."""
+HOUSES = {"docs/architecture.md"}
+"""Name files within their rooms."""
 GENERATED = {"docs/configuration.md", "docs/metrics.md"}
+FOLDERS = {path.name for path in REPOSITORY.iterdir() if path.is_dir()} - {".venv", "demo", "build", "dist"}
+LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
 TASKS = [REPOSITORY / "task.json.example", REPOSITORY / "task_with_monitoring.json.example"]
 
@@ -55,14 +63,37 @@ def test_the_readme_names_every_command_of_the_command_line() -> None:
 
 
 def test_the_operations_page_explains_every_line_that_the_module_logs() -> None:
-    """Told by the constant words at which each message of the code begins, or ends."""
+    """Told by the longest run of constant words in each message; `%s` alone is a message that another place words."""
     page = (REPOSITORY / "docs" / "operations.md").read_text()
-    source = "".join(path.read_text() for path in sorted((REPOSITORY / "monitoring").rglob("*.py")))
-    messages = re.findall(r"logger\.(?:info|warning|error)\(\s*\"monitoring: ([^\"]*)\"", source)
-    assert len(messages) > 5
-    pieces = [max(re.split(r"%[sd]|[,;]", message), key=len).strip() for message in messages]
-    unexplained = [piece for piece in pieces if piece.replace("session(s) ", "") not in page.replace("session(s) ", "")]
-    assert [piece for piece in unexplained if piece and not piece.startswith("process.settings")] == []
+    files = sorted((REPOSITORY / "monitoring").rglob("*.py"))
+    messages = [(path, message) for path in files for message in log_messages(path)]
+    assert len({path.parent for path, _ in messages}) > 3, "rooms that log"
+    pieces = {message: re.split(r"%[sd]|[,;]", message.removeprefix("monitoring:")) for _, message in messages}
+    told = {message: max(found, key=len).strip(" :") in page for message, found in pieces.items()}
+    assert [f"{path.name}: {message}" for path, message in messages if not told[message]] == []
+
+
+def log_messages(path: Path) -> Iterator[str]:
+    """The messages of one file: whatever a logger is given to say, a constant at the top of the file included."""
+    tree = ast.parse(path.read_text())
+    assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
+    constants = {target.id: node.value for node in assigned for target in node.targets if isinstance(target, ast.Name)}
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute))
+    for call in calls:
+        if call.func.attr in LEVELS and "logger" in ast.unparse(call.func.value):
+            message = call.args[0]
+            message = constants[message.id] if isinstance(message, ast.Name) else message
+            assert isinstance(message, ast.Constant), f"{path.name}: {ast.unparse(call)}"
+            yield message.value
+
+
+@pytest.mark.parametrize("page", [*CURRENT, *sorted((REPOSITORY / "deploy").rglob("*.md"))], ids=page_name)
+def test_every_path_of_the_repository_that_is_named_exists(page: Path) -> None:
+    for path in re.findall(r"`([\w.*/-]+)`", page.read_text()):
+        if path.split("/")[0] in FOLDERS and "/" in path:
+            assert list(REPOSITORY.glob(path.rstrip("/"))), path
+        elif path.endswith(".py") and page_name(page) not in HOUSES:
+            assert (REPOSITORY / path).exists(), f"{path}: from the repository's root"
 
 
 @pytest.mark.parametrize("path", TASKS, ids=page_name)

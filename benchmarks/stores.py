@@ -16,8 +16,9 @@ from monitoring.metrics.samples import Change
 from monitoring.metrics_collector import changes, points, samples
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import totals
-from monitoring.store.database import Database, checksum
-from monitoring.store.sessions import enqueue
+from monitoring.store.database import Database
+from monitoring.store.outbox import enqueue
+from monitoring.store.rows import checksum
 
 APART_NS = 30 * 10**9  # a busy site: 120 sessions an hour, a million in a year
 _SECOND_NS = 10**9

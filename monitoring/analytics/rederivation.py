@@ -13,7 +13,9 @@ from monitoring.domain.derivation import FORMULA_VERSION
 from monitoring.metrics.samples import Vocabulary, limit_cardinality
 from monitoring.metrics.session_writes import DerivedValues, changed
 from monitoring.metrics_collector import computed
-from monitoring.store.sessions import Store, StoredSession, stored_vocabulary
+from monitoring.store.rows import StoredSession
+from monitoring.store.sessions import Store
+from monitoring.store.vocabulary import stored_vocabulary
 
 Difference = tuple[float | None, float | None]
 

@@ -23,7 +23,7 @@ from monitoring.cli.settings import ConfigOption, JsonOption, load_checked, load
 from monitoring.metrics import catalogue
 from monitoring.runtime.relay import Relay
 from monitoring.settings import MonitoringConfig
-from monitoring.store.progress import dead_letters
+from monitoring.store.outbox import dead_letters
 
 app = typer.Typer(
     help="Look after what the leg-length monitoring has recorded.", no_args_is_help=True, add_completion=False,

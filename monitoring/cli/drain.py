@@ -16,7 +16,7 @@ from monitoring.runtime.engine import Engine
 from monitoring.settings import MonitoringConfig
 from monitoring.store.database import Database
 from monitoring.store.location import store_path
-from monitoring.store.progress import BackendStatus, backend_statuses
+from monitoring.store.outbox import BackendStatus, backend_statuses
 from monitoring.store.recovery import open_or_recover
 from monitoring.transport.deadline import Deadline
 

@@ -19,8 +19,9 @@ from monitoring.store import totals
 from monitoring.store.database import Database
 from monitoring.store.erasure import Erased
 from monitoring.store.location import store_path
-from monitoring.store.progress import BackendStatus, backend_statuses
-from monitoring.store.sessions import StoredSession, open_store
+from monitoring.store.outbox import BackendStatus, backend_statuses
+from monitoring.store.rows import StoredSession
+from monitoring.store.sessions import open_store
 
 # A pipe or a file has no width: lines stay whole there.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)

@@ -18,18 +18,19 @@ from dataclasses import dataclass
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import NANOSECONDS
 from monitoring.store import totals
-from monitoring.store.database import Database, checksum
+from monitoring.store.database import Database
 from monitoring.store.locks import is_alive
-from monitoring.store.progress import (
+from monitoring.store.outbox import (
     DeadLetter,
-    _is_intact,
-    _keep_progress,
-    _newest,
-    _Progress,
-    _progress,
+    Progress,
     backend_statuses,
+    enqueue,
+    newest_sequence,
+    progress_of_all,
+    register_backend,
+    set_progress,
 )
-from monitoring.store.sessions import enqueue, register_backend
+from monitoring.store.rows import checksum, is_intact
 from monitoring.transport.sinks import Delivery, Snapshot, Total
 
 MAX_LEASE_SECONDS = 3700.0
@@ -182,18 +183,18 @@ class BackendQueue:
         with self._database.read_transaction() as connection:
             revision = _revision(connection)
             found = totals.read(connection) + _waiting(connection, now, state_backend=self.name)
-            sequence = _newest(connection)
+            sequence = newest_sequence(connection)
         return Snapshot(tuple(found), revision, sequence, counts_all_runs=self._database.path is not None)
 
     def settle_state(self, snapshot: Snapshot, delivery: Delivery) -> None:
         """Remember that the backend has this revision, or why it has not."""
         with self._database.transaction(durable=False) as connection:
             if delivery.error is None:
-                before = _progress(connection).get(self.name, _Progress(snapshot.sequence, None))
+                before = progress_of_all(connection).get(self.name, Progress(snapshot.sequence))
                 connection.execute(
                     "UPDATE backends SET pushed_revision = ? WHERE name = ?", (snapshot.revision, self.name)
                 )
-                _keep_progress(connection, self.name, before._replace(pushed_sequence=snapshot.sequence))
+                set_progress(connection, self.name, before._replace(pushed_sequence=snapshot.sequence))
                 self._count_delivered(connection, max(0, snapshot.sequence - before.pushed_sequence), is_news=False)
             self._note(connection, delivery)
 
@@ -213,7 +214,7 @@ class BackendQueue:
                 "DELETE FROM dead_letters WHERE backend = ? RETURNING backend, line, reason, created_ns, checksum",
                 (self.name,),
             ).fetchall()
-            letters = [DeadLetter(*row[:-1]) for row in rows if _is_intact(*row)]
+            letters = [DeadLetter(*row[:-1]) for row in rows if is_intact(row)]
             for start in range(0, len(letters), _REQUEUED_TOGETHER):
                 lines = [letter.line for letter in letters[start : start + _REQUEUED_TOGETHER]]
                 enqueue(connection, self.name, "", self._clock_ns(), "\n".join(lines).encode(), len(lines))
@@ -253,8 +254,8 @@ class BackendQueue:
                 "UPDATE backends SET consecutive_failures = 0, next_attempt_ns = 0, last_error = NULL WHERE name = ?",
                 (self.name,),
             )
-            progress = _progress(connection).get(self.name, _Progress(0, None))
-            _keep_progress(connection, self.name, progress._replace(last_success_ns=now))
+            progress = progress_of_all(connection).get(self.name, Progress())
+            set_progress(connection, self.name, progress._replace(last_success_ns=now))
             return
         failures = connection.execute(
             "UPDATE backends SET consecutive_failures = CAST(consecutive_failures AS INTEGER) + 1, last_error = ?"

@@ -21,8 +21,8 @@ from monitoring.readings import validation
 from monitoring.readings.parsing import KeyedReading
 from monitoring.store import readings, totals
 from monitoring.store.database import Database
+from monitoring.store.outbox import enqueue
 from monitoring.store.readings import Compared
-from monitoring.store.sessions import enqueue
 
 _PIECE: Final = 100  # a running host waits for the store no longer than for one of these
 

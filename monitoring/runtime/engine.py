@@ -20,7 +20,7 @@ from monitoring.store import open_sessions as traces
 from monitoring.store.database import PATIENCE_SECONDS, Database, Identity
 from monitoring.store.location import instance_name, is_gone_with_the_container
 from monitoring.store.locks import LivenessLock
-from monitoring.store.progress import STATE_BACKENDS, backend_statuses
+from monitoring.store.outbox import STATE_BACKENDS, backend_statuses
 from monitoring.store.recovery import open_or_recover, quarantine
 from monitoring.store.sessions import Store
 from monitoring.transport.deadline import Deadline

@@ -8,7 +8,6 @@ import sqlite3
 import threading
 import time
 import weakref
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -255,19 +254,6 @@ def _roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
-
-
-def checksum(*values: object) -> int:
-    """CRC-32 over values as they read back from SQLite."""
-    return zlib.crc32(b"\x1f".join(map(_checked_form, values)))
-
-
-def _checked_form(value: object) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape")
-    return repr(value).encode()
 
 
 def identity(path: Path | None) -> Identity | None:

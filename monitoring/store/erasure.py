@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from monitoring.exceptions import RecordError
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Kind
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import totals
 from monitoring.store.database import Database
-from monitoring.store.sessions import enqueue
+from monitoring.store.outbox import enqueue
+from monitoring.store.rows import stored_record
 
 _COLUMNS: Final = "sequence, session_id, timestamp_ns, series_key, study_key, accession_key"
 _LINKS: Final = ("series_key", "study_key", "accession_key")
@@ -121,14 +121,7 @@ def _linked_sessions(connection: sqlite3.Connection, keys: Iterable[str]) -> Ite
 
 def _open_sessions(connection: sqlite3.Connection) -> list[tuple[str, SessionRecord | None, str]]:
     rows = connection.execute("SELECT session_id, record FROM open_sessions").fetchall()
-    return [(session_id, _read(text), text) for session_id, text in rows]
-
-
-def _read(text: str) -> SessionRecord | None:
-    try:
-        return SessionRecord.from_json(text)
-    except RecordError:
-        return None
+    return [(session_id, stored_record(text), text) for session_id, text in rows]
 
 
 def _is_of(record: SessionRecord | None, text: str, patient_key: str) -> bool:

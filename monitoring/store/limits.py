@@ -17,7 +17,7 @@ from monitoring.metrics.samples import NANOSECONDS
 from monitoring.settings import StoreConfig
 from monitoring.store import readings, totals
 from monitoring.store.database import Database
-from monitoring.store.progress import pushed_by_all
+from monitoring.store.outbox import pushed_by_all
 
 _PIECE = 200
 _OLDEST = 5000

@@ -6,13 +6,11 @@ Each answer is bounded, so that a session's cost doesn't grow with the store.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import suppress
 
 from monitoring.domain.derivation import Facts
-from monitoring.exceptions import RecordError
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import readings
-from monitoring.store.database import checksum
+from monitoring.store.rows import SESSION_COLUMNS, stored_session
 
 _HOUR_NS = 3600 * 1_000_000_000
 _DAY_NS = 24 * _HOUR_NS
@@ -68,7 +66,7 @@ def _earlier_exam(connection: sqlite3.Connection, record: SessionRecord) -> tupl
     if not record.patient_key:
         return {}, None
     rows = connection.execute(
-        "SELECT timestamp_ns, record, checksum FROM sessions WHERE sequence IN (SELECT sequence FROM sessions"
+        f"SELECT {SESSION_COLUMNS} FROM sessions WHERE sequence IN (SELECT sequence FROM sessions"  # noqa: S608 - a constant
         " WHERE patient_key = ? AND patient_key != '' AND ended_ns < ? ORDER BY ended_ns DESC LIMIT ?)"
         " AND status = 'completed' AND series_key != ? AND (study_key != ? OR study_key = '')"
         " ORDER BY ended_ns DESC LIMIT ?",
@@ -77,13 +75,12 @@ def _earlier_exam(connection: sqlite3.Connection, record: SessionRecord) -> tupl
             _EARLIER_EXAMS,
         ),
     )  # fmt: skip
-    for timestamp_ns, text, expected in rows:
-        earlier = _read(text) if checksum(timestamp_ns, text) == expected else None
-        # The column has no checksum: a damaged one must not make this somebody else's exam.
-        if earlier is None or earlier.patient_key != record.patient_key or _is_older(earlier, record):
+    for stored in map(stored_session, rows):
+        # The key's column has no checksum: a damaged one must not make this somebody else's exam.
+        if stored is None or stored.record.patient_key != record.patient_key or _is_older(stored.record, record):
             continue
-        if earlier.measurements_mm:
-            return dict(earlier.measurements_mm), (record.ended_ns - earlier.ended_ns) / _DAY_NS
+        if earlier_mm := stored.record.measurements_mm:
+            return dict(earlier_mm), (record.ended_ns - stored.record.ended_ns) / _DAY_NS
     return {}, None
 
 
@@ -91,9 +88,3 @@ def _is_older(earlier: SessionRecord, record: SessionRecord) -> bool:
     """Whether the patient was older in the exam that was processed before: then it is the later exam."""
     then, now = earlier.context.get("age_years"), record.context.get("age_years")
     return isinstance(then, float) and isinstance(now, float) and then > now
-
-
-def _read(text: str) -> SessionRecord | None:
-    with suppress(RecordError):
-        return SessionRecord.from_json(text)
-    return None

@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from monitoring.exceptions import RecordError
 from monitoring.metrics.session_writes import BuildWrites
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import locks, totals
-from monitoring.store.database import Database, checksum
+from monitoring.store.database import Database
+from monitoring.store.rows import checksum, is_intact, stored_record
 from monitoring.store.sessions import Store
 
 
@@ -38,23 +38,17 @@ def report_crashed(store: Store, path: Path, build: BuildWrites, limit: int | No
     with store.database.read_transaction() as connection:  # only now: the dead have written their last
         rows = connection.execute("SELECT * FROM open_sessions").fetchall()
     reported = 0
-    for session_id, owner, updated_ns, text, expected in rows:
+    for row in rows:
         if reported == limit:
             break
-        if checksum(session_id, owner, updated_ns, text) != expected:
-            _drop(store.database, session_id, expected)
+        session_id, owner, _, text, trace_checksum = row
+        record = stored_record(text) if is_intact(row) else None
+        if record is None:
+            _drop(store.database, session_id, trace_checksum)
         elif owner in dead:
-            reported += _report(store, session_id, text, expected, build)
+            reported += store.commit(record, build)
     locks.remove_stale(path)
     return reported
-
-
-def _report(store: Store, session_id: str, text: str, trace_checksum: int, build: BuildWrites) -> int:
-    try:
-        return int(store.commit(SessionRecord.from_json(text), build))
-    except RecordError:
-        _drop(store.database, session_id, trace_checksum)
-        return 0
 
 
 def _drop(database: Database, session_id: str, trace_checksum: int) -> None:

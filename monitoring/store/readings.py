@@ -10,22 +10,21 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import fsum
 from typing import Final
 
 from monitoring.domain.agreement import LARGEST_MM
-from monitoring.exceptions import RecordError
 from monitoring.metrics.session_writes import DerivedValues
-from monitoring.records.session_record import SessionRecord
-from monitoring.store.database import Database, checksum
+from monitoring.store.database import Database
+from monitoring.store.rows import SESSION_COLUMNS, StoredSession, checksum, is_intact, stored_session
 
 NEWEST_SESSIONS: Final = 10_000
 """How many sessions with a reading are compared at most, the newest."""
 NEW, CORRECTED, KNOWN = "new", "corrected", "known"
 
 _PAGE = 500
+_SELECT = "SELECT key, reader, measurements, kept_ns, checksum FROM readings"
 _KEY_COLUMNS = ("series_key", "study_key", "accession_key")
 _OF_ANY_READING = " UNION ".join(
     f"SELECT s.sequence, s.timestamp_ns FROM readings AS r CROSS JOIN sessions AS s ON s.{column} = r.key"  # noqa: S608
@@ -39,25 +38,13 @@ _HAS_NO_SESSION = " AND ".join(
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class Compared(StoredSession):
     """A session and the readers' mean of each measurement that is compared in it.
 
     ``record`` is without its models: ten thousand may be held at once.
     """
 
-    sequence: int
-    timestamp_ns: int
-    is_routed: bool
-    record: SessionRecord
-    derived_bytes: object = None
     reference_mm: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def derived(self) -> DerivedValues | None:
-        """What was derived of the session; None where it isn't there, or is damaged."""
-        with suppress(RecordError):
-            return DerivedValues.from_bytes(self.derived_bytes) if isinstance(self.derived_bytes, bytes) else None
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +67,8 @@ def keep(
     connection: sqlite3.Connection, key: str, reader: str, measurements_mm: Mapping[str, float], now_ns: int
 ) -> str:
     """Keep a reading, or add to the one that is known: ``new``, ``corrected`` or ``known``."""
-    row = connection.execute(
-        "SELECT measurements, kept_ns, checksum FROM readings WHERE key = ? AND reader = ?", (key, reader)
-    ).fetchone()
-    is_intact = row is not None and checksum(key, reader, *row[:2]) == row[2]
-    known: dict[str, float] = json.loads(row[0]) if is_intact else {}
+    row = connection.execute(f"{_SELECT} WHERE key = ? AND reader = ?", (key, reader)).fetchone()
+    known: dict[str, float] = json.loads(row[2]) if row is not None and is_intact(row) else {}
     if known and {**known, **measurements_mm} == known:
         return KNOWN
     text = json.dumps(dict(sorted({**known, **measurements_mm}.items())), separators=(",", ":"))
@@ -171,7 +155,16 @@ def _compare(
     connection: sqlite3.Connection, sequences: Sequence[int], taken: set[tuple[str, str]]
 ) -> Iterator[Compared]:
     """Compare sessions, the newest first; ``taken`` is what newer ones had of an exam, and grows."""
-    stored = sorted(_stored(connection, sequences), key=lambda found: found.timestamp_ns, reverse=True)
+    rows = connection.execute(
+        f"SELECT {SESSION_COLUMNS} FROM sessions WHERE sequence IN ({_marks(sequences)})",  # noqa: S608
+        sequences,
+    )
+    stored = [
+        Compared(one.sequence, one.timestamp_ns, one.record.without_models(), one.is_routed, one.derived_bytes)
+        for one in map(stored_session, rows)
+        if one is not None
+    ]
+    stored.sort(key=lambda found: found.timestamp_ns, reverse=True)
     readings = _readings(connection, {key for found in stored for key in found.record.exam_keys})
     for found in stored:
         record = found.record
@@ -183,19 +176,6 @@ def _compare(
             yield replace(found, reference_mm={name: reader_mm[name] for name in names})
 
 
-def _stored(connection: sqlite3.Connection, sequences: Sequence[int]) -> Iterator[Compared]:
-    rows = connection.execute(
-        "SELECT sequence, timestamp_ns, routed, record, checksum, derived FROM sessions"  # noqa: S608
-        f" WHERE sequence IN ({_marks(sequences)})",
-        sequences,
-    )
-    for sequence, timestamp_ns, routed, text, expected, derived in rows:
-        if checksum(timestamp_ns, text) == expected:
-            with suppress(RecordError):
-                record = SessionRecord.from_json(text).without_models()
-                yield Compared(sequence, timestamp_ns, bool(routed), record, derived)
-
-
 _Kept = tuple[int, str, dict[str, float]]
 
 
@@ -203,11 +183,9 @@ def _readings(connection: sqlite3.Connection, keys: set[str]) -> dict[str, list[
     """The readings under each key: when it was kept, the reader, the measurements."""
     wanted = list(keys)
     found: dict[str, list[_Kept]] = {}
-    for key, reader, text, kept_ns, expected in connection.execute(
-        f"SELECT key, reader, measurements, kept_ns, checksum FROM readings WHERE key IN ({_marks(wanted)})",  # noqa: S608
-        wanted,
-    ):
-        if checksum(key, reader, text, kept_ns) == expected:
+    for row in connection.execute(f"{_SELECT} WHERE key IN ({_marks(wanted)})", wanted):
+        if is_intact(row):
+            key, reader, text, kept_ns, _ = row
             found.setdefault(key, []).append((kept_ns, reader, json.loads(text)))
     return found
 

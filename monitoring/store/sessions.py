@@ -1,42 +1,34 @@
-"""Sessions and state: what is committed when a session ends, and what is read back."""
+"""Sessions: what is committed when one ends, and how they are read back.
+
+:meth:`Store.commit` is the one transaction in which the record, its undelivered lines and the new totals are kept:
+all of it survives, or nothing. What each part means is said by its own file: :mod:`monitoring.store.outbox`,
+:mod:`monitoring.store.totals`, :mod:`monitoring.store.readings`, :mod:`monitoring.store.vocabulary`.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from monitoring.domain.derivation import Facts
-from monitoring.exceptions import RecordError
 from monitoring.metrics import catalogue
-from monitoring.metrics.catalogue import OTHER, Label
-from monitoring.metrics.samples import Change, Vocabulary
-from monitoring.metrics.session_writes import BuildWrites, DerivedValues, TransactionContext
-from monitoring.records import coerce
+from monitoring.metrics.samples import Change
+from monitoring.metrics.session_writes import BuildWrites, TransactionContext
 from monitoring.records.session_record import STATUSES, SessionRecord
-from monitoring.store import lookups, readings, totals
-from monitoring.store.database import Database, checksum
+from monitoring.store import lookups, outbox, readings, totals
+from monitoring.store.database import Database
+from monitoring.store.rows import SESSION_COLUMNS, StoredSession, checksum, is_intact, stored_session
+from monitoring.store.vocabulary import growing_vocabulary
 
 _LARGEST = 2**62
 _PAGE = 500
-_COLUMNS = "sequence, timestamp_ns, record, checksum, derived"
 # Pages by key: no transaction is held open while the reader works, however long the archive is.
-_NEWEST_PAGE = f"SELECT {_COLUMNS} FROM sessions WHERE sequence < ? ORDER BY sequence DESC LIMIT ?"  # noqa: S608 - a constant
-_OLDEST_PAGE = f"SELECT {_COLUMNS} FROM sessions WHERE sequence > ? ORDER BY sequence LIMIT ?"  # noqa: S608 - a constant
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSession:
-    """A session as it was committed. ``timestamp_ns`` is its points' time, unique in the store."""
-
-    sequence: int
-    timestamp_ns: int
-    record: SessionRecord
-    derived: DerivedValues | None = None
-    """None for a session that was committed by a version before they were kept, or where they are damaged."""
+_NEWEST_PAGE = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE sequence < ? ORDER BY sequence DESC LIMIT ?"  # noqa: S608 - a constant
+_OLDEST_PAGE = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE sequence > ? ORDER BY sequence LIMIT ?"  # noqa: S608 - a constant
+_NOT_ROUTED = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE routed = '' ORDER BY sequence LIMIT ?"  # noqa: S608 - a constant
 
 
 class Store:
@@ -53,7 +45,29 @@ class Store:
         """
         with self.database.transaction() as connection:
             connection.execute("DELETE FROM open_sessions WHERE session_id = ?", (record.session_id,))
-            return self._insert(connection, record, build)
+            if connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (record.session_id,)).fetchone():
+                return False
+            timestamp_ns = _free_timestamp(connection, record.ended_ns)
+            facts = self._facts(connection, record)
+            writes = build(record, TransactionContext(timestamp_ns, facts, growing_vocabulary(connection)))
+            text = record.to_json()
+            connection.execute(
+                "INSERT INTO sessions (session_id, status, timestamp_ns, ended_ns, routed, record, checksum,"
+                " series_key, study_key, patient_key, accession_key, derived)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    record.session_id, record.status, timestamp_ns, record.ended_ns, ",".join(writes.lines), text,
+                    checksum(timestamp_ns, text), record.series_key, record.study_key or "", record.patient_key or "",
+                    record.accession_key or "", None if writes.derived is None else writes.derived.to_bytes(),
+                ),
+            )  # fmt: skip
+            for reader, measurements_mm in record.reader_mm.items() if record.series_key else ():
+                readings.keep(connection, record.series_key, reader, measurements_mm, record.ended_ns)
+            for backend, (encoded, count) in writes.lines.items():
+                outbox.enqueue(connection, backend, record.session_id, timestamp_ns, encoded, count)
+            totals.apply_changes(connection, writes.changes, timestamp_ns)
+            totals.bump_revision(connection)
+        return True
 
     def initialise(self, zeros: Iterable[Change]) -> None:
         """Make series exist at 0 that are not there yet; writes nothing when all are."""
@@ -75,7 +89,7 @@ class Store:
                 rows = connection.execute(page, (last, min(left, _PAGE))).fetchall()
             if not rows:
                 return
-            yield from (stored for row in rows if (stored := _stored(*row)) is not None)
+            yield from (stored for row in rows if (stored := stored_session(row)) is not None)
             last, left = rows[-1][0], left - len(rows)
 
     def counts_by_status(self) -> dict[str, int]:
@@ -100,12 +114,9 @@ class Store:
     def route(self, backend: str, build: BuildWrites, limit: int = 200) -> int:
         """Make the lines of sessions that were recorded without any log backend; returns how many sessions."""
         with self.database.transaction() as connection:
-            rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM sessions WHERE routed = '' ORDER BY sequence LIMIT ?",  # noqa: S608
-                (limit,),
-            ).fetchall()
+            rows = connection.execute(_NOT_ROUTED, (limit,)).fetchall()
             for row in rows:
-                stored = _stored(*row)
+                stored = stored_session(row)
                 if stored is None:
                     totals.count_loss(connection, "corrupt", 1, time.time_ns())
                 else:
@@ -116,46 +127,19 @@ class Store:
         return len(rows)
 
     def _make_lines(self, connection: sqlite3.Connection, stored: StoredSession, build: BuildWrites) -> None:
-        facts = stored.derived.facts if stored.derived else self._facts(connection, stored.record)
-        made = build(stored.record, TransactionContext(stored.timestamp_ns, facts, _growing_vocabulary(connection)))
-        _enqueue_all(connection, stored.record.session_id, stored.timestamp_ns, made.lines)
-        if made.derived and (stored.derived is None or stored.derived.formula != made.derived.formula):
-            connection.execute(
-                "UPDATE sessions SET derived = ? WHERE sequence = ?", (made.derived.to_bytes(), stored.sequence)
-            )
-
-    def _insert(self, connection: sqlite3.Connection, record: SessionRecord, build: BuildWrites) -> bool:
-        known = connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (record.session_id,)).fetchone()
-        if known:
-            return False
-        timestamp_ns = _free_timestamp(connection, record.ended_ns)
-        context = TransactionContext(timestamp_ns, self._facts(connection, record), _growing_vocabulary(connection))
-        writes = build(record, context)
-        text = record.to_json()
-        derived = writes.derived.to_bytes() if writes.derived is not None else None
-        connection.execute(
-            "INSERT INTO sessions (session_id, status, timestamp_ns, ended_ns, routed, record, checksum,"
-            " series_key, study_key, patient_key, accession_key, derived) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                record.session_id, record.status, timestamp_ns, record.ended_ns, ",".join(writes.lines), text,
-                checksum(timestamp_ns, text), record.series_key, record.study_key or "", record.patient_key or "",
-                record.accession_key or "", derived,
-            ),
-        )  # fmt: skip
-        self._keep_readings(connection, record)
-        _enqueue_all(connection, record.session_id, timestamp_ns, writes.lines)
-        totals.apply_changes(connection, writes.changes, timestamp_ns)
-        totals.bump_revision(connection)
-        return True
+        record, derived = stored.record, stored.derived
+        facts = derived.facts if derived else self._facts(connection, record)
+        made = build(record, TransactionContext(stored.timestamp_ns, facts, growing_vocabulary(connection)))
+        for backend, (encoded, count) in made.lines.items():
+            outbox.enqueue(connection, backend, record.session_id, stored.timestamp_ns, encoded, count)
+        # By which formulas it was delivered is kept; values that newer ones would give are told by re-derivation.
+        if made.derived and (derived is None or derived.formula != made.derived.formula):
+            readings.set_derived(connection, stored.sequence, made.derived)
 
     def _facts(self, connection: sqlite3.Connection, record: SessionRecord) -> Facts:
         if self.database.path is None:  # a store in memory doesn't see all sessions
             return Facts(reader_mm=readings.mean_of_readers(record.reader_mm))
         return lookups.facts(connection, record)
-
-    def _keep_readings(self, connection: sqlite3.Connection, record: SessionRecord) -> None:
-        for reader, measurements in record.reader_mm.items() if record.series_key else ():
-            readings.keep(connection, record.series_key, reader, measurements, record.ended_ns)
 
 
 @contextmanager
@@ -167,26 +151,9 @@ def open_store(database: Database) -> Iterator[Store]:
         database.close()
 
 
-def _stored(sequence: int, timestamp_ns: int, text: str, expected: int, derived: bytes | None) -> StoredSession | None:
-    if checksum(timestamp_ns, text) != expected:
-        return None
-    try:
-        return StoredSession(sequence, timestamp_ns, SessionRecord.from_json(text), _derived(derived))
-    except RecordError:
-        return None
-
-
-def _derived(data: bytes | None) -> DerivedValues | None:
-    if not isinstance(data, bytes):
-        return None
-    with suppress(RecordError):
-        return DerivedValues.from_bytes(data)
-    return None
-
-
 def _state(connection: sqlite3.Connection, key: str) -> Any:
-    row = connection.execute("SELECT value, checksum FROM state WHERE key = ?", (key,)).fetchone()
-    return row[0] if row and row[1] == checksum(key, row[0]) else None
+    row = connection.execute("SELECT key, value, checksum FROM state WHERE key = ?", (key,)).fetchone()
+    return row[1] if row and is_intact(row) else None
 
 
 def _free_timestamp(connection: sqlite3.Connection, ended_ns: int) -> int:
@@ -200,57 +167,3 @@ def _free_timestamp(connection: sqlite3.Connection, ended_ns: int) -> int:
             break
         timestamp_ns += 1
     return timestamp_ns
-
-
-def register_backend(connection: sqlite3.Connection, name: str) -> None:
-    """Make a backend known to the store, if it isn't."""
-    connection.execute("INSERT OR IGNORE INTO backends (name, checksum) VALUES (?, ?)", (name, checksum(name, 0, None)))
-
-
-def enqueue(
-    connection: sqlite3.Connection, backend: str, session_id: str, created_ns: int, encoded: bytes, count: int
-) -> None:
-    """Let lines wait for a log backend."""
-    register_backend(connection, backend)
-    connection.execute(
-        "INSERT INTO outbox (backend, session_id, created_ns, line_count, checksum, lines) VALUES (?, ?, ?, ?, ?, ?)",
-        (backend, session_id, created_ns, count, checksum(backend, session_id, created_ns, count, encoded), encoded),
-    )
-
-
-def _enqueue_all(
-    connection: sqlite3.Connection, session_id: str, created_ns: int, lines: Mapping[str, tuple[bytes, int]]
-) -> None:
-    for backend, (encoded, count) in lines.items():
-        enqueue(connection, backend, session_id, created_ns, encoded, count)
-
-
-def stored_vocabulary(connection: sqlite3.Connection) -> Vocabulary:
-    """What the store's labels hold by now, without taking any further value."""
-    known: dict[str, set[str]] = {}
-    for name, value in connection.execute("SELECT label, value FROM vocabulary"):
-        known.setdefault(name, set()).add(value)
-    return lambda label, value: value if value in label.values or value in known.get(label.name, ()) else OTHER
-
-
-def _growing_vocabulary(connection: sqlite3.Connection) -> Vocabulary:
-    known: dict[str, set[str]] = {}
-
-    def value_taken(label: Label, value: str) -> str:
-        """``value`` when the label may hold it, ``other`` once the label is full or closed to it."""
-        if value in label.values or value == OTHER:
-            return value
-        if label.closed or coerce.metric_name(value) != value:
-            return OTHER
-        if label.name not in known:
-            rows = connection.execute("SELECT value FROM vocabulary WHERE label = ?", (label.name,))
-            known[label.name] = {row[0] for row in rows}
-        if value in known[label.name]:
-            return value
-        if len(known[label.name]) >= label.limit:
-            return OTHER
-        connection.execute("INSERT INTO vocabulary VALUES (?, ?)", (label.name, value))
-        known[label.name].add(value)
-        return value
-
-    return value_taken

@@ -13,7 +13,7 @@ from math import isfinite
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Metric
 from monitoring.metrics.samples import NANOSECONDS, Change
-from monitoring.store.database import checksum
+from monitoring.store.rows import as_bytes, checksum
 from monitoring.transport.sinks import Total
 
 _Key = tuple[str, str, str]
@@ -99,7 +99,7 @@ def read(connection: sqlite3.Connection) -> list[Total]:
 def damaged(connection: sqlite3.Connection) -> list[tuple[bytes, bytes, bytes]]:
     """The keys of the values whose checksum doesn't hold."""
     return [
-        (_as_bytes(metric), _as_bytes(labels), _as_bytes(part))
+        (as_bytes(metric), as_bytes(labels), as_bytes(part))
         for metric, labels, part, value, time_ns, expected in connection.execute("SELECT * FROM totals")
         if _checksum((metric, labels, part), value, time_ns) != expected
     ]
@@ -112,10 +112,6 @@ def drop(connection: sqlite3.Connection, keys: Iterable[tuple[bytes, bytes, byte
         "DELETE FROM totals WHERE CAST(metric AS BLOB) = ? AND CAST(labels AS BLOB) = ? AND CAST(part AS BLOB) = ?",
         keys,
     )
-
-
-def _as_bytes(value: object) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
 
 
 def values(connection: sqlite3.Connection, metric: Metric) -> dict[tuple[str, ...], float]:

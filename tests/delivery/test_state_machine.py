@@ -22,7 +22,7 @@ from monitoring.records.session_record import SessionRecord
 from monitoring.store import limits, totals
 from monitoring.store.database import Database
 from monitoring.store.locks import LivenessLock
-from monitoring.store.progress import backend_statuses
+from monitoring.store.outbox import backend_statuses
 from monitoring.store.sessions import Store
 from monitoring.transport.sinks import Delivery, Rejection
 

@@ -17,7 +17,7 @@ from monitoring.runtime.engine import LossLog
 from monitoring.store import limits, totals
 from monitoring.store.database import Database
 from monitoring.store.locks import LivenessLock
-from monitoring.store.progress import backend_statuses
+from monitoring.store.outbox import backend_statuses
 from monitoring.store.sessions import Store
 from monitoring.transport.sinks import Delivery, Rejection, Snapshot
 from tests.support.hosts import Host, with_influxdb, with_pushgateway

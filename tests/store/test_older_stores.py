@@ -10,7 +10,8 @@ import pytest
 from monitoring import metrics_collector as collector
 from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.store import schema
-from monitoring.store.database import Database, checksum
+from monitoring.store.database import Database
+from monitoring.store.rows import checksum
 from monitoring.store.sessions import Store, open_store
 from tests.support.records import ENDED_NS, realistic
 

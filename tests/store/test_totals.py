@@ -11,7 +11,8 @@ import pytest
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import NANOSECONDS, Change
 from monitoring.store import totals
-from monitoring.store.database import Database, checksum
+from monitoring.store.database import Database
+from monitoring.store.rows import checksum
 
 YEAR_NS = 365 * 86_400 * NANOSECONDS
 LENGTH = {"measurement": "PLL_R_FEM"}

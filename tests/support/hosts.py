@@ -18,7 +18,8 @@ from typing import Any
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import totals
 from monitoring.store.database import Database
-from monitoring.store.sessions import Store, StoredSession, open_store
+from monitoring.store.rows import StoredSession
+from monitoring.store.sessions import Store, open_store
 from tests.support import REPOSITORY
 
 LONGEST_SECONDS = 60.0

@@ -6,22 +6,22 @@ figures win where it supplied them; the difference from ours is then a figure of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
-from monitoring.domain import agreement, disagreement, growth, plausibility, quality
+from monitoring.domain import agreement, disagreement, plausibility, quality
 from monitoring.domain.agreement import ReadingError
-from monitoring.domain.anatomy import LABELS, SIDES, is_number, measurement_name, side_and_bone
-from monitoring.domain.disagreement import ConfidenceRange, Disagreement, Fused, PointDisagreement, Seen
+from monitoring.domain.anatomy import FEMUR, LABELS, LEG, SIDE_AND_BONE, TIBIA, measurement_name
+from monitoring.domain.disagreement import POINT_SCORES, ConfidenceRange
+from monitoring.domain.growth import nearest_z_score
 from monitoring.domain.plausibility import Exam, Finding
 from monitoring.domain.quality import Quality
+from monitoring.domain.statistics import is_number
 from monitoring.records.session_record import SessionRecord
 
 FORMULA_VERSION: Final = 1
 """Raised when anything here or in :mod:`monitoring.domain` computes another value from the same record."""
-
-POINT_SCORES: Final = tuple(item.name for item in fields(PointDisagreement) if item.name != "detected_by")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,29 +70,32 @@ class Derived:
 
 def derive(record: SessionRecord, facts: Facts) -> Derived:
     """Apply every formula of :mod:`monitoring.domain` to a session; raises nothing for odd values."""
-    seen = disagreement.look(record.predictions)
-    fused = disagreement.fuse(seen) if seen else None
-    ours = _disagreement(record, seen)
-    findings = _findings(record, facts, fused)
-    our_points = _our_points(ours)
+    detections = [disagreement.best_detections(prediction) for prediction in record.predictions]
+    fused = disagreement.fuse(detections) if detections else None
+    exam = _exam(record, facts, fused or {})
+    ours = disagreement.disagreement(detections, exam.row_mm, exam.column_mm) if detections else None
+    our_scores, our_points = (ours.scores(), ours.point_scores()) if ours else ({}, {})
+    findings = plausibility.check(exam) if fused or record.measurements_mm else None
+    # A session that was skipped before it came to measuring has no quality, not a bad one.
+    is_assessed = record.measurements_mm or record.status not in ("skipped", "crashed")
     return Derived(
-        ensemble={**(ours.scores() if ours else {}), **record.ensemble},
-        points=_merged_points(our_points, record.points),
-        differences=_differences(record, ours, our_points),
-        fused_confidence=disagreement.fused_confidence(fused) if fused else None,
-        missed=disagreement.missed_landmarks(seen),
-        missed_by_model=disagreement.missed_by_model(seen),
+        ensemble={**our_scores, **record.ensemble},
+        points=_reported_points(our_points, record.points),
+        differences=_differences(record, our_scores, our_points),
+        fused_confidence=disagreement.fused_confidence(fused or {}),
+        missed=disagreement.missed_landmarks(detections),
+        missed_by_model=disagreement.missed_by_model(detections),
         findings=findings or (),
-        quality=_quality(record, ours, fused, findings),
-        z_scores=dict(_z_scores(record)),
-        side_differences_mm=dict(_side_differences(record)),
+        quality=quality.assess(ours, fused, record.measurements_mm, findings) if is_assessed else None,
+        z_scores=_z_scores(record, exam),
+        side_differences_mm=_side_differences(record.measurements_mm),
         reading_errors=reading_errors(record, facts.reader_mm),
     )
 
 
 def stated(record: SessionRecord) -> Derived:
     """What the record says itself of what would be computed: all there is where a formula has failed."""
-    return Derived(ensemble=record.ensemble, points=_merged_points({}, record.points))
+    return Derived(ensemble=record.ensemble, points=_reported_points({}, record.points))
 
 
 def reading_errors(record: SessionRecord, reader_mm: Mapping[str, float]) -> tuple[ReadingError, ...]:
@@ -103,98 +106,61 @@ def reading_errors(record: SessionRecord, reader_mm: Mapping[str, float]) -> tup
     return agreement.reading_errors(record.measurements_mm, reader_mm, thresholds_cm)
 
 
-def _disagreement(record: SessionRecord, seen: Sequence[Seen]) -> Disagreement | None:
-    if not seen:
-        return None
-    row_mm, column_mm = (_number(record, key) for key in ("row_spacing_mm", "column_spacing_mm"))
-    return disagreement.disagreement(seen, row_mm, column_mm)
-
-
-def _number(record: SessionRecord, key: str) -> float | None:
-    value = record.context.get(key)
-    return value if is_number(value) else None
-
-
-def _text(record: SessionRecord, key: str) -> str | None:
-    value = record.context.get(key)
-    return value if isinstance(value, str) else None
-
-
-def _findings(record: SessionRecord, facts: Facts, fused: Fused | None) -> tuple[Finding, ...] | None:
-    """None when there is nothing to judge: neither a landmark nor a measurement."""
-    if not fused and not record.measurements_mm:
-        return None
-    return plausibility.check(
-        Exam(
-            measurements_mm=record.measurements_mm,
-            landmarks=fused or {},
-            age_years=_number(record, "age_years"),
-            sex=_text(record, "sex"),
-            rows=_number(record, "rows"),
-            columns=_number(record, "columns"),
-            row_mm=_number(record, "row_spacing_mm"),
-            column_mm=_number(record, "column_spacing_mm"),
-            earlier_mm=facts.earlier_mm,
-            days_since_earlier=facts.days_since_earlier,
-        )
+def _exam(record: SessionRecord, facts: Facts, landmarks: disagreement.Fused) -> Exam:
+    numbers = {name: value for name, value in record.context.items() if is_number(value)}
+    sex = record.context.get("sex")
+    return Exam(
+        measurements_mm=record.measurements_mm,
+        landmarks=landmarks,
+        age_years=numbers.get("age_years"),
+        sex=sex if isinstance(sex, str) else None,
+        rows=numbers.get("rows"),
+        columns=numbers.get("columns"),
+        row_mm=numbers.get("row_spacing_mm"),
+        column_mm=numbers.get("column_spacing_mm"),
+        earlier_mm=facts.earlier_mm,
+        days_since_earlier=facts.days_since_earlier,
     )
 
 
-def _quality(
-    record: SessionRecord, ours: Disagreement | None, fused: Fused | None, findings: tuple[Finding, ...] | None
-) -> Quality | None:
-    """Of a session that came to measuring; one that was skipped before has no quality, not a bad one."""
-    if record.status in ("skipped", "crashed") and not record.measurements_mm:
-        return None
-    return quality.assess(ours, fused, record.measurements_mm, findings)
-
-
-def _our_points(ours: Disagreement | None) -> dict[int, dict[str, float]]:
-    if ours is None:
-        return {}
-    return {
-        label: {name: value for name in POINT_SCORES if (value := getattr(point, name)) is not None}
-        for label, point in ours.points.items()
-    }
-
-
-def _merged_points(
+def _reported_points(
     ours: Mapping[int, Mapping[str, float]], hosts: Mapping[str, Mapping[str, float]]
 ) -> dict[int, dict[str, float]]:
-    merged = {label: {**ours.get(label, {}), **_known(hosts.get(str(label), {}))} for label in LABELS}
-    return {label: scores for label, scores in merged.items() if scores}
-
-
-def _known(scores: Mapping[str, float]) -> dict[str, float]:
-    """A record that was imported may hold any name."""
-    return {name: scores[name] for name in POINT_SCORES if name in scores}
+    """The host's where it supplied them; an imported record may hold any name, so only ours are taken."""
+    merged: dict[int, dict[str, float]] = {}
+    for label in LABELS:
+        given = hosts.get(str(label), {})
+        scores = {**ours.get(label, {}), **{name: given[name] for name in POINT_SCORES if name in given}}
+        if scores:
+            merged[label] = scores
+    return merged
 
 
 def _differences(
-    record: SessionRecord, ours: Disagreement | None, our_points: Mapping[int, Mapping[str, float]]
+    record: SessionRecord, scores: Mapping[str, float], points: Mapping[int, Mapping[str, float]]
 ) -> dict[str, float]:
-    if ours is None:
-        return {}
-    found = disagreement.compare(record.ensemble, ours.scores())
-    for label, scores in our_points.items():
-        for name, difference in disagreement.compare(record.points.get(str(label), {}), scores).items():
+    found = disagreement.compare(record.ensemble, scores)
+    for label, of_point in points.items():
+        for name, difference in disagreement.compare(record.points.get(str(label), {}), of_point).items():
             found[name] = max(difference, found.get(name, 0.0))
     return found
 
 
-def _z_scores(record: SessionRecord) -> Iterator[tuple[str, float]]:
+def _z_scores(record: SessionRecord, exam: Exam) -> dict[str, float]:
+    found = {}
     for name, millimeters in record.measurements_mm.items():
-        parts = side_and_bone(name)
-        if parts is not None:
-            age, sex = _number(record, "age_years"), _text(record, "sex")
-            z = growth.nearest_z_score(parts[1], sex, age, millimeters)
-            if z is not None:
-                yield name, z
+        _, bone = SIDE_AND_BONE.get(name, ("", ""))
+        z = nearest_z_score(bone, exam.sex, exam.age_years, millimeters)
+        if z is not None:
+            found[name] = z
+    return found
 
 
-def _side_differences(record: SessionRecord) -> Iterator[tuple[str, float]]:
+def _side_differences(measurements_mm: Mapping[str, float]) -> dict[str, float]:
     """Right - left, by bone."""
-    for bone in ("FEM", "TIB", "LGL"):
-        right, left = (record.measurements_mm.get(measurement_name(side, bone)) for side in SIDES)
+    found = {}
+    for bone in (FEMUR, TIBIA, LEG):
+        right, left = (measurements_mm.get(measurement_name(side, bone)) for side in ("R", "L"))
         if is_number(right) and is_number(left):
-            yield bone, right - left
+            found[bone] = right - left
+    return found

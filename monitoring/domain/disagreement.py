@@ -21,13 +21,14 @@ What is missing:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations
 from math import fsum, hypot, isfinite, sqrt
-from typing import Final
+from typing import Any, Final, NamedTuple
 
-from monitoring.domain.anatomy import LABELS, is_number
+from monitoring.domain.anatomy import LABELS
+from monitoring.domain.statistics import is_number, mean, population_std
 from monitoring.records.session_record import Prediction
 
 DISAGREEMENT_MM: Final = 2.0
@@ -41,8 +42,7 @@ _FARTHEST_PIXEL: Final = 1e9  # a DICOM image has at most 65,535 rows; squares o
 _LARGEST_SPACING_MM: Final = 1e6
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Detection(NamedTuple):
     """One model's best detection of one landmark: the box's centre in pixels, confidence 0..1."""
 
     x: float
@@ -50,12 +50,11 @@ class Sighting:
     confidence: float
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What one model saw: its :func:`best_sightings`, found once for all that is computed of them."""
+class BestDetections(NamedTuple):
+    """One model's :func:`best_detections`, found once for all that is computed of them."""
 
     model: str
-    sightings: Mapping[int, Sighting]
+    by_label: Mapping[int, Detection]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +113,11 @@ class Disagreement:
 
     def scores(self) -> dict[str, float]:
         """The image's scores and features by name, without what is missing."""
-        found = ((item.name, getattr(part, item.name)) for part in (self.image, self.features) for item in fields(part))
-        return {name: value for name, value in found if value is not None}
+        return {**_known(self.image), **_known(self.features)}
+
+    def point_scores(self) -> dict[int, dict[str, float]]:
+        """Each landmark's scores by name (:data:`POINT_SCORES`), without what is missing."""
+        return {label: _known(point) for label, point in self.points.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +129,17 @@ class ConfidenceRange:
     maximum: float
 
 
+POINT_SCORES: Final = tuple(item.name for item in fields(PointDisagreement) if item.name != "detected_by")
+_SCORES: Final[Mapping[type, tuple[str, ...]]] = {
+    PointDisagreement: POINT_SCORES,
+    ImageScores: tuple(item.name for item in fields(ImageScores)),
+    TableFeatures: tuple(item.name for item in fields(TableFeatures)),
+}
+
 Fused = dict[int, tuple[float, float, float]]
-Detections = Prediction | Seen
+Detections = Prediction | BestDetections
 """One model's, as it gave them or already looked through; what is computed is the same."""
 _Scale = tuple[float, float]  # mm a pixel across (column spacing) and down (row spacing)
-
-
-def look(predictions: Iterable[Prediction]) -> tuple[Seen, ...]:
-    """Look through the models' detections, each once."""
-    return tuple(Seen(prediction.model, best_sightings(prediction)) for prediction in predictions)
 
 
 def disagreement(
@@ -149,14 +153,24 @@ def disagreement(
     models = len(predictions)
     if not models:
         return Disagreement(0, {}, ImageScores(), TableFeatures())
-    scale = _usable_scale(row_mm, column_mm)
-    by_label = _sightings_by_label(predictions)
-    distances = {label: _pair_distances(seen, scale) if scale else [] for label, seen in by_label.items()}
-    points = {label: _point(seen, models, distances[label], scale) for label, seen in by_label.items()}
-    every_distance = [distance for of_point in distances.values() for distance in of_point]
-    return Disagreement(
-        models, points, _image_scores(points, scale is not None), _features(points, models, every_distance)
-    )
+    scale: _Scale | None = None
+    if (
+        row_mm is not None
+        and column_mm is not None
+        and all(0 < mm <= _LARGEST_SPACING_MM for mm in (row_mm, column_mm))
+    ):
+        scale = (float(column_mm), float(row_mm))
+    points: dict[int, PointDisagreement] = {}
+    every_distance: list[float] = []
+    for label, seen in _by_label(predictions).items():
+        distances = []
+        if scale is not None:
+            across, down = scale
+            distances = [hypot((a.x - b.x) * across, (a.y - b.y) * down) for a, b in combinations(seen, 2)]
+        points[label] = _point(seen, models, distances, scale)
+        every_distance += distances
+    image = _image_scores(points, is_in_mm=scale is not None)
+    return Disagreement(models, points, image, _features(points, models, every_distance))
 
 
 def compare(host: Mapping[str, float], ours: Mapping[str, float]) -> dict[str, float]:
@@ -168,18 +182,23 @@ def compare(host: Mapping[str, float], ours: Mapping[str, float]) -> dict[str, f
     }
 
 
-def best_sightings(prediction: Detections) -> Mapping[int, Sighting]:
+def best_detections(prediction: Detections) -> BestDetections:
     """One model's best usable detection per label 1 to 8; see :func:`disagreement` for what is usable."""
-    if isinstance(prediction, Seen):
-        return prediction.sightings
-    best: dict[int, Sighting] = {}
+    if isinstance(prediction, BestDetections):
+        return prediction
+    best: dict[int, Detection] = {}
+    far = _FARTHEST_PIXEL
     for box, label, score in zip(prediction.boxes, prediction.labels, prediction.scores, strict=False):
-        if label not in LABELS or not isfinite(score):
+        if label not in LABELS or not isfinite(score) or len(box) != 4:
             continue
         confidence = min(max(score, 0.0), 1.0)
-        if (label not in best or confidence > best[label].confidence) and _is_box(box):
-            best[label] = Sighting((box[0] + box[2]) / 2, (box[1] + box[3]) / 2, confidence)
-    return best
+        if label in best and confidence <= best[label].confidence:
+            continue
+        # No all() over a generator: this is asked for every detection. NaN fails the comparison too.
+        x1, y1, x2, y2 = box
+        if -far <= x1 <= far and -far <= y1 <= far and -far <= x2 <= far and -far <= y2 <= far:
+            best[label] = Detection((x1 + x2) / 2, (y1 + y2) / 2, confidence)
+    return BestDetections(prediction.model, best)
 
 
 def fuse(predictions: Sequence[Detections]) -> Fused:
@@ -188,7 +207,14 @@ def fuse(predictions: Sequence[Detections]) -> Fused:
     The centre, in pixels, is the models' mean weighted with their confidences (all alike when none has any); the
     confidence is their plain mean, as in the application.
     """
-    return {label: _fused(seen) for label, seen in _sightings_by_label(predictions).items() if seen}
+    fused: Fused = {}
+    for label, seen in _by_label(predictions).items():
+        if seen:
+            weights = _weights(seen)
+            x = fsum([weight * detection.x for weight, detection in zip(weights, seen, strict=True)])
+            y = fsum([weight * detection.y for weight, detection in zip(weights, seen, strict=True)])
+            fused[label] = (x, y, mean([detection.confidence for detection in seen]))
+    return fused
 
 
 def fused_confidence(fused: Mapping[int, tuple[float, float, float]]) -> ConfidenceRange | None:
@@ -197,12 +223,12 @@ def fused_confidence(fused: Mapping[int, tuple[float, float, float]]) -> Confide
     if not confidences:
         return None
     low, high = min(confidences), max(confidences)
-    return ConfidenceRange(min(max(_mean(confidences), low), high), low, high)  # a rounded mean may leave its range
+    return ConfidenceRange(min(max(mean(confidences), low), high), low, high)  # a rounded mean may leave its range
 
 
 def missed_landmarks(predictions: Sequence[Detections]) -> tuple[int, ...]:
     """The labels that no model saw; none when no model ran, since then nobody looked."""
-    seen = {label for prediction in predictions for label in best_sightings(prediction)}
+    seen = {label for prediction in predictions for label in best_detections(prediction).by_label}
     return tuple(label for label in LABELS if predictions and label not in seen)
 
 
@@ -215,89 +241,53 @@ def missed_by_model(predictions: Sequence[Detections]) -> dict[str, tuple[int, .
     return found
 
 
-def _is_box(box: Sequence[float]) -> bool:
-    if len(box) != 4:
-        return False
-    # No all() over a generator: this is asked for every detection. NaN fails the comparison too.
-    x1, y1, x2, y2 = box
-    far = _FARTHEST_PIXEL
-    return -far <= x1 <= far and -far <= y1 <= far and -far <= x2 <= far and -far <= y2 <= far
+def _known(part: Any) -> dict[str, float]:
+    values = ((name, getattr(part, name)) for name in _SCORES[type(part)])
+    return {name: value for name, value in values if value is not None}
 
 
-def _usable_scale(row_mm: float | None, column_mm: float | None) -> _Scale | None:
-    if row_mm is None or column_mm is None:
-        return None
-    usable = all(0 < spacing <= _LARGEST_SPACING_MM for spacing in (row_mm, column_mm))
-    return (float(column_mm), float(row_mm)) if usable else None
-
-
-def _sightings_by_label(predictions: Iterable[Detections]) -> dict[int, list[Sighting]]:
-    found = [best_sightings(prediction) for prediction in predictions]
+def _by_label(predictions: Sequence[Detections]) -> dict[int, list[Detection]]:
+    found = [best_detections(prediction).by_label for prediction in predictions]
     return {label: [best[label] for best in found if label in best] for label in LABELS}
 
 
-def _pair_distances(seen: Sequence[Sighting], scale: _Scale) -> list[float]:
-    across, down = scale
-    return [hypot((a.x - b.x) * across, (a.y - b.y) * down) for a, b in combinations(seen, 2)]
-
-
-def _point(seen: Sequence[Sighting], models: int, distances: list[float], scale: _Scale | None) -> PointDisagreement:
-    missed = (models - len(seen)) / models
-    confidence_uncertainty = _relative_spread([sighting.confidence for sighting in seen]) if len(seen) > 1 else None
-    if not distances or scale is None:
+def _point(seen: Sequence[Detection], models: int, distances: list[float], scale: _Scale | None) -> PointDisagreement:
+    missed, relative_spread = (models - len(seen)) / models, None
+    if len(seen) > 1:
+        confidences = [detection.confidence for detection in seen]
+        average = mean(confidences)
+        relative_spread = population_std(confidences) / average if average > 0 else None
+    if scale is None or not distances:
         risk = None if scale is None else 0.0
-        return PointDisagreement(len(seen), missed, confidence_uncertainty=confidence_uncertainty, outlier_risk=risk)
-    std_x, std_y = _position_std(seen, scale)
+        return PointDisagreement(len(seen), missed, confidence_uncertainty=relative_spread, outlier_risk=risk)
+    weights = _weights(seen)
+    std_x = _weighted_std([detection.x for detection in seen], weights) * scale[0]
+    std_y = _weighted_std([detection.y for detection in seen], weights) * scale[1]
+    risky = _share([distance > RISK_BOUNDS_MM[0] for distance in distances])
     return PointDisagreement(
         detected_by=len(seen),
         detection_disagreement=missed,
-        localization_disagreement=_share(distance > DISAGREEMENT_MM for distance in distances),
+        localization_disagreement=_share([distance > DISAGREEMENT_MM for distance in distances]),
         position_std_x_mm=std_x,
         position_std_y_mm=std_y,
         spatial_uncertainty_mm=hypot(std_x, std_y),
-        confidence_uncertainty=confidence_uncertainty,
-        outlier_risk=_outlier_risk(distances),
+        confidence_uncertainty=relative_spread,
+        outlier_risk=min(risky * (1 + _excess(max(distances))), 1.0),
     )
 
 
-def _weights(seen: Sequence[Sighting]) -> list[float]:
+def _weights(seen: Sequence[Detection]) -> list[float]:
     """Weights that sum to 1: by confidence, or equal ones when no model has any."""
-    total = fsum(sighting.confidence for sighting in seen)
+    total = fsum([detection.confidence for detection in seen])
     if total <= 0:
         return [1 / len(seen)] * len(seen)
-    return [sighting.confidence / total for sighting in seen]
-
-
-def _position_std(seen: Sequence[Sighting], scale: _Scale) -> tuple[float, float]:
-    weights = _weights(seen)
-    return (
-        _weighted_std([sighting.x for sighting in seen], weights) * scale[0],
-        _weighted_std([sighting.y for sighting in seen], weights) * scale[1],
-    )
+    return [detection.confidence / total for detection in seen]
 
 
 def _weighted_std(values: list[float], weights: list[float]) -> float:
     offsets = [value - values[0] for value in values]  # so that positions that agree have a spread of exactly 0
-    centre = fsum(weight * offset for weight, offset in zip(weights, offsets, strict=True))
-    return sqrt(fsum(weight * (offset - centre) ** 2 for weight, offset in zip(weights, offsets, strict=True)))
-
-
-def _fused(seen: Sequence[Sighting]) -> tuple[float, float, float]:
-    weights = _weights(seen)
-    x = fsum(weight * sighting.x for weight, sighting in zip(weights, seen, strict=True))
-    y = fsum(weight * sighting.y for weight, sighting in zip(weights, seen, strict=True))
-    return x, y, _mean([sighting.confidence for sighting in seen])
-
-
-def _relative_spread(values: list[float]) -> float | None:
-    mean = _mean(values)
-    return _population_std(values) / mean if mean > 0 else None
-
-
-def _outlier_risk(distances: list[float]) -> float:
-    low, _ = RISK_BOUNDS_MM
-    share = _share(distance > low for distance in distances)
-    return min(share * (1 + _excess(max(distances))), 1.0)
+    centre = fsum([weight * offset for weight, offset in zip(weights, offsets, strict=True)])
+    return sqrt(fsum([weight * (offset - centre) ** 2 for weight, offset in zip(weights, offsets, strict=True)]))
 
 
 def _excess(distance_mm: float) -> float:
@@ -306,58 +296,43 @@ def _excess(distance_mm: float) -> float:
     return min(max((distance_mm - low) / (high - low), 0.0), 1.0)
 
 
-def _image_scores(points: Mapping[int, PointDisagreement], in_mm: bool) -> ImageScores:
-    dds = _mean([point.detection_disagreement for point in points.values()])
-    if not in_mm:
+def _image_scores(points: Mapping[int, PointDisagreement], is_in_mm: bool) -> ImageScores:
+    dds = mean([point.detection_disagreement for point in points.values()])
+    if not is_in_mm:
         return ImageScores(dds)
-    lds = _mean_of_known(point.localization_disagreement for point in points.values())
-    uncertainties = (point.spatial_uncertainty_mm for point in points.values())
-    ors = _mean_of_known(None if value is None else _excess(value) for value in uncertainties)
-    return ImageScores(dds, lds, ors, _composite({"dds": dds, "ors": ors, "lds": lds}))
-
-
-def _composite(parts: Mapping[str, float | None]) -> float:
-    known = {name: value for name, value in parts.items() if value is not None}
-    total = fsum(CDS_WEIGHTS[name] for name in known)
-    return min(fsum(CDS_WEIGHTS[name] * value for name, value in known.items()) / total, 1.0)
+    scores = {"dds": dds}
+    shares = [point.localization_disagreement for point in points.values()]
+    if known := [share for share in shares if share is not None]:
+        scores["lds"] = mean(known)
+    uncertainties = [point.spatial_uncertainty_mm for point in points.values()]
+    if known := [_excess(uncertainty) for uncertainty in uncertainties if uncertainty is not None]:
+        scores["ors"] = mean(known)
+    total = fsum([CDS_WEIGHTS[name] for name in scores])
+    composite = min(fsum([CDS_WEIGHTS[name] * score for name, score in scores.items()]) / total, 1.0)
+    return ImageScores(dds, scores.get("lds"), scores.get("ors"), composite)
 
 
 def _features(points: Mapping[int, PointDisagreement], models: int, distances: list[float]) -> TableFeatures:
     rates = [point.detected_by / models for point in points.values()]
     detection = {
-        "overall_detection_rate": _mean(rates),
-        "detection_consistency": 1.0 - _population_std(rates),
-        "missing_point_ratio": _share(point.detected_by == 0 for point in points.values()),
+        "overall_detection_rate": mean(rates),
+        "detection_consistency": 1.0 - population_std(rates),
+        "missing_point_ratio": _share([point.detected_by == 0 for point in points.values()]),
     }
     if not distances:
         return TableFeatures(**detection)
-    mean, std = _mean(distances), _population_std(distances)
+    average, std = mean(distances), population_std(distances)
     return TableFeatures(
         **detection,
-        mean_distance=mean,
+        mean_distance=average,
         max_distance=max(distances),
         distance_std=std,
-        distance_cv=std / (mean + _CV_GUARD_MM),
-        high_distance_ratio=_share(distance > HIGH_DISTANCE_MM for distance in distances),
-        extreme_distance_ratio=_share(distance > EXTREME_DISTANCE_MM for distance in distances),
-        model_agreement_rate=_share(distance <= AGREEMENT_MM for distance in distances),
+        distance_cv=std / (average + _CV_GUARD_MM),
+        high_distance_ratio=_share([distance > HIGH_DISTANCE_MM for distance in distances]),
+        extreme_distance_ratio=_share([distance > EXTREME_DISTANCE_MM for distance in distances]),
+        model_agreement_rate=_share([distance <= AGREEMENT_MM for distance in distances]),
     )
 
 
-def _mean(values: Sequence[float]) -> float:
-    return fsum(values) / len(values)
-
-
-def _mean_of_known(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return _mean(known) if known else None
-
-
-def _population_std(values: Sequence[float]) -> float:
-    mean = _mean(values)
-    return sqrt(fsum((value - mean) ** 2 for value in values) / len(values))
-
-
-def _share(flags: Iterable[bool]) -> float:
-    listed = list(flags)
-    return sum(listed) / len(listed)
+def _share(flags: list[bool]) -> float:
+    return sum(flags) / len(flags)

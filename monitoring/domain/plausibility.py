@@ -20,77 +20,56 @@ spacing_mismatch    soft         row and column spacing differ by over 1 %
 shrinkage           soft         a bone or leg shorter than in an earlier exam, beyond measurement error
 =================== ============ ===============================================================================
 
-Reasons for what is a choice:
-
-- **asymmetry** stays ``info`` in every band: patients are referred because their legs differ, so a difference alone
-  is no error. ``low`` and ``high`` are the band's edges, ``value`` the absolute difference.
-- **length_for_age** takes an age in completed years, as DICOM's is, and judges by the most favourable age of that
-  year. For girls the table is unverified (:class:`~monitoring.domain.growth.GrowthTable`); the thresholds are wide
-  enough that a misquoted digit doesn't matter much. Skeletal dysplasia exceeds them rightly: a person should look.
-- **leg_sum** allows for three lengths that were each rounded to whole mm.
-- **spacing_range**: the finest radiography detectors have 0.05 mm, computed radiography 0.1-0.2, slot scanners and
-  stitched films up to 0.25, and at 0.5 a 1:2 reduction of those is covered. Over 1 mm a single pixel is a third of
-  the readers' SEM95 for the tibia; under 0.02 no radiographic detector exists, so it is another unit.
-- **spacing_mismatch**: at 1 % a femur of 450 mm is off by the readers' SEM95 if the two were read the wrong way
-  round. Some scanners do resample one axis, so it is no error by itself.
-- **shrinkage**: children don't shrink. Two readings of one bone differ by less than sqrt(2) SEM95 in 95 % of cases
-  (SEM95 = 1.96 SEM; published for readers: femur 4.5 mm, tibia 3.1 mm, together 5.5 mm for the leg), so 6.4, 4.4
-  and 7.7 mm are allowed. Never ``hard``: shortening operations are done in these very patients.
+Each rule is the function of its name; why its limits are what they are stands beside them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import hypot, isfinite, sqrt
 from typing import Final
 
-from monitoring.domain.anatomy import (
-    ANKLE,
-    FEMUR,
-    HEAD,
-    KNEE,
-    LABELS,
-    LEG,
-    SIDES,
-    TIBIA,
-    is_number,
-    measurement_name,
-    side_of,
-)
+from monitoring.domain.anatomy import ANKLE, FEMUR, HEAD, KNEE, LABELS, LEG, SIDES, TIBIA, measurement_name
 from monitoring.domain.growth import nearest_z_score
+from monitoring.domain.statistics import ROUNDING, is_number
 
-RULES: Final = (
-    "length_range",
-    "length_for_age",
-    "femur_tibia_ratio",
-    "asymmetry",
-    "leg_sum",
-    "anatomical_order",
-    "sides_swapped",
-    "sides_crossed",
-    "outside_image",
-    "spacing_range",
-    "spacing_mismatch",
-    "shrinkage",
-)
 SEVERITIES: Final = ("info", "soft", "hard")
 
 Limits = tuple[float, float]
 LENGTH_LIMITS_MM: Final[Mapping[str, Limits]] = {FEMUR: (60.0, 620.0), TIBIA: (50.0, 510.0)}
+
+# Judged by the most favourable age of the year that DICOM's completed years leave open. For girls the table is
+# unverified (see GrowthTable), but a misquoted digit doesn't matter much to limits as wide as these. Skeletal
+# dysplasia exceeds them rightly: a person should look.
 Z_SOFT: Final = 3.0
 Z_HARD: Final = 5.0
+
 RATIO_SOFT: Final[Limits] = (1.15, 1.40)
 RATIO_HARD: Final[Limits] = (1.05, 1.50)
+
+# "info" in every band: patients are referred because their legs differ, so a difference alone is no error.
 ASYMMETRY_BANDS_MM: Final = (5.0, 10.0, 20.0, 50.0)
-LEG_SUM_TOLERANCE_MM: Final = 1.5
+
+LEG_SUM_TOLERANCE_MM: Final = 1.5  # three lengths that were each rounded to whole mm
+
+# The finest radiography detectors have 0.05 mm, computed radiography 0.1-0.2, slot scanners and stitched films up to
+# 0.25, and at 0.5 a 1:2 reduction of those is covered. Over 1 mm a single pixel is a third of the readers' SEM95 for
+# the tibia; under 0.02 no radiographic detector exists, so it is another unit.
 SPACING_SOFT_MM: Final[Limits] = (0.05, 0.5)
 SPACING_HARD_MM: Final[Limits] = (0.02, 1.0)
+# At 1 % a femur of 450 mm is off by the readers' SEM95 if the two were read the wrong way round. Some scanners do
+# resample one axis, so it is no error by itself.
 SPACING_MISMATCH_RATIO: Final = 0.01
+
+# Children don't shrink, and two readings of one bone differ by less than sqrt(2) SEM95 in 95 % of cases (SEM95 = 1.96
+# SEM, published for readers of femur and tibia; the leg's is that of both). Never "hard": shortening operations are
+# done in these very patients.
 READER_SEM95_MM: Final[Mapping[str, float]] = {FEMUR: 4.5, TIBIA: 3.1, LEG: hypot(4.5, 3.1)}
 SHRINKAGE_TOLERANCE_MM: Final[Mapping[str, float]] = {bone: sqrt(2) * sem for bone, sem in READER_SEM95_MM.items()}
 
-_ROUNDING: Final = 1e-9  # of decimal input in binary: a value on its limit is within it
+_BONES: Final = tuple((measurement_name(side, bone), bone) for side in SIDES for bone in (FEMUR, TIBIA))
+_LENGTHS: Final = tuple((measurement_name(side, bone), bone) for bone in (FEMUR, TIBIA, LEG) for side in SIDES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,171 +117,175 @@ class Finding:
 
 def check(exam: Exam) -> tuple[Finding, ...]:
     """Every finding, in the order of :data:`RULES`; at most one per rule and measurement or landmark."""
-    lengths = _numbers(exam.measurements_mm)
-    points = _points(exam.landmarks)
-    found = [
-        *_length_range(lengths),
-        *_length_for_age(lengths, exam),
-        *_ratio(lengths),
-        *_asymmetry(lengths),
-        *_leg_sum(lengths),
-        *_order(points),
-        *_sides(points),
-        *_outside(points, exam),
-        *_spacing(exam),
-        *_shrinkage(lengths, exam),
-    ]
-    return tuple(found)
+    known = replace(
+        exam,
+        measurements_mm={name: mm for name, mm in exam.measurements_mm.items() if is_number(mm)},
+        earlier_mm={name: mm for name, mm in exam.earlier_mm.items() if is_number(mm)},
+        landmarks={
+            label: place
+            for label, place in exam.landmarks.items()
+            if label in LABELS and is_number(place[0]) and is_number(place[1])
+        },
+    )
+    return tuple([finding for rule in _RULES for finding in rule(known)])
 
 
-def _numbers(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in values.items() if is_number(value)}
+# The rules. They are given an exam whose lengths and places are finite numbers, under names and labels that exist.
 
 
-def _points(landmarks: Mapping[int, tuple[float, ...]]) -> dict[int, tuple[float, float]]:
-    return {
-        label: (point[0], point[1])
-        for label, point in landmarks.items()
-        if label in LABELS and is_number(point[0]) and is_number(point[1])
-    }
+def length_range(exam: Exam) -> Iterator[Finding]:
+    """No child's or adult's bone is as short, or as long."""
+    for name, bone in _BONES:
+        length = exam.measurements_mm.get(name)
+        if length is not None and not _is_within(length, LENGTH_LIMITS_MM[bone]):
+            yield Finding("length_range", "hard", length, *LENGTH_LIMITS_MM[bone], name)
 
 
-def _within(value: float, limits: Limits) -> bool:
-    low, high = limits
-    return low - _ROUNDING <= value <= high + _ROUNDING
+def length_for_age(exam: Exam) -> Iterator[Finding]:
+    """``value`` is the z-score."""
+    for name, bone in _BONES:
+        length = exam.measurements_mm.get(name)
+        if length is not None:
+            z = nearest_z_score(bone, exam.sex, exam.age_years, length, exam.age_span_years)
+            if z is not None:
+                yield from _graded("length_for_age", z, (-Z_SOFT, Z_SOFT), (-Z_HARD, Z_HARD), name)
 
 
-def _two_limits(
-    rule: str, value: float, soft: Limits, hard: Limits, measurement: str | None = None
-) -> Iterator[Finding]:
-    if not _within(value, hard):
-        yield Finding(rule, "hard", value, *hard, measurement)
-    elif not _within(value, soft):
-        yield Finding(rule, "soft", value, *soft, measurement)
-
-
-def _bones(lengths: Mapping[str, float]) -> Iterator[tuple[str, str, float]]:
-    """Measurement, bone and length of the femora and tibiae that were measured."""
+def femur_tibia_ratio(exam: Exam) -> Iterator[Finding]:
+    """A length of 0 or less has no ratio: :func:`length_range` tells of it."""
     for side in SIDES:
-        for bone in (FEMUR, TIBIA):
-            name = measurement_name(side, bone)
-            if name in lengths:
-                yield name, bone, lengths[name]
+        femur, tibia, _ = _lengths(exam, side)
+        if femur is not None and tibia is not None and femur > 0 and tibia > 0 and isfinite(ratio := femur / tibia):
+            yield from _graded("femur_tibia_ratio", ratio, RATIO_SOFT, RATIO_HARD, measurement_name(side, LEG))
 
 
-def _length_range(lengths: Mapping[str, float]) -> Iterator[Finding]:
-    for name, bone, length in _bones(lengths):
-        limits = LENGTH_LIMITS_MM[bone]
-        if not _within(length, limits):
-            yield Finding("length_range", "hard", length, *limits, name)
-
-
-def _length_for_age(lengths: Mapping[str, float], exam: Exam) -> Iterator[Finding]:
-    for name, bone, length in _bones(lengths):
-        z = nearest_z_score(bone, exam.sex, exam.age_years, length, exam.age_span_years)
-        if z is not None:
-            yield from _two_limits("length_for_age", z, (-Z_SOFT, Z_SOFT), (-Z_HARD, Z_HARD), name)
-
-
-def _ratio(lengths: Mapping[str, float]) -> Iterator[Finding]:
-    """A length of 0 or less has no ratio: ``length_range`` tells of it."""
-    for side in SIDES:
-        femur, tibia = (lengths.get(measurement_name(side, bone)) for bone in (FEMUR, TIBIA))
-        if femur is None or tibia is None or femur <= 0 or tibia <= 0:
+def asymmetry(exam: Exam) -> Iterator[Finding]:
+    """``value`` is the absolute difference, ``low`` and ``high`` are the edges of the band that it lies in."""
+    for rights, lefts, bone in zip(_lengths(exam, "R"), _lengths(exam, "L"), (FEMUR, TIBIA, LEG), strict=True):
+        if rights is None or lefts is None:
             continue
-        if isfinite(ratio := femur / tibia):
-            yield from _two_limits("femur_tibia_ratio", ratio, RATIO_SOFT, RATIO_HARD, measurement_name(side, LEG))
-
-
-def _asymmetry(lengths: Mapping[str, float]) -> Iterator[Finding]:
-    for bone in (FEMUR, TIBIA, LEG):
-        right, left = (lengths.get(measurement_name(side, bone)) for side in SIDES)
-        if right is None or left is None:
-            continue
-        difference = abs(right - left)
-        passed = [edge for edge in ASYMMETRY_BANDS_MM if difference > edge + _ROUNDING]
+        difference = abs(rights - lefts)
+        passed = [edge for edge in ASYMMETRY_BANDS_MM if difference > edge + ROUNDING]
         if passed and isfinite(difference):
-            above = [edge for edge in ASYMMETRY_BANDS_MM if edge not in passed]
-            shorter = measurement_name(SIDES[0] if right < left else SIDES[1], bone)
+            above = ASYMMETRY_BANDS_MM[len(passed) :]
+            shorter = measurement_name("R" if rights < lefts else "L", bone)
             yield Finding("asymmetry", "info", difference, passed[-1], above[0] if above else None, shorter)
 
 
-def _leg_sum(lengths: Mapping[str, float]) -> Iterator[Finding]:
+def leg_sum(exam: Exam) -> Iterator[Finding]:
+    """``value`` is by how much the leg is longer than femur and tibia."""
     for side in SIDES:
-        femur, tibia, leg = (lengths.get(measurement_name(side, bone)) for bone in (FEMUR, TIBIA, LEG))
+        femur, tibia, leg = _lengths(exam, side)
         if femur is None or tibia is None or leg is None:
             continue
         difference = leg - (femur + tibia)
-        if isfinite(difference) and abs(difference) > LEG_SUM_TOLERANCE_MM + _ROUNDING:
+        if isfinite(difference) and abs(difference) > LEG_SUM_TOLERANCE_MM + ROUNDING:
             name = measurement_name(side, LEG)
             yield Finding("leg_sum", "hard", difference, -LEG_SUM_TOLERANCE_MM, LEG_SUM_TOLERANCE_MM, name)
 
 
-def _order(points: Mapping[int, tuple[float, float]]) -> Iterator[Finding]:
+def anatomical_order(exam: Exam) -> Iterator[Finding]:
     """``value`` is how far a landmark lies below those that must be above it, in pixels; the least of these."""
+    places = exam.landmarks
     for side in SIDES:
         head, ankle = HEAD[side], ANKLE[side]
         above = {**dict.fromkeys(KNEE[side], (head,)), ankle: (head, *KNEE[side])}
         for lower, uppers in above.items():
-            gaps = [points[lower][1] - points[upper][1] for upper in uppers if upper in points and lower in points]
+            gaps = [places[lower][1] - places[upper][1] for upper in uppers if upper in places and lower in places]
             if gaps and min(gaps) <= 0:
                 yield Finding("anatomical_order", "hard", min(gaps), low=0.0, landmark=lower)
 
 
-def _sides(points: Mapping[int, tuple[float, float]]) -> Iterator[Finding]:
+def sides_swapped(exam: Exam) -> Iterator[Finding]:
     """``value`` is how far a left landmark lies to the image's right of its right counterpart, in pixels."""
-    rights = (label for label in LABELS if side_of(label) == "R")
-    gaps = {label: points[label + 1][0] - points[label][0] for label in rights if {label, label + 1} <= points.keys()}
-    wrong = {label: gap for label, gap in gaps.items() if gap <= 0}
-    if wrong and len(wrong) == len(gaps):
-        yield Finding("sides_swapped", "hard", min(wrong.values()), low=0.0)
-    else:
-        for label, gap in wrong.items():
-            yield Finding("sides_crossed", "hard", gap, low=0.0, landmark=label)
+    gaps = _gaps_between_sides(exam)
+    if gaps and max(gaps.values()) <= 0:
+        yield Finding("sides_swapped", "hard", min(gaps.values()), low=0.0)
 
 
-def _outside(points: Mapping[int, tuple[float, float]], exam: Exam) -> Iterator[Finding]:
+def sides_crossed(exam: Exam) -> Iterator[Finding]:
+    """``value`` as in :func:`sides_swapped`."""
+    gaps = _gaps_between_sides(exam)
+    if gaps and max(gaps.values()) > 0:
+        for label, gap in gaps.items():
+            if gap <= 0:
+                yield Finding("sides_crossed", "hard", gap, low=0.0, landmark=label)
+
+
+def outside_image(exam: Exam) -> Iterator[Finding]:
     """``value`` is how far outside, in pixels. The edges are those of the outer pixels, so either origin is served."""
-    for label, (x, y) in sorted(points.items()):
-        beyond = max(_beyond(x, exam.columns), _beyond(y, exam.rows))
-        if beyond > _ROUNDING:
+    for label, (x, y, *_) in sorted(exam.landmarks.items()):
+        beyond = 0.0
+        for position, size in ((x, exam.columns), (y, exam.rows)):
+            if is_number(size) and size > 0:
+                beyond = max(beyond, -0.5 - position, position - size)
+        if beyond > ROUNDING:
             yield Finding("outside_image", "hard", beyond, high=0.0, landmark=label)
 
 
-def _beyond(position: float, size: float | None) -> float:
-    if size is None or not is_number(size) or size <= 0:
-        return 0.0
-    return max(-0.5 - position, position - size, 0.0)
+def spacing_range(exam: Exam) -> Iterator[Finding]:
+    """One finding, for the spacing that is further off; a spacing of 0 or less is furthest."""
+
+    def excess(spacing: float) -> float:
+        low, high = SPACING_SOFT_MM
+        return max(low / spacing, spacing / high) if spacing > 0 else float("inf")
+
+    known = [spacing for spacing in (exam.row_mm, exam.column_mm) if is_number(spacing)]
+    if known:
+        yield from _graded("spacing_range", max(known, key=excess), SPACING_SOFT_MM, SPACING_HARD_MM)
 
 
-def _spacing(exam: Exam) -> Iterator[Finding]:
+def spacing_mismatch(exam: Exam) -> Iterator[Finding]:
+    """``value`` is the larger spacing over the smaller, less 1."""
     row, column = exam.row_mm, exam.column_mm
-    known = [spacing for spacing in (row, column) if is_number(spacing)]
-    if not known:
-        return
-    # One finding, for the spacing that is further off; a spacing of 0 or less is furthest.
-    worst = max(known, key=_spacing_excess)
-    yield from _two_limits("spacing_range", worst, SPACING_SOFT_MM, SPACING_HARD_MM)
-    if len(known) == 2 and min(known) > 0:
-        mismatch = max(known) / min(known) - 1
-        if isfinite(mismatch) and mismatch > SPACING_MISMATCH_RATIO + _ROUNDING:
+    if is_number(row) and is_number(column) and min(row, column) > 0:
+        mismatch = max(row, column) / min(row, column) - 1
+        if isfinite(mismatch) and mismatch > SPACING_MISMATCH_RATIO + ROUNDING:
             yield Finding("spacing_mismatch", "soft", mismatch, high=SPACING_MISMATCH_RATIO)
 
 
-def _spacing_excess(spacing: float) -> float:
-    low, high = SPACING_SOFT_MM
-    return max(low / spacing, spacing / high) if spacing > 0 else float("inf")
-
-
-def _shrinkage(lengths: Mapping[str, float], exam: Exam) -> Iterator[Finding]:
+def shrinkage(exam: Exam) -> Iterator[Finding]:
     """``value`` is by how many mm the measurement is shorter than before."""
     if exam.days_since_earlier is not None and not exam.days_since_earlier >= 0:
         return
-    earlier = _numbers(exam.earlier_mm)
-    for bone in (FEMUR, TIBIA, LEG):
-        tolerance = SHRINKAGE_TOLERANCE_MM[bone]
-        for name in (measurement_name(side, bone) for side in SIDES):
-            if name in earlier and name in lengths:
-                loss = earlier[name] - lengths[name]
-                if isfinite(loss) and loss > tolerance:
-                    yield Finding("shrinkage", "soft", loss, high=tolerance, measurement=name)
+    for name, bone in _LENGTHS:
+        earlier, length, tolerance = (
+            exam.earlier_mm.get(name),
+            exam.measurements_mm.get(name),
+            SHRINKAGE_TOLERANCE_MM[bone],
+        )
+        if earlier is not None and length is not None and tolerance < earlier - length < float("inf"):
+            yield Finding("shrinkage", "soft", earlier - length, high=tolerance, measurement=name)
+
+
+_RULES: Final = (
+    length_range, length_for_age, femur_tibia_ratio, asymmetry, leg_sum, anatomical_order, sides_swapped, sides_crossed,
+    outside_image, spacing_range, spacing_mismatch, shrinkage,
+)  # fmt: skip
+RULES: Final = tuple(rule.__name__ for rule in _RULES)
+
+
+def _lengths(exam: Exam, side: str) -> tuple[float | None, float | None, float | None]:
+    """Femur, tibia and leg of a side."""
+    of = exam.measurements_mm
+    return of.get(f"PLL_{side}_FEM"), of.get(f"PLL_{side}_TIB"), of.get(f"PLL_{side}_LGL")
+
+
+def _gaps_between_sides(exam: Exam) -> dict[int, float]:
+    """How far each left landmark lies to the image's right of its right counterpart, by the right one's label."""
+    places = exam.landmarks
+    return {
+        label: places[label + 1][0] - places[label][0] for label in LABELS[::2] if {label, label + 1} <= places.keys()
+    }
+
+
+def _is_within(value: float, limits: Limits) -> bool:
+    low, high = limits
+    return low - ROUNDING <= value <= high + ROUNDING
+
+
+def _graded(rule: str, value: float, soft: Limits, hard: Limits, measurement: str | None = None) -> Iterator[Finding]:
+    if not _is_within(value, hard):
+        yield Finding(rule, "hard", value, *hard, measurement)
+    elif not _is_within(value, soft):
+        yield Finding(rule, "soft", value, *soft, measurement)

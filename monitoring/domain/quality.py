@@ -30,9 +30,10 @@ from dataclasses import dataclass, field, fields
 from math import exp, fsum, log
 from typing import Final
 
-from monitoring.domain.anatomy import LABELS, LEG, MEASUREMENTS, is_number, landmarks_of, side_and_bone
+from monitoring.domain.anatomy import LABELS, LEG, MEASUREMENTS, SIDE_AND_BONE, landmarks_of
 from monitoring.domain.disagreement import Disagreement, PointDisagreement
 from monitoring.domain.plausibility import Finding
+from monitoring.domain.statistics import is_number, mean
 
 QUALITY_VERSION: Final = 1
 
@@ -66,19 +67,22 @@ class Quality:
     version: int = QUALITY_VERSION
 
 
+_COMPONENTS: Final = tuple(item.name for item in fields(Components))
+
+
 def score(components: Components) -> float | None:
     """The weighted geometric mean of the known components; never falls when one of them rises. None when none is known.
 
     Components outside 0..1 are taken to the nearer end, those that aren't numbers are unknown.
     """
-    values = {item.name: getattr(components, item.name) for item in fields(components)}
-    known = {name: min(max(value, 0.0), 1.0) for name, value in values.items() if is_number(value)}
+    values = ((name, getattr(components, name)) for name in _COMPONENTS)
+    known = {name: min(max(value, 0.0), 1.0) for name, value in values if is_number(value)}
     if not known:
         return None
     if min(known.values()) <= 0.0:
         return 0.0
-    total = fsum(WEIGHTS[name] for name in known)
-    return min(exp(fsum(WEIGHTS[name] / total * log(value) for name, value in known.items())), 1.0)
+    total = fsum([WEIGHTS[name] for name in known])
+    return min(exp(fsum([WEIGHTS[name] / total * log(value) for name, value in known.items()])), 1.0)
 
 
 def assess(
@@ -98,28 +102,28 @@ def assess(
         ensemble = fused = None
     if fused is None and not names:
         return Quality(None, Components())
+    agreements: dict[str, float] = {}
+    if ensemble is not None and ensemble.models > 1:
+        of_points = {label: point_agreement(point) for label, point in ensemble.points.items()}
+        agreements = {name: min([of_points[label] for label in landmarks_of(name)]) for name in MEASUREMENTS}
+    completeness = len(names) / len(MEASUREMENTS)
     components = Components(
-        agreement=_image_agreement(ensemble),
-        plausibility=None if findings is None else _plausibility(findings),
-        completeness=_completeness(fused, names),
-        confidence=_mean([confidence for _, _, confidence in (fused or {}).values()]),
+        agreement=mean(list(agreements.values())) if agreements else None,
+        plausibility=_plausibility(findings),
+        completeness=completeness if fused is None else min(completeness, len(fused) / len(LABELS)),
+        confidence=mean([confidence for _, _, confidence in fused.values()]) if fused else None,
     )
-    scores = ((name, score(_of_measurement(name, ensemble, fused, findings))) for name in names)
-    return Quality(score(components), components, {name: value for name, value in scores if value is not None})
-
-
-def _of_measurement(
-    name: str,
-    ensemble: Disagreement | None,
-    fused: Mapping[int, tuple[float, float, float]] | None,
-    findings: Sequence[Finding] | None,
-) -> Components:
-    confidences = [] if fused is None else [fused[label][2] if label in fused else 0.0 for label in landmarks_of(name)]
-    return Components(
-        agreement=_agreement(name, ensemble),
-        plausibility=None if findings is None else _plausibility([item for item in findings if concerns(item, name)]),
-        confidence=min(confidences, default=None),
-    )
+    scores: dict[str, float] = {}
+    for name in names:
+        of_landmarks = [] if fused is None else [fused[i][2] if i in fused else 0.0 for i in landmarks_of(name)]
+        own = Components(
+            agreement=agreements.get(name),
+            plausibility=_plausibility(None if findings is None else [it for it in findings if concerns(it, name)]),
+            confidence=min(of_landmarks, default=None),
+        )
+        if (value := score(own)) is not None:
+            scores[name] = value
+    return Quality(score(components), components, scores)
 
 
 def concerns(finding: Finding, measurement: str) -> bool:
@@ -128,9 +132,8 @@ def concerns(finding: Finding, measurement: str) -> bool:
         labels = landmarks_of(measurement)
         both_sides = finding.rule == "sides_crossed"
         return finding.landmark in labels or (both_sides and finding.landmark + 1 in labels)
-    named = side_and_bone(finding.measurement or "")
-    parts = side_and_bone(measurement)
-    if finding.measurement is None or named is None or parts is None:
+    named, parts = SIDE_AND_BONE.get(finding.measurement or ""), SIDE_AND_BONE.get(measurement)
+    if named is None or parts is None:
         return finding.measurement in (None, measurement)
     return named[0] == parts[0] and (named[1] == parts[1] or LEG in (named[1], parts[1]))
 
@@ -143,27 +146,9 @@ def point_agreement(point: PointDisagreement) -> float:
     return detected * (1.0 - min(point.spatial_uncertainty_mm / FULL_DISAGREEMENT_MM, 1.0))
 
 
-def _agreement(measurement: str, ensemble: Disagreement | None) -> float | None:
-    if ensemble is None or ensemble.models < 2:
+def _plausibility(findings: Sequence[Finding] | None) -> float | None:
+    if findings is None:
         return None
-    return min(point_agreement(ensemble.points[label]) for label in landmarks_of(measurement))
-
-
-def _image_agreement(ensemble: Disagreement | None) -> float | None:
-    known = (_agreement(name, ensemble) for name in MEASUREMENTS)
-    return _mean([value for value in known if value is not None])
-
-
-def _completeness(fused: Mapping[int, object] | None, measured: Sequence[str]) -> float:
-    of_measurements = len(measured) / len(MEASUREMENTS)
-    return of_measurements if fused is None else min(of_measurements, len(fused) / len(LABELS))
-
-
-def _plausibility(findings: Sequence[Finding]) -> float:
     if any(finding.severity == "hard" for finding in findings):
         return 0.0
     return SOFT_FACTOR ** len({finding.rule for finding in findings if finding.severity == "soft"})
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return fsum(values) / len(values) if values else None

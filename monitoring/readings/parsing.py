@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-from monitoring.domain.anatomy import FEMUR, LEG, TIBIA, side_and_bone
+from monitoring.domain.anatomy import FEMUR, LEG, SIDE_AND_BONE, TIBIA
 from monitoring.domain.plausibility import LENGTH_LIMITS_MM
 from monitoring.privacy.pseudonyms import Pseudonymizer
 from monitoring.records import coerce
@@ -91,7 +91,7 @@ class Column:
     @property
     def is_measurement(self) -> bool:
         """Whether it holds lengths."""
-        return side_and_bone(self.holds) is not None
+        return self.holds in SIDE_AND_BONE
 
 
 @dataclass(frozen=True, slots=True)

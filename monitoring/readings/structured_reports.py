@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from monitoring.domain.anatomy import FEMUR, LEG, TIBIA, measurement_name, side_and_bone
+from monitoring.domain.anatomy import FEMUR, LEG, SIDE_AND_BONE, TIBIA, measurement_name
 from monitoring.exceptions import ConfigurationError
 from monitoring.privacy.dicom_reading import read_header, silence, text, value
 from monitoring.readings.parsing import NOTHING, Parsed, Row, parse_rows
@@ -153,7 +153,7 @@ class _Context:
         if self.is_by_algorithm or len(self.bones) > 1 or len(self.sides) > 1:
             return None
         bone, side = next(iter(self.bones), None), next(iter(self.sides), None)
-        told = side_and_bone(self.tracking or "")
+        told = SIDE_AND_BONE.get(self.tracking or "")
         if told is None:
             return measurement_name(side, bone) if side and bone else None
         is_contradicted = (self.sides and side != told[0]) or (self.bones and bone != told[1])

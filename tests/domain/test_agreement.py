@@ -17,8 +17,6 @@ from monitoring.domain.agreement import (
     concordance,
     intraclass,
     reading_errors,
-    t_cdf,
-    t_quantile,
     verdict,
 )
 from tests.support.published import MINI_WRIGHT, SHROUT_FLEISS, WRIGHT
@@ -49,42 +47,6 @@ def test_ratings_of_shrout_and_fleiss_1979():
     assert found.icc_1_1 == pytest.approx(0.1657, abs=5e-5)
     assert found.icc_2_1 == pytest.approx(0.2898, abs=5e-5)
     assert found.icc_3_1 == pytest.approx(0.7148, abs=5e-5)
-
-
-@pytest.mark.parametrize(
-    ("probability", "degrees", "expected"),
-    [
-        (0.975, 1, 12.706204736174694), (0.975, 2, 4.302652729749462), (0.975, 16, 2.1199052992212546),
-        (0.975, 29, 2.045229642132703), (0.975, 99, 1.9842169515864174), (0.975, 1000, 1.9623390808264083),
-        (0.9, 1, 3.0776835371752544), (0.995, 16, 2.9207816224251), (0.995, 1000, 2.580754698065951),
-        (0.975, 110, 1.981765282132372),
-        (0.975, 1e7, 1.959964221767205), (0.5001, 16, 0.0002546076175302458),
-    ],
-)  # fmt: skip
-def test_t_quantiles_are_those_of_the_tables(probability, degrees, expected):
-    assert t_quantile(probability, degrees) == pytest.approx(expected, rel=1e-10)
-    assert t_quantile(1 - probability, degrees) == pytest.approx(-expected, rel=1e-10)
-
-
-@given(st.floats(0.001, 0.999), st.integers(1, 500))
-def test_the_t_quantile_inverts_the_distribution(probability, degrees):
-    assert t_cdf(t_quantile(probability, degrees), degrees) == pytest.approx(probability, abs=1e-12)
-
-
-@given(st.floats(-50, 50))
-def test_one_degree_of_freedom_is_the_cauchy_distribution_and_two_have_a_closed_form_too(t):
-    assert t_cdf(t, 1) == pytest.approx(0.5 + math.atan(t) / math.pi, abs=1e-12)
-    assert t_cdf(t, 2) == pytest.approx(0.5 + t / (2 * math.sqrt(2 + t * t)), abs=1e-12)
-
-
-def test_the_distribution_ends_at_0_and_1_and_its_middle_is_0():
-    assert (t_cdf(-1e300, 3), t_cdf(1e300, 3), t_cdf(0, 3), t_quantile(0.5, 3)) == (0, 1, 0.5, 0)
-
-
-@pytest.mark.parametrize(("probability", "degrees"), [(0, 5), (1, 5), (0.5, 0), (math.nan, 5), (0.9, math.nan)])
-def test_there_is_no_quantile_of_nonsense(probability, degrees):
-    with pytest.raises(ValueError, match="quantile"):
-        t_quantile(probability, degrees)
 
 
 # --- agreement ------------------------------------------------------------------------------------

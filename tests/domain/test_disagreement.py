@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from monitoring.domain.anatomy import LABELS
 from monitoring.domain.disagreement import (
     ImageScores,
+    best_detections,
     compare,
     disagreement,
     fuse,
     fused_confidence,
-    look,
     missed_by_model,
     missed_landmarks,
 )
@@ -332,7 +332,7 @@ def test_detections_that_were_looked_through_before_give_the_same(found, row_mm,
         Prediction(f"m{index % 2}", tuple(r[0] for r in rows), tuple(r[1] for r in rows), tuple(r[2] for r in rows))
         for index, rows in enumerate(found)
     ]
-    seen = look(given_predictions)
+    seen = [best_detections(prediction) for prediction in given_predictions]
     assert disagreement(seen, row_mm, column_mm) == disagreement(given_predictions, row_mm, column_mm)
     assert fuse(seen) == fuse(given_predictions)
     assert missed_landmarks(seen) == missed_landmarks(given_predictions)

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from monitoring.domain.anatomy import MEASUREMENTS
 from monitoring.domain.disagreement import PointDisagreement, disagreement, fuse
@@ -149,8 +150,8 @@ def test_models_that_found_nothing_score_0():
 def test_a_measurements_confidence_is_its_weakest_landmarks():
     places = agreeing()[0]
     models = [
-        replace(places, scores=(0.2, *places.scores[1:])),
-        replace(places, model="b", scores=(0.2, *places.scores[1:])),
+        structs.replace(places, scores=(0.2, *places.scores[1:])),
+        structs.replace(places, model="b", scores=(0.2, *places.scores[1:])),
     ]
     found = assessed(models).measurements
     assert found["PLL_R_FEM"] == found["PLL_R_LGL"] == pytest.approx(0.2 ** (0.15 / 0.8))

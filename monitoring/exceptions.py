@@ -16,6 +16,13 @@ None of these reaches a host: :class:`monitoring.MonitorManager` swallows and co
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol, TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+D = TypeVar("D")
+Arguments = TypeVarTuple("Arguments")
+
 
 class MonitoringError(Exception):
     """The root of this package's errors."""
@@ -51,6 +58,18 @@ class BackendConnectionError(MonitoringError):
 
 # The name that existing hosts import.
 ConnectionError = BackendConnectionError  # noqa: A001 - an alias under the name that hosts already catch
+
+
+class ErrorGuard(Protocol):
+    """Where errors end: the manager's one place that swallows them, handed down to what runs in threads."""
+
+    def __call__(self, otherwise: D, call: Callable[[*Arguments], T], /, *arguments: *Arguments) -> T | D:
+        """What the call returns; or ``otherwise``, after what it raised was reported."""
+
+
+def let_errors_pass(_: object, call: Callable[[*Arguments], T], /, *arguments: *Arguments) -> T:
+    """The :class:`ErrorGuard` of who handles errors himself: a command, a test."""
+    return call(*arguments)
 
 
 def code_location(error: BaseException) -> str | None:

@@ -7,11 +7,20 @@ tests start.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
 from monitoring.settings import InfluxDBConfig
 from monitoring.transport.deadline import Deadline
-from monitoring.transport.http import Response, Transport, basic_authorization, gzipped, retry_after_seconds
+from monitoring.transport.http import (
+    HttpTransport,
+    Response,
+    Transport,
+    basic_authorization,
+    failure_detail,
+    gzipped,
+    retry_after_seconds,
+)
 from monitoring.transport.reasons import Action, detail, policy
 from monitoring.transport.sinks import Delivery, Rejection
 
@@ -23,13 +32,16 @@ _EXPIRED = re.compile(rb"retention|outside.{0,40}time range|too old", re.IGNOREC
 class InfluxClient:
     """Writes lines; keeps no state but its connection."""
 
-    name = "influxdb"
-
     def __init__(self, config: InfluxDBConfig, transport: Transport) -> None:
         self._config = config
         self._transport = transport
         self._url = write_url(config)
         self._headers = {"Content-Type": "text/plain; charset=utf-8", **authorization(config)}
+
+    @classmethod
+    def open(cls, config: InfluxDBConfig, labels: Mapping[str, str]) -> InfluxClient:  # noqa: ARG003 - every client's
+        """A client with a transport of its own; the labels are in the stored lines already."""
+        return cls(config, HttpTransport(config.trust()))
 
     def send(self, lines: list[bytes], deadline: Deadline) -> Delivery:
         """See :class:`monitoring.transport.sinks.LineSink`."""
@@ -45,6 +57,17 @@ class InfluxClient:
     def close(self) -> None:
         """See :class:`monitoring.transport.sinks.LineSink`."""
         self._transport.close()
+
+    def probe(self) -> str | None:
+        """Why the server would not take lines, in a person's words; None when it would. Writes nothing.
+
+        The server checks address, credentials and bucket before it looks for lines.
+        """
+        response = self._write([], Deadline.after(self._config.timeout))
+        if is_about_credentials(response):
+            return detail("unauthorized", response.status)
+        # An empty body is a 400 for some servers, after everything else was found to be right.
+        return None if response.status in (200, 204, 400) else failure_detail(response)
 
     def _write(self, lines: list[bytes], deadline: Deadline) -> Response:
         body, encoding = gzipped(b"\n".join(lines))

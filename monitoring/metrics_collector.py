@@ -229,10 +229,10 @@ _FORMULA_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, Valu
 
 @dataclass(frozen=True, slots=True)
 class SessionWritesBuilder:
-    """Builds one installation's writes: the tags of all its points, and whether a log backend takes lines."""
+    """Builds one installation's writes: the tags of all its points, and the log backends that take lines."""
 
     tags: Mapping[str, str] = field(default_factory=dict)
-    writes_lines: bool = False
+    log_backends: tuple[str, ...] = ()
 
     def __call__(self, record: SessionRecord, context: TransactionContext) -> SessionWrites:
         """Derive a session's samples once, and write them down for each kind of backend."""
@@ -246,12 +246,12 @@ class SessionWritesBuilder:
         self, found: Sequence[Sample], record: SessionRecord, timestamp_ns: int
     ) -> tuple[dict[str, tuple[bytes, int]], int]:
         """The samples' lines for each log backend, encoded and counted; and how many can't be written."""
-        if not self.writes_lines:
+        if not self.log_backends:
             return {}, 0
         made = points(found, record, self.tags)
         encoded = [text for point in made if (text := _line(point, timestamp_ns)) is not None]
-        lines = {"influxdb": ("\n".join(encoded).encode(), len(encoded))} if encoded else {}
-        return lines, len(made) - len(encoded)
+        lines = ("\n".join(encoded).encode(), len(encoded))
+        return dict.fromkeys(self.log_backends, lines) if encoded else {}, len(made) - len(encoded)
 
 
 def computed(record: SessionRecord, facts: Facts) -> tuple[list[Sample], bool]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from monitoring.exceptions import code_location
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from monitoring.runtime.termination import Termination
 
 T = TypeVar("T")
+D = TypeVar("D")
+Arguments = TypeVarTuple("Arguments")
 
 ON_WORDS = frozenset({"true", "1", "yes", "on"})
 OFF_WORDS = frozenset({"", "false", "0", "no", "off", "none", "null"})
@@ -49,7 +51,7 @@ class MonitorManager:
         self._termination: Termination | None = None
         settings = config if isinstance(config, Mapping) else {}
         if settings.get("monitoring") is not None:
-            self._runtime = self._guarded(lambda: self._start(settings, output_dir), None)
+            self._runtime = self._guarded(None, self._start, settings, output_dir)
 
     def is_enabled(self) -> bool:
         """Whether sessions are recorded."""
@@ -62,49 +64,49 @@ class MonitorManager:
     def start_session(self, series_id: Any, config: Any = None) -> str:  # noqa: ARG002 - part of the contract
         """Open a session and return its id; "" when monitoring is off."""
         runtime = self._runtime
-        if runtime is None:
-            return ""
-        return self._guarded(lambda: runtime.begin(series_id).session_id, "")
+        session = self._guarded(None, runtime.begin, series_id) if runtime is not None else None
+        return session.session_id if session is not None else ""
 
     def track_processing_time(self, session_id: str, stage: str, start_time: float, end_time: float) -> None:
         """Keep a stage's duration, from two readings of ``time.time()`` in seconds."""
-        self._record(session_id, lambda session: session.record_stage(stage, _difference(start_time, end_time)))
-        self._renew_trace(session_id)
+        if session := self._open_session(session_id):
+            self._guarded(None, session.record_interval, stage, start_time, end_time)
+            self._renew_trace(session)
 
     def record_metrics(self, session_id: str, metric_name: str, value: Any, tags: Any = None) -> None:
         """Keep a number of the host's own under a short name."""
-        self._record(session_id, lambda session: session.record_metric(metric_name, value, tags))
+        if session := self._open_session(session_id):
+            self._guarded(None, session.record_metric, metric_name, value, tags)
 
     def record_model_performance(self, session_id: str, model_name: str, metrics: Any) -> None:
         """Keep what one model did: ``landmarks_detected``, ``confidence_scores``, ``inference_seconds``, ..."""
-        self._record(session_id, lambda session: session.record_model_performance(model_name, metrics))
+        if session := self._open_session(session_id):
+            self._guarded(None, session.record_model_performance, model_name, metrics)
 
     def record_measurements(self, session_id: str, measurements: Any, dicom_path: Any = None) -> None:
         """Keep lengths, ``{name: {"millimeters": mm}}`` or ``{name: mm}``, and the image's non-identifying context."""
-        self._record(session_id, lambda session: session.record_measurements(measurements))
-        self._record_context(session_id, dicom_path)
+        if session := self._open_session(session_id):
+            self._guarded(None, session.record_measurements, measurements)
+            self._record_image(session, dicom_path)
 
     def record_performance_data(self, session_id: str, performance_data: Any, dicom_path: Any = None) -> None:
         """Keep the ensemble's image metrics, the models' raw predictions, and issues by code."""
-        self._record(session_id, lambda session: session.record_performance_data(performance_data))
-        self._record_context(session_id, dicom_path)
+        if session := self._open_session(session_id):
+            self._guarded(None, session.record_performance_data, performance_data)
+            self._record_image(session, dicom_path)
 
     def end_session(self, session_id: str, status: str = "completed") -> None:
         """Commit the session: when this returns, it survives the process."""
-        runtime = self._runtime
-        if runtime is not None and _is_id(session_id):
-            self._guarded(lambda: runtime.end(session_id, status), None)
+        if self._runtime is not None:
+            self._guarded(None, self._runtime.end, session_id, status)
 
     def session_records(self) -> list[dict[str, Any]]:
         """The records that this manager has committed, JSON-ready, for a host's own results; [] when off."""
-        runtime = self._runtime
-        if runtime is None:
-            return []
-        return self._guarded(lambda: [record.to_dict() for record in runtime.committed], [])
+        return self._guarded([], self._runtime.committed_records) if self._runtime is not None else []
 
     def close(self, timeout: float | None = None) -> None:
         """Deliver what can be within ``timeout`` seconds (default: ``shutdown_timeout``); the rest stays stored."""
-        self._guarded(lambda: self._close(timeout), None)
+        self._guarded(None, self._close, timeout)
 
     def __enter__(self) -> MonitorManager:
         return self
@@ -116,6 +118,7 @@ class MonitorManager:
         section = settings["monitoring"]
         if not self._is_switched_on(section):
             return None
+        # Only now: a host without monitoring pays for none of it.
         from monitoring.config_validator import check_section
         from monitoring.runtime.runtime import Runtime
         from monitoring.runtime.termination import Termination
@@ -145,28 +148,17 @@ class MonitorManager:
             )
         return word in ON_WORDS
 
-    def _record(self, session_id: str, keep: Callable[[Session], None]) -> None:
-        runtime = self._runtime
-        if runtime is None or not _is_id(session_id):
-            return
+    def _open_session(self, session_id: Any) -> Session | None:
+        return self._runtime.open_session(session_id) if self._runtime is not None else None
 
-        def record() -> None:
-            session = runtime.open_session(session_id)
-            if session is not None:
-                keep(session)
-
-        self._guarded(record, None)
-
-    def _renew_trace(self, session_id: str) -> None:
+    def _renew_trace(self, session: Session) -> None:
         """Keep what the session has recorded so far, in case the process is killed."""
-        runtime = self._runtime
-        if runtime is not None:
-            self._record(session_id, runtime.renew_trace)
+        if self._runtime is not None:
+            self._guarded(None, self._runtime.renew_trace, session)
 
-    def _record_context(self, session_id: str, dicom_path: Any) -> None:
-        runtime = self._runtime
-        if dicom_path is not None and runtime is not None:
-            self._record(session_id, lambda session: runtime.record_image(session, dicom_path))
+    def _record_image(self, session: Session, dicom_path: Any) -> None:
+        if dicom_path is not None and self._runtime is not None:
+            self._guarded(None, self._runtime.record_image, session, dicom_path)
 
     def _close(self, timeout: float | None) -> None:
         runtime = self._runtime
@@ -186,15 +178,14 @@ class MonitorManager:
 
     def _terminate(self) -> None:
         """SIGTERM: commit what is open as failed, and deliver what time allows."""
-        runtime = self._runtime
-        if runtime is not None:
-            self._guarded(lambda: runtime.end_all("terminated"), None)
+        if self._runtime is not None:
+            self._guarded(None, self._runtime.end_all, "terminated")
         self.close()
 
-    def _guarded(self, call: Callable[[], T], otherwise: T) -> T:
+    def _guarded(self, otherwise: D, call: Callable[[*Arguments], T], /, *arguments: *Arguments) -> T | D:
         """The one place where errors end; a SIGTERM that comes meanwhile takes effect when the call is over."""
         try:
-            return call()
+            return call(*arguments)
         except Exception as error:
             self._swallow(error)
             return otherwise
@@ -207,14 +198,12 @@ class MonitorManager:
         self.swallowed_errors += 1
         is_new = where not in self._said
         self._said.add(where)
-        if is_new and not self._is_over():
+        # A thread that the exit did not wait for says nothing: a word of it could abort the interpreter's end.
+        is_over = self._runtime is None and threading.current_thread() is not threading.main_thread()
+        if is_new and not is_over:
             self._logger.warning("monitoring: %s; the application goes on", where)
         if on_swallowed is not None:
             on_swallowed(error)
-
-    def _is_over(self) -> bool:
-        """Whether this is a thread that the exit did not wait for: a word of it could abort the interpreter's end."""
-        return self._runtime is None and threading.current_thread() is not threading.main_thread()
 
 
 class ManagedSession:
@@ -232,29 +221,35 @@ class ManagedSession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            self._manager._record(self.id, lambda session: session.fail_with(error))
-        self._manager.end_session(self.id, None)  # type: ignore[arg-type]  # None: what the session itself says
+        manager, runtime = self._manager, self._manager._runtime
+        if runtime is None:
+            return
+        if error is not None and (session := runtime.open_session(self.id)):
+            manager._guarded(None, session.fail_with, error)
+        manager._guarded(None, runtime.end, self.id, None)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage; what the host raises inside passes through, and marks the stage that failed."""
         started = time.monotonic()
-        self._manager._record(self.id, lambda session: session.enter_stage(name))
-        self._manager._renew_trace(self.id)
+        if session := self._manager._open_session(self.id):
+            self._manager._guarded(None, session.enter_stage, name)
+            self._manager._renew_trace(session)
         try:
             yield
         except BaseException as error:
-            failure = error
-            self._manager._record(self.id, lambda session: session.note_failure(failure))
+            if session := self._manager._open_session(self.id):
+                self._manager._guarded(None, session.note_failure, error)
             raise
         finally:
             seconds = time.monotonic() - started
-            self._manager._record(self.id, lambda session: session.leave_stage(name, seconds))
+            if session := self._manager._open_session(self.id):
+                self._manager._guarded(None, session.leave_stage, name, seconds)
 
     def record_stage(self, name: str, seconds: float) -> None:
         """Add a duration in seconds that the host measured itself."""
-        self._manager._record(self.id, lambda session: session.record_stage(name, seconds))
+        if session := self._manager._open_session(self.id):
+            self._manager._guarded(None, session.record_stage, name, seconds)
 
     def record_metric(self, name: str, value: Any) -> None:
         """Keep a number of the host's own."""
@@ -274,19 +269,12 @@ class ManagedSession:
 
     def skip(self, reason: str | None, stage: str | None = None) -> None:
         """End as skipped, for a reason given as a short code, in a stage."""
-        self._manager._record(self.id, lambda session: session.skip(reason, stage))
+        if session := self._manager._open_session(self.id):
+            self._manager._guarded(None, session.skip, reason, stage)
 
     def fail(
         self, reason: str | None, stage: str | None = None, error_type: str | None = None, location: str | None = None
     ) -> None:
         """End as failed, for a reason given as a short code; the rest says where, in names of code."""
-        self._manager._record(self.id, lambda session: session.fail(reason, stage, error_type, location))
-
-
-def _is_id(session_id: Any) -> bool:
-    """Whether this can be a session's id; "" is what a host gets while monitoring is off."""
-    return isinstance(session_id, str) and session_id != ""
-
-
-def _difference(start_time: Any, end_time: Any) -> float:
-    return float(end_time) - float(start_time)
+        if session := self._manager._open_session(self.id):
+            self._manager._guarded(None, session.fail, reason, stage, error_type, location)

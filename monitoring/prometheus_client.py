@@ -7,6 +7,7 @@ the exposition, the group's address and the file; this module gives it the store
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import accumulate, groupby
@@ -17,12 +18,20 @@ from prometheus_client import CollectorRegistry, push_to_gateway, pushadd_to_gat
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 
+from monitoring.exceptions import ConfigurationError
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Kind, Metric
 from monitoring.metrics.samples import bucket_part
 from monitoring.settings import PrometheusConfig
 from monitoring.transport.deadline import Deadline
-from monitoring.transport.http import Response, Transport, basic_authorization, retry_after_seconds
+from monitoring.transport.http import (
+    HttpTransport,
+    Response,
+    Transport,
+    basic_authorization,
+    failure_detail,
+    retry_after_seconds,
+)
 from monitoring.transport.reasons import detail, policy
 from monitoring.transport.sinks import Delivery, Snapshot, Total
 
@@ -91,14 +100,27 @@ def _registry(snapshot: Snapshot, labels: Mapping[str, str] | None = None) -> Co
 class PrometheusClient:
     """Tells a Pushgateway this instance's group, in one request."""
 
-    name = "prometheus"
-
     def __init__(self, config: PrometheusConfig, transport: Transport, group: Mapping[str, str]) -> None:
         """``group`` holds the group's labels beside the job."""
         self._config = config
         self._transport = transport
         self._group = dict(group)
-        self._authorization = _authorization(config)
+        self._authorization = {}
+        if config.username is not None:
+            password = config.password.get_secret_value() if config.password else ""
+            self._authorization["Authorization"] = basic_authorization(config.username, password)
+
+    @classmethod
+    def open(cls, config: PrometheusConfig, labels: Mapping[str, str]) -> PrometheusClient:
+        """A client with a transport of its own; the labels name the group."""
+        return cls(config, HttpTransport(config.trust()), labels)
+
+    def probe(self) -> str | None:
+        """Why the gateway would not take a push, in a person's words; None when it would. Pushes nothing."""
+        response = self._transport.request(
+            "GET", f"{self._config.gateway_url}/-/ready", self._authorization, b"", Deadline.after(self._config.timeout)
+        )
+        return None if response.status == 200 else failure_detail(response)
 
     def send(self, snapshot: Snapshot, deadline: Deadline) -> Delivery:
         """See :class:`monitoring.transport.sinks.StateSink`."""
@@ -136,12 +158,22 @@ class PrometheusClient:
 class TextfileClient:
     """Writes the exposition to a ``*.prom`` file, by rename, for node_exporter's textfile collector."""
 
-    name = "textfile"
-
     def __init__(self, path: Path, labels: Mapping[str, str] | None = None) -> None:
-        """``labels`` are written to every series: the instance is the one that the file's reader gives."""
+        """``labels`` are written to every series."""
         self._path = path
         self._labels = labels
+
+    @classmethod
+    def open(cls, config: PrometheusConfig, labels: Mapping[str, str]) -> TextfileClient:
+        """A client for the settings' file; the instance is the one that the file's reader gives."""
+        if config.textfile is None:
+            raise ConfigurationError("prometheus.textfile is missing")
+        return cls(config.textfile, {name: value for name, value in labels.items() if name != "instance"})
+
+    def probe(self) -> str | None:
+        """Why the file can't be written, in a person's words; None when it can, as far as can be told beforehand."""
+        folder = next(parent for parent in self._path.parents if parent.exists())
+        return None if folder.is_dir() and os.access(folder, os.W_OK) else "the folder can't be written"
 
     def send(self, snapshot: Snapshot, deadline: Deadline) -> Delivery:  # noqa: ARG002 - the sinks' signature
         """See :class:`monitoring.transport.sinks.StateSink`."""
@@ -156,13 +188,6 @@ class TextfileClient:
 
     def close(self) -> None:
         """Nothing is kept open."""
-
-
-def _authorization(config: PrometheusConfig) -> dict[str, str]:
-    if config.username is None:
-        return {}
-    password = config.password.get_secret_value() if config.password else ""
-    return {"Authorization": basic_authorization(config.username, password)}
 
 
 def _judge(response: Response) -> Delivery:

@@ -223,7 +223,7 @@ def test_the_same_series_twice_in_one_second_is_two_sessions(host: Host) -> None
     second = host.measurements(LENGTHS)
     assert first.session_id != second.session_id
     assert first.series_key == second.series_key
-    with open_store(Database(host.manager._runtime._keeper._durable.path)) as store:  # type: ignore[union-attr]
+    with open_store(Database(host.manager._runtime.store.path)) as store:  # type: ignore[union-attr]
         stored = {item.record.session_id: item for item in store.sessions()}
     assert len({item.timestamp_ns for item in stored.values()}) == 2
     assert stored[second.session_id].derived.facts.earlier_runs == 1  # type: ignore[union-attr]

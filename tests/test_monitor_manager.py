@@ -442,7 +442,7 @@ def test_without_model_metrics_no_trace_of_an_open_session_holds_predictions_eit
     with manager.session("series") as session:
         boxes = {"boxes": [[1.0, 2.0, 3.0, 4.0]], "labels": [1], "scores": [0.9]}
         session.record_performance_data({"individual_model_predictions": {"resnet": {"predictions": boxes}}})
-        database = Database(manager._runtime._keeper._durable.path)  # type: ignore[union-attr]
+        database = Database(manager._runtime.store.path)  # type: ignore[union-attr]
         with session.stage("measurement"), open_store(database), database.read_transaction() as connection:
             (trace,) = [row[0] for row in connection.execute("SELECT record FROM open_sessions")]
     (record,) = manager.session_records()

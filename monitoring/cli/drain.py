@@ -9,10 +9,9 @@ from rich.console import Console
 
 from monitoring.delivery.couriers import Courier, Step
 from monitoring.delivery.queue import BackendQueue
-from monitoring.delivery.threads import Route
-from monitoring.exceptions import StoreError
+from monitoring.exceptions import StoreError, let_errors_pass
 from monitoring.metrics.samples import zero_changes
-from monitoring.runtime.engine import Engine
+from monitoring.runtime.active_store import ActiveStore
 from monitoring.settings import MonitoringConfig
 from monitoring.store.database import Database
 from monitoring.store.location import store_path
@@ -29,37 +28,37 @@ def drain(
     if not path.exists():
         raise StoreError(f"there is no store at {path} yet")
     database, _ = open_or_recover(path)
-    engine = Engine(database, config, logging.getLogger("monitoring"), lambda call, _: call())
+    active = ActiveStore(database, config, logging.getLogger("monitoring"), let_errors_pass)
     try:
         deadline = Deadline.after(timeout)
-        _prepare(engine, requeues_dead)
-        for route in sorted(engine.backends, key=lambda route: route.is_state):  # states tell what waits for the logs
-            _drain_one(route, database, deadline, console)
+        _prepare(active, requeues_dead)
+        # States come last: what is pushed tells how much waits for the logs.
+        for _, make in sorted(active.courier_makers.items(), key=lambda item: item[0].is_state):
+            _drain_one(make(), database, deadline, console)
         # What waits for a backend that the settings don't name is not theirs to deliver; `status` shows it.
-        names = {route.name for route in engine.backends}
+        names = {backend.name for backend in active.courier_makers}
         return {status.name: _result(status) for status in _statuses(database) if status.name in names}
     finally:
-        engine.abandon()
+        active.abandon()
 
 
-def _prepare(engine: Engine, requeues_dead: bool) -> None:
+def _prepare(active: ActiveStore, requeues_dead: bool) -> None:
     """Report crashed sessions and make lines that no module made, so that all of it is delivered."""
-    engine.store.initialise(zero_changes())
-    engine.report_crashed()
-    engine.route()
-    for route in engine.backends:
-        if requeues_dead and not route.is_state:
-            BackendQueue(engine.database, route.name, owner="").requeue_dead()
+    active.store.initialise(zero_changes())
+    active.report_crashed()
+    active.make_missing_lines()
+    for backend in active.courier_makers:
+        if requeues_dead and not backend.is_state:
+            BackendQueue(active.database, backend.name, owner="").requeue_dead()
 
 
-def _drain_one(route: Route, database: Database, deadline: Deadline, console: Console | None) -> None:
-    courier = route.make()
+def _drain_one(courier: Courier, database: Database, deadline: Deadline, console: Console | None) -> None:
     try:
         step = _repeat(courier, database, deadline, console)
     finally:
         courier.close()
     if console is not None:
-        console.print(_last_words(route.name, step, database), markup=False)
+        console.print(_last_words(courier.name, step, database), markup=False)
 
 
 def _repeat(courier: Courier, database: Database, deadline: Deadline, console: Console | None) -> Step:

@@ -13,7 +13,7 @@ from monitoring.metrics.samples import zero_changes
 from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.readings import validation
 from monitoring.records.session_record import SessionRecord
-from monitoring.runtime.routes import session_writes_builder
+from monitoring.runtime.backends import session_writes_builder
 from monitoring.settings import MonitoringConfig
 from monitoring.store.location import instance_name, store_path
 from monitoring.store.recovery import open_or_recover

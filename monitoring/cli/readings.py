@@ -25,7 +25,7 @@ from monitoring.privacy.site_key import KEY_FILE_NAME, find_key
 from monitoring.readings.importing import Imported, import_readings
 from monitoring.readings.parsing import keyed
 from monitoring.readings.validation import Validation, validate
-from monitoring.runtime.routes import session_writes_builder
+from monitoring.runtime.backends import session_writes_builder
 from monitoring.settings import MonitoringConfig
 from monitoring.store import readings as stored
 from monitoring.store.location import instance_name, store_path

@@ -16,6 +16,7 @@ from itertools import product
 
 from monitoring.domain.anatomy import FEMUR, LABELS, LEG, MEASUREMENTS, TIBIA
 from monitoring.domain.plausibility import RULES, SEVERITIES
+from monitoring.metrics.backends import BACKENDS
 from monitoring.metrics.stop_reasons import REASON_CLASSES
 from monitoring.records.session_record import STATUSES
 from monitoring.transport.reasons import FAILURE_REASONS
@@ -74,7 +75,6 @@ REFUSED_VALUES = (
     "metric_value", "name", "points", "predictions", "readings", "stage_seconds", "status", "thresholds",
 )  # fmt: skip
 """What a session may leave out because it isn't what its name says."""
-BACKENDS = ("influxdb", "prometheus", "textfile")
 
 STATUS = Label("status", STATUSES)
 STAGE = Label("stage", STAGES, closed=False, limit=12)
@@ -94,7 +94,7 @@ SUBJECT = Label("subject", ("image", *MEASUREMENTS, *(f"landmark_{label}" for la
 VOLUME = Label("volume", ("output", "store"))
 GPU = Label("gpu", tuple(map(str, range(16))))
 CUSTOM_NAME = Label("name", (), closed=False, limit=64)
-BACKEND = Label("backend", BACKENDS)
+BACKEND = Label("backend", tuple(backend.name for backend in BACKENDS))
 LOSS = Label("reason", ("corrupt", "disk_full", "evicted", "expired", "rejected"))
 DELIVERY_FAILURE = Label("reason", FAILURE_REASONS)
 

@@ -93,7 +93,7 @@ def _tell(
         lines, _ = build.lines(found, session.record, session.timestamp_ns)
         for backend, (encoded, count) in lines.items():
             enqueue(connection, backend, session.record.session_id, now_ns, encoded, count)
-    if session.derived is not None and (build.writes_lines or not session.is_routed):
+    if session.derived is not None and (build.log_backends or not session.is_routed):
         readings.set_derived(connection, session.sequence, _with(session.derived, news, found))
     totals.apply_changes(connection, changes(found), session.timestamp_ns)
     totals.bump_revision(connection)

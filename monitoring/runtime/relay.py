@@ -10,18 +10,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from monitoring.exceptions import StoreError
-from monitoring.metrics import catalogue
-from monitoring.metrics.samples import NANOSECONDS, Change, zero_changes
-from monitoring.runtime.engine import DurableEngine, Engine
+from monitoring.metrics.samples import zero_changes
+from monitoring.runtime.active_store import ActiveStore
+from monitoring.runtime.failover import FailoverStore
 from monitoring.settings import MonitoringConfig
-from monitoring.store import totals
 from monitoring.store.location import store_path
 from monitoring.transport.deadline import Deadline
 
 T = TypeVar("T")
+D = TypeVar("D")
+Arguments = TypeVarTuple("Arguments")
 
 HEARTBEAT_SECONDS = 60.0
 # Small enough that a wish to stop is soon heard, however large the store is.
@@ -34,33 +35,46 @@ class Relay:
     def __init__(self, config: MonitoringConfig, logger: logging.Logger) -> None:
         self._config = config
         self._logger = logger
-        self._durable = DurableEngine(store_path(config.store), config, zero_changes(), logger, self.guard)
+        self.store = FailoverStore(
+            store_path(config.store), config, zero_changes(), logger, self._guard, "trying again at the next look"
+        )
         self._next_heartbeat = 0.0
         self._said: str | None = None
         self._fault: Exception | None = None
 
     def run(self, stop: threading.Event, interval_seconds: float) -> None:
         """Take turns until ``stop`` is set, then deliver what ``shutdown_timeout`` allows."""
-        self._logger.info("relay: looks after %s", self._durable.path)
+        self._logger.info("relay: looks after %s", self.store.path)
         while not stop.is_set():
-            if not self.guard(self.take_turn, False):
-                self._durable.abandon()
+            self.take_turn()
             stop.wait(interval_seconds)
             if self._fault is not None:
                 raise self._fault
-        if self._durable.engine is not None:
-            self._durable.engine.close(Deadline.after(self._config.shutdown_timeout))
+        if self.store.active is not None:
+            self.store.active.close(Deadline.after(self._config.shutdown_timeout))
         self._logger.info("relay: stopped")
 
-    def take_turn(self) -> bool:
-        """Look after the store once; raises :class:`StoreError`."""
-        self._durable.use(self._look_after)
-        return True
+    def take_turn(self) -> None:
+        """Look after the store once; a file that can't be used is closed, since another may lie there next time."""
+        self.store.try_again_at_once()
+        if not self.store.use(self._look_after):
+            self.store.abandon()
 
-    def guard(self, call: Callable[[], T], otherwise: T) -> T:
-        """A store that fails is said once and tried again; anything else is a fault of ours and ends the relay."""
+    def _look_after(self, store: ActiveStore) -> None:
+        store.check()
+        if crashed := store.report_crashed(_PIECES):
+            self._logger.warning("monitoring: %d session(s) of killed processes are reported as crashed", crashed)
+        store.make_missing_lines(_PIECES)
+        store.enforce_limits(_PIECES)
+        if time.monotonic() >= self._next_heartbeat:
+            store.beat()
+            self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+        store.threads.wake()
+
+    def _guard(self, otherwise: D, call: Callable[[*Arguments], T], /, *arguments: *Arguments) -> T | D:
+        """In threads: a store that fails is tried again; anything else is a fault of ours, and ends the relay."""
         try:
-            result = call()
+            result = call(*arguments)
         except StoreError as error:
             if self._said != str(error):
                 self._said = str(error)
@@ -71,23 +85,3 @@ class Relay:
             return otherwise
         self._said = None
         return result
-
-    def _look_after(self, engine: Engine) -> None:
-        engine.check()
-        if crashed := engine.report_crashed(_PIECES):
-            self._logger.warning("monitoring: %d session(s) of killed processes are reported as crashed", crashed)
-        engine.route(_PIECES)
-        engine.enforce_limits(_PIECES)
-        if time.monotonic() >= self._next_heartbeat:
-            beat(engine)
-            self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
-        engine.threads.wake()
-
-
-def beat(engine: Engine) -> None:
-    """Write the relay's sign of life into the pushed state."""
-    now_ns = time.time_ns()
-    change = Change(catalogue.RELAY_LAST_SEEN.name, {}, "", now_ns / NANOSECONDS, replaces=True)
-    with engine.database.transaction(durable=False) as connection:
-        totals.apply_changes(connection, [change], now_ns)
-        totals.bump_revision(connection)

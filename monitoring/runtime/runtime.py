@@ -1,6 +1,7 @@
-"""Monitoring that is switched on: the open sessions, the sampler and the keeper of one process.
+"""Monitoring that is switched on: one process' open sessions, its sampler, and the store that it commits them to.
 
-Raises what goes wrong; :mod:`monitoring.monitor_manager` is where errors end.
+Raises what goes wrong: :mod:`monitoring.monitor_manager` is where errors end. Errors of the store alone end earlier,
+in :mod:`monitoring.runtime.failover`, since a session that the file won't take is still to be kept.
 """
 
 from __future__ import annotations
@@ -12,13 +13,11 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVarTuple
 
 from monitoring.config_validator import Checked
-from monitoring.delivery.threads import Guard
-from monitoring.exceptions import ConfigurationError, StoreError
+from monitoring.exceptions import ConfigurationError, ErrorGuard, StoreError
 from monitoring.metrics.samples import zero_changes
 from monitoring.privacy import log_filter
 from monitoring.privacy.dicom_context import read_image
@@ -28,13 +27,15 @@ from monitoring.privacy.site_key import find_key
 from monitoring.readings.settings import SETTING, ReferenceReadings, thresholds_cm
 from monitoring.records import coerce
 from monitoring.records.session_record import SessionRecord
-from monitoring.runtime.keeper import Keeper
+from monitoring.runtime.active_store import ActiveStore
+from monitoring.runtime.failover import FailoverStore
 from monitoring.runtime.machine.sampler import Sampler
 from monitoring.runtime.machine.usage import Recording
 from monitoring.runtime.session import Session
+from monitoring.store.location import lies_in, state_path, store_path
 from monitoring.transport.deadline import Deadline
 
-T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
 @dataclass(slots=True)
@@ -52,36 +53,39 @@ class Runtime:
         settings: Mapping[str, Any],
         output_dir: Any,
         logger: logging.Logger,
-        guard: Guard,
+        guard: ErrorGuard,
     ) -> None:
         self.config = checked.config
-        self._output_dir = Path(output_dir) if output_dir else _mercure_output_dir()
+        output = output_dir or os.environ.get("MERCURE_OUT_DIR")
+        self._output_dir = Path(output) if output else None
         self._logger = logger
         self._guard = guard
-        self._keeper = Keeper(self.config, zero_changes(_configured_models(settings)), self._output_dir, logger, guard)
+        models = map(coerce.metric_name, coerce.plain_list(settings.get("models")))
+        zeros = zero_changes(tuple(name for name in models if name))
+        self.store = FailoverStore(self._path_outside_the_output(), self.config, zeros, logger, guard)
+        self.store.open()
         self._pseudonyms = self._make_pseudonyms()
         self._thresholds_cm = thresholds_cm(settings)
         self._readings = ReferenceReadings(settings.get(SETTING), self._pseudonyms, logger)
         self._sampler: Sampler | None = None
         self._sessions: dict[str, _Open] = {}
-        self._turns = Turns()
+        self._serial = SerialExecutor()
         self._committed: dict[str, SessionRecord] = {}
         _RUNTIMES.add(self)
-        logger.info("monitoring: on; %s", self._keeper.describe())
+        logger.info("monitoring: on; %s", self.store.describe())
 
     def begin(self, series_id: object) -> Session:
         """Open a session for one image; its trace is durable when this returns."""
         session = Session(self._pseudonyms.series(series_id))
         session.record_thresholds(self._thresholds_cm)
         self._record_readings(session, {})
-        recording = self._begin_recording()
-        self._sessions[session.session_id] = _Open(session, recording)
-        self._turns.take(lambda: self._trace(session, durable=True))
+        self._sessions[session.session_id] = _Open(session, self._begin_recording())
+        self._serial.run(self._trace, session, True)
         return session
 
     def open_session(self, session_id: object) -> Session | None:
-        """The open session of this id."""
-        found = self._sessions.get(str(session_id))
+        """The open session of this id; "" is the id that a host gets while monitoring is off."""
+        found = self._sessions.get(session_id) if isinstance(session_id, str) else None
         return found.session if found else None
 
     def record_image(self, session: Session, dicom_path: object) -> None:
@@ -97,23 +101,23 @@ class Runtime:
 
     def renew_trace(self, session: Session) -> None:
         """Keep what the session has recorded so far, in case the process dies."""
-        self._turns.take(lambda: self._trace(session, durable=False))
+        self._serial.run(self._trace, session, False)
 
     def _trace(self, session: Session, durable: bool) -> None:
         if session.session_id in self._sessions:
-            self._keeper.trace(self._wanted(session.trace()), durable)
+            self.store.use(ActiveStore.trace, self._wanted(session.trace()), durable)
 
     def end(self, session_id: object, status: object = None) -> None:
         """Freeze, commit and hand over to delivery; does nothing when the session isn't open."""
-        self._turns.take(lambda: self._end(str(session_id), status))
+        self._serial.run(self._end, session_id, status)
 
-    def _end(self, session_id: str, status: object) -> None:
-        found = self._sessions.get(session_id)
-        if found is None:
+    def _end(self, session_id: object, status: object) -> None:
+        found = self._sessions.get(session_id) if isinstance(session_id, str) else None
+        if found is None or not isinstance(session_id, str):
             return
         usages = self._sampler.finish(found.recording) if self._sampler and found.recording else {}
         record = self._wanted(found.session.freeze(status, usages))
-        self._keeper.keep(record)
+        self.store.save(record)
         self._committed[session_id] = record
         # Only now: should the host's signal handler leave in the middle of it, the session ends when we close.
         del self._sessions[session_id]
@@ -135,36 +139,45 @@ class Runtime:
         """What was committed, in that order."""
         return list(self._committed.values())
 
+    def committed_records(self) -> list[dict[str, Any]]:
+        """The same, JSON-ready."""
+        return [record.to_dict() for record in self.committed]
+
     def close(self, deadline: Deadline) -> None:
         """End open sessions as failed, deliver until the deadline, close the store."""
-        self._turns.take(lambda: self._close(deadline))
+        self._serial.run(self._close, deadline)
 
     def _close(self, deadline: Deadline) -> None:
-        self._keeper.hurry(deadline)
+        self.store.be_patient(deadline.remaining())
         for session_id, found in list(self._sessions.items()):
             found.session.fail("not_ended", found.session.current_stage)
-            self._guard(partial(self._end, session_id, None), None)
+            self._guard(None, self._end, session_id, None)
         if self._sampler:
             self._sampler.close()
-        self._guard(partial(self._refresh_validation, deadline), None)
-        self._keeper.close(deadline)
+        if self._committed and self.store.has_all and not deadline.passed():
+            self._guard(None, self.store.use, ActiveStore.refresh_validation, self.committed)
+        self.store.close(deadline)
         _RUNTIMES.discard(self)
-
-    def _refresh_validation(self, deadline: Deadline) -> None:
-        if self._committed and not deadline.passed():
-            self._keeper.use(lambda engine: engine.refresh_validation(self.committed))
 
     def after_fork(self) -> None:
         """In a child process: the open sessions are the parent's, and so is what holds our locks."""
-        self._turns = Turns()
+        self._serial = SerialExecutor()
         self._sessions = {}
         self._committed = {}
-        self._keeper.after_fork()
+        self.store.after_fork()
         self._sampler = None
+
+    def _path_outside_the_output(self) -> Path:
+        """The store's path, but never in the host's output folder: what lies there is sent to the PACS."""
+        path = store_path(self.config.store)
+        if self._output_dir is None or not lies_in(path, self._output_dir):
+            return path
+        self._logger.error("monitoring: the store must not lie in the output folder; it is kept in %s", state_path())
+        return state_path()
 
     def _make_pseudonyms(self) -> Pseudonymizer:
         try:
-            key = find_key(self.config.privacy, self._keeper.folder)
+            key = find_key(self.config.privacy, self.store.folder)
         except (ConfigurationError, StoreError) as error:
             self._logger.warning("monitoring: %s; pseudonyms of this run can't be linked to earlier ones", error)
             key = os.urandom(32)
@@ -175,7 +188,7 @@ class Runtime:
         if not self.config.metrics.include_system_metrics:
             return None
         if self._sampler is None:
-            folder = self._keeper.folder
+            folder = self.store.folder
             volumes = {"output": self._output_dir or Path()} | ({"store": folder} if folder else {})
             self._sampler = Sampler(self.config.metrics.collection_interval, volumes, self._guard)
         return self._sampler.begin()
@@ -192,18 +205,8 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _mercure_output_dir() -> Path | None:
-    folder = os.environ.get("MERCURE_OUT_DIR")
-    return Path(folder) if folder else None
-
-
-def _configured_models(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    names = map(coerce.metric_name, coerce.plain_list(settings.get("models")))
-    return tuple(name for name in names if name)
-
-
-class Turns:
-    """Runs tasks one after the other.
+class SerialExecutor:
+    """Runs tasks one after the other, whichever thread they come from.
 
     A host's signal handler or finalizer may call in while its own thread is in the middle of a task, with a
     transaction open. Waiting for that thread would be for ever, so such a task is done when the one that it
@@ -212,24 +215,21 @@ class Turns:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._is_taken = False
+        self._is_running = False
         self._postponed: deque[Callable[[], object]] = deque()
 
-    def take(self, task: Callable[[], T]) -> T | None:
-        """What ``task`` returns; None when it was postponed."""
+    def run(self, task: Callable[[*Arguments], object], *arguments: *Arguments) -> None:
+        """Run ``task``, now or after the one that it interrupted."""
         with self._lock:
-            if self._is_taken:
-                self._postponed.append(task)
-                return None
-            self._is_taken = True
+            if self._is_running:
+                self._postponed.append(lambda: task(*arguments))
+                return
+            self._is_running = True
             try:
-                return task()
+                task(*arguments)
             finally:
                 try:
-                    self._catch_up()
+                    while self._postponed:
+                        self._postponed.popleft()()
                 finally:
-                    self._is_taken = False
-
-    def _catch_up(self) -> None:
-        while self._postponed:
-            self._postponed.popleft()()
+                    self._is_running = False

@@ -99,6 +99,11 @@ class Session:
             else:
                 self._draft.stages_seconds[stage] = total
 
+    def record_interval(self, name: Any, start_time: Any, end_time: Any) -> None:
+        """Add the seconds between two instants to a stage's time."""
+        start, end = coerce.finite_float(start_time), coerce.finite_float(end_time)
+        self.record_stage(name, None if start is None or end is None else end - start)
+
     def record_metric(self, name: Any, value: Any, tags: Any = None) -> None:
         """Keep a number of the host's own; ``queue_depth`` goes to its place in the catalogue."""
         number = coerce.finite_float(value)

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from monitoring.metrics import catalogue
+from monitoring.metrics.backends import STATES
 from monitoring.store import totals
 from monitoring.store.rows import checksum, is_intact
-
-STATE_BACKENDS = ("prometheus", "textfile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ def set_progress(connection: sqlite3.Connection, name: str, progress: Progress) 
 def pushed_by_all(connection: sqlite3.Connection) -> int | None:
     """The newest session that every state backend of the store has; None when it has no state backend."""
     progress = progress_of_all(connection)
-    names = [name for (name,) in connection.execute("SELECT name FROM backends") if name in STATE_BACKENDS]
+    names = [name for (name,) in connection.execute("SELECT name FROM backends") if name in STATES]
     return min((progress.get(name, Progress()).pushed_sequence for name in names), default=None)
 
 
@@ -124,7 +123,7 @@ def backend_statuses(connection: sqlite3.Connection) -> list[BackendStatus]:
 
 def _pending(connection: sqlite3.Connection, name: str, pushed_sequence: int) -> tuple[int, int | None]:
     """How much waits for a backend, and since when (UTC nanoseconds)."""
-    if name in STATE_BACKENDS:
+    if name in STATES:
         pending = max(0, newest_sequence(connection) - pushed_sequence)
         oldest = connection.execute(
             "SELECT CAST(timestamp_ns AS INTEGER) FROM sessions WHERE sequence > ? ORDER BY sequence LIMIT 1",

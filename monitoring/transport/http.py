@@ -27,7 +27,7 @@ from monitoring.transport import tls
 from monitoring.transport.connections import Watchdog, bounded
 from monitoring.transport.deadline import Deadline
 from monitoring.transport.proxies import UnusableProxyError, proxy_for
-from monitoring.transport.reasons import detail
+from monitoring.transport.reasons import detail, policy
 
 MAX_ANSWER_BYTES = 64 * 1024
 _GZIP_FROM_BYTES = 1024
@@ -229,3 +229,9 @@ def _reason(chain: list[BaseException]) -> str:
             if isinstance(link, kind):
                 return reason
     return "bad_answer"
+
+
+def failure_detail(response: Response) -> str:
+    """Why an answer is not the one that was hoped for, in a person's words."""
+    reason = response.error or (policy(response.status).reason if response.status else "unreachable")
+    return detail(reason, response.status, response.hint)

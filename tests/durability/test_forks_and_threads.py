@@ -130,7 +130,7 @@ if pid == 0:
     os.kill(os.getpid(), signal.SIGKILL)
 os.waitpid(pid, 0)
 other = MonitorManager(SETTINGS)
-for record in other._runtime._keeper._durable.engine.store.sessions():
+for record in other._runtime.store.active.store.sessions():
     say("reported", record.record.session_id)
 """)
     ended = host.run(script)

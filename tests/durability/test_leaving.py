@@ -138,7 +138,7 @@ def test_sigterm_during_the_exit_of_a_host_still_ends_it_by_the_signal(host: Hos
 
 _CHILDREN = """
 import random
-from monitoring.runtime import runtime, keeper  # imported once, for all children
+from monitoring.runtime import runtime, failover  # imported once, for all children
 seed, count = int(os.environ["SEED"]), int(os.environ["COUNT"])
 chance = random.Random(seed)
 

@@ -81,10 +81,10 @@ def test_a_thousand_studies_make_no_more_series_than_two_hundred(
 def _when_delivered(manager: MonitorManager, server: Any, gateway: Pushgateway) -> tuple[int, int]:
     runtime = manager._runtime
     assert runtime is not None
-    engine = runtime._keeper._durable.engine
-    assert engine is not None
-    wait_until(lambda: not engine.undelivered(), 60, "everything to be delivered", interval=0.2)
-    total = sum(engine.store.counts_by_status().values())
+    active = runtime.store.active
+    assert active is not None
+    wait_until(lambda: not active.has_undelivered_lines(), 60, "everything to be delivered", interval=0.2)
+    total = sum(active.store.counts_by_status().values())
     wait_until(lambda: _pushed(gateway) == total, 30, "the state to be pushed", interval=0.2)
     return _series_of(server), sum(len(family.samples) for family in gateway.families())
 

@@ -86,7 +86,7 @@ def test_every_label_that_can_be_folded_is_a_value_that_can_be_counted() -> None
 
 def test_the_store_holds_open_labels_to_their_limits_and_counts_what_it_folds(tmp_path: Path) -> None:
     store = Store(Database(tmp_path / "monitoring.db"))
-    builder = SessionWritesBuilder({"instance": "here"}, writes_lines=True)
+    builder = SessionWritesBuilder({"instance": "here"}, log_backends=("influxdb",))
     for number in range(100):
         custom = {f"name_{number}_{index}": 1.0 for index in range(5)}
         store.commit(realistic(session_id=str(number), custom=custom), builder)
@@ -104,7 +104,7 @@ def test_the_store_holds_open_labels_to_their_limits_and_counts_what_it_folds(tm
 def test_a_name_that_is_one_only_when_trimmed_is_no_name(tmp_path: Path) -> None:
     store = Store(Database(tmp_path / "monitoring.db"))
     record = realistic(custom={"contrast": 1.0, "contrast ": 2.0, "contrast\x1c": 3.0})
-    store.commit(record, SessionWritesBuilder({"instance": "here"}, writes_lines=True))
+    store.commit(record, SessionWritesBuilder({"instance": "here"}, log_backends=("influxdb",)))
     with store.database.read_transaction() as connection:
         names = totals.values(connection, catalogue.CUSTOM)
         lost = totals.values(connection, catalogue.MONITORING_DROPPED)

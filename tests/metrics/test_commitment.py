@@ -31,7 +31,7 @@ def losses(changes: object) -> list[Change]:
 
 
 def test_every_point_becomes_a_line_with_the_sessions_time() -> None:
-    made = SessionWritesBuilder({"instance": "here"}, writes_lines=True)(realistic(), CONTEXT)
+    made = SessionWritesBuilder({"instance": "here"}, log_backends=("influxdb",))(realistic(), CONTEXT)
     encoded, count = made.lines["influxdb"]
     assert count == len(encoded.splitlines()) > 5
     assert all(line.endswith(b" 1000000000000000000") for line in encoded.splitlines())
@@ -39,11 +39,13 @@ def test_every_point_becomes_a_line_with_the_sessions_time() -> None:
 
 
 def test_without_a_log_backend_no_line_is_made() -> None:
-    assert SessionWritesBuilder({"instance": "here"}, writes_lines=False)(realistic(), CONTEXT).lines == {}
+    assert SessionWritesBuilder({"instance": "here"}, log_backends=())(realistic(), CONTEXT).lines == {}
 
 
 def test_a_point_that_cannot_be_written_is_lost_alone_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = SessionWritesBuilder({"instance": "here"}, writes_lines=True)(realistic(), CONTEXT).lines["influxdb"][1]
+    whole = SessionWritesBuilder({"instance": "here"}, log_backends=("influxdb",))(realistic(), CONTEXT).lines[
+        "influxdb"
+    ][1]
 
     def refuse_stages(point: Point, timestamp_ns: int) -> str:
         if point.measurement == "leglength_stage":
@@ -51,7 +53,7 @@ def test_a_point_that_cannot_be_written_is_lost_alone_and_counted(monkeypatch: p
         return WRITE(point, timestamp_ns)
 
     monkeypatch.setattr(collector, "line", refuse_stages)
-    made = SessionWritesBuilder({"instance": "here"}, writes_lines=True)(realistic(), CONTEXT)
+    made = SessionWritesBuilder({"instance": "here"}, log_backends=("influxdb",))(realistic(), CONTEXT)
     (loss,) = losses(made.changes)
     assert made.lines["influxdb"][1] == whole - round(loss.value)
     assert loss.labels == {"reason": "rejected"}
@@ -69,7 +71,7 @@ def broken_formula(monkeypatch: pytest.MonkeyPatch, allow_outside_the_catalogue:
 
 
 def test_a_formula_that_fails_costs_no_session_what_the_record_states_itself(broken_formula: list[str]) -> None:
-    made = SessionWritesBuilder({"instance": "here"}, writes_lines=True)(realistic(), CONTEXT)
+    made = SessionWritesBuilder({"instance": "here"}, log_backends=("influxdb",))(realistic(), CONTEXT)
     changed = {change.metric: change.value for change in made.changes}
     assert changed["leglength_sessions_total"] == 1.0
     assert changed["leglength_monitoring_formula_failures_total"] == 1.0

@@ -17,13 +17,14 @@ import pytest
 
 from monitoring.delivery.couriers import LineCourier, StateCourier, Step
 from monitoring.delivery.queue import BackendQueue
-from monitoring.exceptions import StoreVersionError
+from monitoring.exceptions import StoreVersionError, let_errors_pass
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import Change, zero_changes
 from monitoring.metrics_collector import changes, samples
 from monitoring.records.session_record import SessionRecord
-from monitoring.runtime import engine
-from monitoring.runtime.engine import DurableEngine, Engine
+from monitoring.runtime import active_store
+from monitoring.runtime.active_store import ActiveStore
+from monitoring.runtime.failover import FailoverStore
 from monitoring.settings import MonitoringConfig
 from monitoring.store import totals
 from monitoring.store.database import Database
@@ -124,7 +125,7 @@ def memory_folder() -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests take the delivery's steps themselves."""
-    monkeypatch.setattr(engine, "routes", lambda *_: [])
+    monkeypatch.setattr(active_store, "courier_makers", lambda *_: {})
 
 
 @pytest.fixture(scope="module", params=["checkpointed", "with a journal"])
@@ -133,7 +134,7 @@ def original(request: pytest.FixtureRequest, memory_folder: Path) -> Original:
     made = Original(memory_folder / request.param.replace(" ", "-"))
     made.folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "routes", lambda *_: [])
+        patch.setattr(active_store, "courier_makers", lambda *_: {})
         _fill(made, memory_folder / f"work-{request.param.split()[0]}", request.param == "with a journal")
     return made
 
@@ -141,14 +142,14 @@ def original(request: pytest.FixtureRequest, memory_folder: Path) -> Original:
 def _fill(made: Original, work: Path, with_journal: bool) -> None:
     work.mkdir()
     database = Database(work / "monitoring.db")
-    running = Engine(database, config(), logging.getLogger("test"), lambda call, _: call())
+    running = ActiveStore(database, config(), logging.getLogger("test"), let_errors_pass)
     running.store.initialise(zero_changes())
     if with_journal:
         with database.read_transaction() as connection:
             pass
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for number in range(12):
-        running.commit(record(number))
+        running.commit([record(number)])
         _remember(made, running)
         if number == 4:
             _deliver(running, refuses=lambda line: b"hrnet" in line or b"contrast" in line)
@@ -165,17 +166,16 @@ def _fill(made: Original, work: Path, with_journal: bool) -> None:
     _expect_crashed(made, work / "crashed.db")
 
 
-def _deliver(running: Engine, refuses: Callable[[bytes], bool]) -> None:
-    assert running._owner is not None
-    queue = BackendQueue(running.database, "influxdb", running._owner.token)
+def _deliver(running: ActiveStore, refuses: Callable[[bytes], bool]) -> None:
+    queue = BackendQueue(running.database, "influxdb", running.owner)
     courier = LineCourier(queue, LineSinkDouble(refuses=refuses), 5000, 1.0)
     assert courier.step(Deadline.after(5)) is Step.DELIVERED
-    state = StateCourier(BackendQueue(running.database, "prometheus", running._owner.token), StateSinkDouble(), 1.0)
+    state = StateCourier(BackendQueue(running.database, "prometheus", running.owner), StateSinkDouble(), 1.0)
     assert state.step(Deadline.after(5)) is Step.DELIVERED
     queue.release()
 
 
-def _remember(made: Original, running: Engine) -> None:
+def _remember(made: Original, running: ActiveStore) -> None:
     with running.database.read_transaction() as connection:
         for row in totals.read(connection):
             made.values[row.metric, row.labels, row.part].add(row.value)
@@ -189,7 +189,7 @@ def _expect_crashed(made: Original, path: Path) -> None:
     """What reporting the two open sessions adds, in a store of its own."""
     database = Database(path)
     store = Store(database)
-    running = Engine(database, config(), logging.getLogger("test"), lambda call, _: call(), INSTANCE)
+    running = ActiveStore(database, config(), logging.getLogger("test"), let_errors_pass, INSTANCE)
     crashed = [record(number, status="crashed", reason="crashed") for number in (100, 101)]
     for one in crashed:
         store.commit(one, running.builder)
@@ -227,17 +227,16 @@ class Outcome:
 def open_and_drain(folder: Path) -> Outcome:
     """Do to a store what a host, a relay and a drain would, and record a session in it."""
     path = folder / "monitoring.db"
-    durable = DurableEngine(path, config(), zero_changes(), _SILENT, lambda call, _: call())
+    store = FailoverStore(path, config(), zero_changes(), _SILENT, let_errors_pass)
     lines, state = LineSinkDouble(), StateSinkDouble()
 
-    def work(running: Engine) -> None:
+    def work(running: ActiveStore) -> None:
         running.check()
         running.report_crashed()
-        running.route()
+        running.make_missing_lines()
         running.enforce_limits(2)
-        running.commit(record(200))
-        assert running._owner is not None
-        owner = running._owner.token
+        running.commit([record(200)])
+        owner = running.owner
         log, gauge = (
             BackendQueue(running.database, "influxdb", owner),
             BackendQueue(running.database, "prometheus", owner),
@@ -256,8 +255,8 @@ def open_and_drain(folder: Path) -> Outcome:
         sessions.update(stored.record.session_id for stored in running.store.sessions())
 
     sessions: set[str] = set()
-    durable.use(work)
-    durable.abandon()
+    assert store.use(work)
+    store.abandon()
     return Outcome(lines.lines, state.snapshots, sessions, sorted(folder.glob("*.corrupt-*")))
 
 

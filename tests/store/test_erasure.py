@@ -26,7 +26,7 @@ from monitoring.store.sessions import Store
 from monitoring.transport.sinks import Delivery, Rejection
 from tests.support.records import ENDED_NS, realistic
 
-BUILDER = SessionWritesBuilder({"instance": "here"}, writes_lines=True)
+BUILDER = SessionWritesBuilder({"instance": "here"}, log_backends=("influxdb",))
 ERASED, KEPT = "e1" * 16, "c2" * 16
 
 

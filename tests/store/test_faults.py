@@ -253,10 +253,10 @@ def test_damage_that_only_the_delivery_meets_is_put_aside_by_the_next_session(
         with MonitorManager(settings_of(tmp_path, influxdb=influxdb)) as manager:
             runtime = manager._runtime
             assert runtime is not None
-            engine = runtime._keeper._durable.engine
-            assert engine is not None
+            active = runtime.store.active
+            assert active is not None
             assert list(tmp_path.glob("*.corrupt-*")) == []
-            engine.threads.wake()
+            active.threads.wake()
             wait_until(lambda: allow_swallowed, 10, "the delivery to meet the damage")
             last = record(manager)
         assert len(list(tmp_path.glob("monitoring.db.corrupt-*"))) >= 1
@@ -268,7 +268,7 @@ def _damage_the_oldest_lines(path: Path) -> None:
     from monitoring.metrics_collector import SessionWritesBuilder
 
     opened = Database(path)
-    Store(opened).route("influxdb", SessionWritesBuilder({"instance": "test"}, writes_lines=True))
+    Store(opened).route("influxdb", SessionWritesBuilder({"instance": "test"}, log_backends=("influxdb",)))
     with opened.read_transaction() as connection:
         (size,) = connection.execute("PRAGMA page_size").fetchone()
         (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'outbox'").fetchone()

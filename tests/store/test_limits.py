@@ -13,7 +13,7 @@ from monitoring.metrics import catalogue
 from monitoring.metrics.samples import NANOSECONDS
 from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.records.session_record import SessionRecord
-from monitoring.runtime.engine import LossLog
+from monitoring.runtime.active_store import LossLog
 from monitoring.store import limits, totals
 from monitoring.store.database import Database
 from monitoring.store.locks import LivenessLock
@@ -31,11 +31,11 @@ NOTHING_FITS = limits.Limits(max_bytes=1, retention_ns=10**19, min_free_bytes=0)
 class Bench:
     """A store with both kinds of backend, driven by hand."""
 
-    def __init__(self, folder: Path, writes_lines: bool = True) -> None:
+    def __init__(self, folder: Path, log_backends: tuple[str, ...] = ("influxdb",)) -> None:
         self.database = Database(folder / "monitoring.db")
         self.store = Store(self.database)
         self.owner = LivenessLock(folder / "monitoring.db")
-        self.builder = SessionWritesBuilder({"instance": "test"}, writes_lines)
+        self.builder = SessionWritesBuilder({"instance": "test"}, log_backends)
         self.log = BackendQueue(self.database, "influxdb", self.owner.token)
         self.state = BackendQueue(self.database, "prometheus", self.owner.token)
 
@@ -117,10 +117,10 @@ def test_what_a_state_backend_has_not_been_told_is_not_delivered(bench: Bench) -
 
 def test_sessions_that_wait_for_a_relay_are_no_delivered_ones(tmp_path: Path) -> None:
     """A host without a backend has made no lines of them yet."""
-    bench = Bench(tmp_path, writes_lines=False)
+    bench = Bench(tmp_path, log_backends=())
     bench.commit(1)
     bench.commit(2)
-    bench.builder = SessionWritesBuilder({"instance": "test"}, writes_lines=True)
+    bench.builder = SessionWritesBuilder({"instance": "test"}, log_backends=("influxdb",))
     bench.commit(3)
     bench.deliver()
     bench.enforce()

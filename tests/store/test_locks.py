@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from monitoring import MonitorManager
-from monitoring.runtime import keeper
+from monitoring.runtime import failover
 from monitoring.store import database
 from monitoring.store.database import Database, is_on_network
 from tests.support.faults import FaultServer
@@ -250,7 +250,7 @@ def test_the_file_is_tried_again_after_a_rest_and_everything_comes_into_it(
     with MonitorManager(settings_of(folder)) as manager:
         early = [record(manager), record(manager)]
         folder.unlink()
-        monkeypatch.setattr(keeper.time, "monotonic", lambda now=time.monotonic: now() + 31.0)
+        monkeypatch.setattr(failover.time, "monotonic", lambda now=time.monotonic: now() + 31.0)
         late = record(manager)
         assert stored_ids(folder / "monitoring.db") == {*early, late}
     assert sum(IN_MEMORY in line for line in caplog.messages) == 1
@@ -263,12 +263,12 @@ def test_a_record_that_cannot_be_kept_does_not_hold_up_those_behind_it(
     with MonitorManager(settings_of(tmp_path)) as manager:
         runtime = manager._runtime
         assert runtime is not None
-        engine = runtime._keeper._durable.engine
-        assert engine is not None
-        good = engine.builder
-        monkeypatch.setattr(engine, "builder", lambda *_: json.loads("no JSON"))  # an error that is none of the store's
+        active = runtime.store.active
+        assert active is not None
+        good = active.builder
+        monkeypatch.setattr(active, "builder", lambda *_: json.loads("no JSON"))  # an error that is none of the store's
         record(manager, "poison")
-        monkeypatch.setattr(engine, "builder", good)
+        monkeypatch.setattr(active, "builder", good)
         after = record(manager)
         assert stored_ids(tmp_path / "monitoring.db") == {after}
     assert len(stored_ids(tmp_path / "monitoring.db")) == 2  # the exit has tried it once more

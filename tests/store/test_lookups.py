@@ -18,7 +18,7 @@ from monitoring.store.sessions import Store
 from tests.support.records import ENDED_NS, realistic
 
 DAY_NS = 86_400 * NANOSECONDS
-BUILDER = SessionWritesBuilder({"instance": "here"}, writes_lines=False)
+BUILDER = SessionWritesBuilder({"instance": "here"}, log_backends=())
 
 
 class Archive:

@@ -53,7 +53,7 @@ def test_an_older_stores_sessions_are_found_by_their_series(tmp_path: Path) -> N
 def test_an_older_store_takes_new_sessions_and_routes_its_own(tmp_path: Path) -> None:
     path = tmp_path / "monitoring.db"
     older_store(path)
-    builder = SessionWritesBuilder({"instance": "here"}, writes_lines=True)
+    builder = SessionWritesBuilder({"instance": "here"}, log_backends=("influxdb",))
     with open_store(Database(path)) as store:
         assert store.commit(realistic(session_id="new", series_key="aa" * 16), builder)
         assert store.route("influxdb", builder) == 3
@@ -71,9 +71,9 @@ def test_what_newer_formulas_made_lines_of_was_delivered_under_these(
     path = tmp_path / "monitoring.db"
     older_store(path)  # whose sessions were derived by nothing that is known
     with open_store(Database(path)) as store:
-        store.commit(realistic(session_id="new"), SessionWritesBuilder({"instance": "here"}, writes_lines=False))
+        store.commit(realistic(session_id="new"), SessionWritesBuilder({"instance": "here"}, log_backends=()))
         monkeypatch.setattr(collector, "FORMULA_VERSION", 2)
-        store.route("influxdb", SessionWritesBuilder({"instance": "here"}, writes_lines=True))
+        store.route("influxdb", SessionWritesBuilder({"instance": "here"}, log_backends=("influxdb",)))
         kept = [stored.derived for stored in store.sessions()]
     assert [one.formula for one in kept if one is not None] == [2, 2, 2]
     assert all(one.values["leglength_measurement_millimeters{measurement=PLL_R_FEM}"] for one in kept if one)
@@ -81,7 +81,7 @@ def test_what_newer_formulas_made_lines_of_was_delivered_under_these(
 
 def test_what_is_derived_is_kept_with_the_facts_that_it_rests_on(tmp_path: Path) -> None:
     store = Store(Database(tmp_path / "monitoring.db"))
-    builder = SessionWritesBuilder({"instance": "here"}, writes_lines=True)
+    builder = SessionWritesBuilder({"instance": "here"}, log_backends=("influxdb",))
     for number in range(2):
         store.commit(realistic(session_id=str(number), ended_ns=ENDED_NS + number), builder)
     newest = next(iter(store.sessions()))

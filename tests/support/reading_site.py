@@ -15,7 +15,7 @@ from monitoring.config_validator import check_section
 from monitoring.metrics.session_writes import DerivedValues
 from monitoring.privacy.pseudonyms import Pseudonymizer
 from monitoring.records.session_record import SessionRecord
-from monitoring.runtime.routes import session_writes_builder
+from monitoring.runtime.backends import session_writes_builder
 from monitoring.store import totals
 from monitoring.store.database import Database
 from monitoring.store.location import instance_name

@@ -12,7 +12,7 @@ from tests.support.hosts import Ended, base_settings
 from tests.support.servers import InfluxDB1
 
 IN_MEMORY = "sessions are kept in memory"
-SHORT_REST = "import monitoring.runtime.keeper\nmonitoring.runtime.keeper._REST_SECONDS = 0.0\n"
+SHORT_REST = "import monitoring.runtime.failover\nmonitoring.runtime.failover.REST_SECONDS = 0.0\n"
 # A session at a time, as told on a pipe; what each costs the processing thread is said.
 RECORD_FOUR = """
 manager = MonitorManager(SETTINGS, logging.getLogger("monitoring"))

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from monitoring.exceptions import ErrorGuard
 from monitoring.records.session_record import Usage
 from monitoring.runtime.machine.gpu import open_gpus, torch_reading
 from monitoring.runtime.machine.probes import SystemProbe, VolumeProbe
@@ -20,8 +21,6 @@ from monitoring.runtime.machine.usage import Figure, Reading, Recording
 
 PATIENCE_SECONDS = 0.008
 """What a session's end waits at most for the readings of other threads, all together."""
-
-Guard = Callable[[Callable[[], Any], Any], Any]
 
 
 class Probe(Protocol):
@@ -37,14 +36,14 @@ class Probe(Protocol):
 class _QuickProbe:
     """What never hangs: the system, and torch where the host has loaded it. For any thread."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: ErrorGuard) -> None:
         self._system, self._guard = SystemProbe(), guard
         self.read_process = self._system.read_process
 
     def read(self) -> Reading:
         reading: dict[str, Figure] = {}
         for read in (self._system.read, torch_reading):
-            reading |= self._guard(read, {})
+            reading |= self._guard({}, read)
         return reading
 
     def close(self) -> None:
@@ -69,7 +68,7 @@ class _Lane:
 class Sampler:
     """Samples for each open session. Nothing here raises: what goes wrong ends in ``guard``."""
 
-    def __init__(self, interval_seconds: float, volumes: Mapping[str, Path], guard: Guard) -> None:
+    def __init__(self, interval_seconds: float, volumes: Mapping[str, Path], guard: ErrorGuard) -> None:
         self._interval = interval_seconds
         self._guard = guard
         self._quick = _QuickProbe(guard)
@@ -84,16 +83,15 @@ class Sampler:
     def begin(self) -> Recording:
         """Sample for a session from now on."""
         recording = Recording()
-        self._guard(lambda: self._begin(recording), None)
+        self._guard(None, self._begin, recording)
         return recording
 
     def finish(self, recording: Recording) -> dict[str, Usage]:
         """A last sample, and the session's figures."""
-        self._guard(lambda: self._finish(recording), None)
+        self._guard(None, self._finish, recording)
         with self._question:
             self._recordings.discard(recording)
-        usages: dict[str, Usage] = self._guard(recording.usages, {})
-        return usages
+        return self._guard({}, recording.usages)
 
     def close(self) -> None:
         """Let the threads end; they are not waited for."""
@@ -104,7 +102,7 @@ class Sampler:
     def _begin(self, recording: Recording) -> None:
         recording.add(self._quick.read_process(), time.monotonic())
         self._ask(recording, [self._quick_lane, *self._slow_lanes])
-        self._guard(lambda: self._start(self._quick_lane), None)
+        self._guard(None, self._start, self._quick_lane)
         if not self._quick_lane.is_running:  # no thread can be had
             recording.add(self._quick.read(), time.monotonic())
 
@@ -144,13 +142,13 @@ class Sampler:
     def _run(self, lane: _Lane) -> None:
         if lane is self._quick_lane:  # spares the host's thread their start
             for other in self._slow_lanes:
-                self._guard(partial(self._start, other), None)
-        probe: Probe | None = self._guard(lane.open_probe, None)
+                self._guard(None, self._start, other)
+        probe: Probe | None = self._guard(None, lane.open_probe)
         if probe is None:
             return
         while self._await_turn(lane):
-            self._guard(partial(self._sample, lane, probe), None)
-        self._guard(probe.close, None)
+            self._guard(None, self._sample, lane, probe)
+        self._guard(None, probe.close)
 
     def _await_turn(self, lane: _Lane) -> bool:
         """Until a sample is asked for or due; False when all is over."""
@@ -166,7 +164,7 @@ class Sampler:
         with self._question:
             asked, recordings = lane.asked, list(self._recordings)
         started = time.monotonic()
-        reading = self._guard(probe.read, {})
+        reading = self._guard({}, probe.read)
         with self._answer:
             lane.answered = asked
             lane.is_prompt |= time.monotonic() - started < PATIENCE_SECONDS

@@ -88,8 +88,8 @@ def test_nvml_is_opened_once_for_many_sessions_and_given_back_at_the_end(driver:
 import ctypes, json, threading
 from pathlib import Path
 from monitoring.runtime.machine.sampler import Sampler
-def call(made, otherwise):
-    return made()
+def call(otherwise, made, *arguments):
+    return made(*arguments)
 sampler = Sampler(0.01, {{"store": Path({str(tmp_path)!r})}}, call)
 driver = ctypes.CDLL("libnvidia-ml.so.1")
 seen = 0

@@ -33,9 +33,9 @@ QUICK = {
 }  # fmt: skip
 
 
-def call(made: Callable[[], Any], otherwise: Any) -> Any:
+def call(otherwise: Any, made: Callable[..., Any], /, *arguments: Any) -> Any:
     """A guard that hides nothing."""
-    return made()
+    return made(*arguments)
 
 
 class Swallowing:
@@ -44,9 +44,9 @@ class Swallowing:
     def __init__(self) -> None:
         self.errors: list[Exception] = []
 
-    def __call__(self, made: Callable[[], Any], otherwise: Any) -> Any:
+    def __call__(self, otherwise: Any, made: Callable[..., Any], /, *arguments: Any) -> Any:
         try:
-            return made()
+            return made(*arguments)
         except Exception as error:
             self.errors.append(error)
             return otherwise
@@ -207,7 +207,7 @@ SPIKE = """
 import json, threading
 from pathlib import Path
 from monitoring.runtime.machine.sampler import Sampler
-sampler = Sampler(3600.0, {}, lambda made, otherwise: made())
+sampler = Sampler(3600.0, {}, lambda _, made, *arguments: made(*arguments))
 for size in (200, 200, 0):
     recording = sampler.begin()
     block = b"x" * (size << 20)
@@ -291,7 +291,7 @@ def test_a_share_whose_server_is_gone_holds_up_neither_the_session_nor_the_exit(
 import json, sys
 from pathlib import Path
 from monitoring.runtime.machine.sampler import Sampler
-sampler = Sampler(0.01, {"output": Path(sys.argv[1]), "store": Path("/")}, lambda made, otherwise: made())
+sampler = Sampler(0.01, {"output": Path(sys.argv[1]), "store": Path("/")}, lambda _, made, *arguments: made(*arguments))
 usages = [sampler.finish(sampler.begin()) for _ in range(50)]
 sampler.close()
 print(json.dumps([sorted(usage) for usage in usages]))

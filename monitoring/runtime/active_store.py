@@ -1,0 +1,180 @@
+"""A store at work: one database, what makes and delivers its lines, its limits, and this process' liveness lock.
+
+Whether the file can be used at all, and what stands in for it, is decided one floor up
+(:mod:`monitoring.runtime.failover`); what a commit writes, one room down (:mod:`monitoring.store`). Methods raise
+:class:`StoreError`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from monitoring.delivery.threads import DeliveryThreads
+from monitoring.exceptions import ErrorGuard, StoreCorruptError, StoreError
+from monitoring.metrics import catalogue
+from monitoring.metrics.samples import NANOSECONDS, Change
+from monitoring.readings import validation
+from monitoring.records.session_record import SessionRecord
+from monitoring.runtime.backends import courier_makers, session_writes_builder
+from monitoring.settings import MonitoringConfig
+from monitoring.store import limits, totals
+from monitoring.store import open_sessions as traces
+from monitoring.store.database import Database
+from monitoring.store.location import instance_name
+from monitoring.store.locks import LivenessLock
+from monitoring.store.outbox import backend_statuses
+from monitoring.store.sessions import Store
+from monitoring.transport.deadline import Deadline
+
+_IN_MEMORY = "memory"
+
+
+class ActiveStore:
+    """Commits sessions to one database and delivers what it holds.
+
+    ``instance`` is the name to report under; without it, the settings' or the store's own.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        config: MonitoringConfig,
+        logger: logging.Logger,
+        guard: ErrorGuard,
+        instance: str | None = None,
+    ) -> None:
+        self.database = database
+        self.store = Store(database)
+        self.instance = instance or instance_name(config, self.store)
+        self.builder = session_writes_builder(config, self.instance)
+        self._limits = limits.Limits.of(config.store)
+        # Under whose life traces and leases are held; nobody else sees a store in memory.
+        self._owner = None if database.path is None else LivenessLock(database.path)
+        self.owner = self._owner.token if self._owner else _IN_MEMORY
+        self.courier_makers = courier_makers(config, database, self.instance, self.owner)
+        self.threads = DeliveryThreads(self.courier_makers, guard, logger)
+        self._losses = LossLog(database, logger)
+
+    def check(self) -> None:
+        """Raise :class:`StoreCorruptError` when the delivery has found the store damaged."""
+        if self.threads.has_met_damage:
+            raise StoreCorruptError("the store is damaged")
+
+    def report_crashed(self, limit: int | None = None) -> int:
+        """Commit the sessions of processes that died as crashed, at most ``limit``; returns how many."""
+        if self.database.path is None:
+            return 0
+        return traces.report_crashed(self.store, self.database.path, self.builder, limit)
+
+    def trace(self, record: SessionRecord, durable: bool) -> None:
+        """Keep what is known of an open session."""
+        self.check()
+        if self._owner is not None:
+            traces.keep(self.database, self._owner.token, record, durable)
+
+    def commit(self, unsaved: list[SessionRecord]) -> None:
+        """Keep finished sessions, the oldest first, and wake the delivery; takes each that is kept off the list."""
+        self.check()
+        while unsaved:
+            if limits.disk_is_nearly_full(self.database, self._limits):
+                self._need_room()
+            try:
+                self.store.commit(unsaved[0], self.builder)
+            except StoreError:
+                raise
+            except Exception:  # a record that can't be kept must not hold up those behind it
+                del unsaved[0]
+                raise
+            del unsaved[0]
+        self.threads.wake()
+        if self.database.path is not None:
+            self.enforce_limits(pieces=1)
+
+    def _need_room(self) -> None:
+        if not limits.has_free_pages(self.database):
+            limits.make_room(self.database)
+        if not limits.has_free_pages(self.database):
+            raise StoreError("the store's volume is nearly full")
+
+    def make_missing_lines(self, pieces: int | None = None) -> None:
+        """Make the lines of sessions that were recorded without a log backend, in at most so many pieces of work."""
+        logs = ",".join(self.builder.log_backends)
+        while logs and pieces != 0 and self.store.route(logs, self.builder):
+            pieces = None if pieces is None else pieces - 1
+
+    def enforce_limits(self, pieces: int) -> None:
+        """Keep the store within its limits, in so many small pieces of work, so that nobody waits long for it."""
+        limits.enforce(self.database, self._limits, pieces)
+        self._losses.say_new()
+
+    def refresh_validation(self, records: Sequence[SessionRecord]) -> None:
+        """Compute the validation's gauges anew, where a reader has measured one of these exams."""
+        if validation.refresh_after(self.database, records):
+            self.threads.wake()
+
+    def beat(self) -> None:
+        """Write the relay's sign of life into the pushed state."""
+        now_ns = time.time_ns()
+        change = Change(catalogue.RELAY_LAST_SEEN.name, {}, "", now_ns / NANOSECONDS, replaces=True)
+        with self.database.transaction(durable=False) as connection:
+            totals.apply_changes(connection, [change], now_ns)
+            totals.bump_revision(connection)
+
+    def has_undelivered_lines(self) -> bool:
+        """Whether lines wait for a log backend, or there is none that could take them."""
+        if not self.builder.log_backends:
+            return True
+        with self.database.read_transaction() as connection:
+            return any(
+                found.pending for found in backend_statuses(connection) if found.name in self.builder.log_backends
+            )
+
+    def close(self, deadline: Deadline) -> None:
+        """Deliver until the deadline; the file stays."""
+        self.threads.close(deadline)
+        with suppress(StoreError):  # they stay counted
+            self._losses.say_new()
+        if self._owner is not None:
+            self._owner.close()  # and with it ends the lease of a thread that is still waiting for an answer
+        if self.database.path is not None:
+            self.database.close()
+
+    def abandon(self) -> None:
+        """Stop working on a store that was damaged or replaced; what was open in it is not ours any more."""
+        self.threads.begin_close(Deadline.after(0.0))
+        if self._owner is not None:
+            self._owner.close()
+        self.database.close()
+
+    def after_fork(self) -> None:
+        """In a child process, where the threads are gone: the liveness lock is the parent's, and ends with it."""
+        if self._owner is not None:
+            self._owner.after_fork()
+
+
+class LossLog:
+    """Says each kind of loss once: looks at the store's counts, of which what was before this process is no news."""
+
+    def __init__(self, database: Database, logger: logging.Logger) -> None:
+        self._database = database
+        self._logger = logger
+        self._said: set[str] = set()
+        self._before = self._counts()
+
+    def say_new(self) -> None:
+        """Log the kinds of loss that have happened since; raises :class:`StoreError`."""
+        for reason, count in self._counts().items():
+            news = count - self._before.get(reason, 0)
+            if news > 0 and reason not in self._said:
+                self._said.add(reason)
+                self._logger.warning(
+                    "monitoring: %d lost, reason %s; the command status counts what is lost", news, reason
+                )
+
+    def _counts(self) -> dict[str, int]:
+        with self._database.read_transaction() as connection:
+            found = totals.values(connection, catalogue.MONITORING_DROPPED)
+        return {reason: int(count) for (reason,), count in found.items()}

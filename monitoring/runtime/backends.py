@@ -1,0 +1,48 @@
+"""From settings to what serves the configured backends: what makes their lines, and what carries to each.
+
+Which backends there are, :mod:`monitoring.metrics.backends` declares; nothing here knows one by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from monitoring.delivery.couriers import Courier, LineCourier, StateCourier
+from monitoring.delivery.queue import BackendQueue
+from monitoring.metrics.backends import BACKENDS, Backend, logs_in_use
+from monitoring.metrics_collector import SessionWritesBuilder
+from monitoring.settings import MonitoringConfig, site_label
+from monitoring.store.database import Database
+
+
+def session_writes_builder(config: MonitoringConfig, instance: str) -> SessionWritesBuilder:
+    """What makes the writes of sessions under these settings."""
+    return SessionWritesBuilder({"instance": instance, **site_label(config)}, logs_in_use(config))
+
+
+def courier_makers(
+    config: MonitoringConfig, database: Database, instance: str, owner: str
+) -> dict[Backend, Callable[[], Courier]]:
+    """What makes each configured backend's courier; ``owner`` holds their leases.
+
+    Clients, and the libraries under them, are loaded when a courier is made: in its own thread.
+    """
+    labels = {"instance": instance, **site_label(config)}
+    used = {backend: backend.settings(config) for backend in BACKENDS}
+    return {
+        backend: partial(_courier, backend, section, labels, config.metrics.batch_size, database, owner)
+        for backend, section in used.items()
+        if section is not None
+    }
+
+
+def _courier(
+    backend: Backend, section: Any, labels: Mapping[str, str], batch_lines: int, database: Database, owner: str
+) -> Courier:
+    queue = BackendQueue(database.sibling(), backend.name, owner)
+    client = backend.load_client().open(section, labels)
+    if backend.is_state:
+        return StateCourier(queue, client, section.timeout)
+    return LineCourier(queue, client, batch_lines, section.timeout)

@@ -3,7 +3,7 @@
 It sees each record twice: when it is made, before any filter of a host's, and when a handler takes it, which is
 where records come by that something else made, and what ``extra=`` added. What it removes is told to it: the
 values of the current study, and secrets for as long as the process lives. It is the second net: nothing in this
-package, nor in the application, logs such a value on purpose.
+package, nor in the application, logs such a value on purpose. How a value is recognised is redaction.py's.
 
     from monitoring import LogFilter
 
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from monitoring.privacy.disguises import SHORTEST, Values, without
+from monitoring.privacy.redaction import SHORTEST, SensitiveValues, redact
 
 __all__ = ["REPLACEMENT", "SHORTEST", "LogFilter", "protect"]
 
@@ -46,12 +46,12 @@ class LogFilter:
     """
 
     def __init__(self) -> None:
-        self._secrets = Values(())
-        self._studies: dict[object, Values] = {}
+        self._secrets = SensitiveValues(())
+        self._studies: dict[object, SensitiveValues] = {}
 
     def install(self) -> None:
         """Clean every record of this process from now on; proxies' passwords in the environment are secrets too."""
-        if any(_may_name_a_secret(name) for name in os.environ):
+        if any(name.lower().endswith("_proxy") or name == "MONITORING_PRIVACY_KEY" for name in os.environ):
             from monitoring.privacy.secret_values import environment_secrets
 
             self.add_secrets(environment_secrets())
@@ -63,7 +63,7 @@ class LogFilter:
 
     def add_secrets(self, values: Iterable[str | bytes]) -> None:
         """Never let these values be logged."""
-        self._secrets |= Values(values)
+        self._secrets = SensitiveValues([*self._secrets.values, *values])
 
     def add_secrets_of_settings(self, section: Any) -> None:
         """Never let the secrets of a ``monitoring`` section be logged, whether it is right, wrong or switched off."""
@@ -76,7 +76,7 @@ class LogFilter:
     def study(self, values: Iterable[object]) -> Iterator[None]:
         """Don't let these values be logged while this study is processed; a ``^`` parts a person's name."""
         token = object()
-        self._studies[token] = Values(values, are_names=True)
+        self._studies[token] = SensitiveValues(values, are_names=True)
         try:
             yield
         finally:
@@ -84,12 +84,12 @@ class LogFilter:
 
     def clean(self, text: str) -> str:
         """``text`` without the values."""
-        values = self._all_values()
-        return without(text, values, REPLACEMENT) if values else text
+        groups = self._groups()
+        return redact(text, groups, REPLACEMENT) if groups else text
 
     def clean_record(self, record: logging.LogRecord) -> None:
         """Clean a record in place; one that can't be searched loses its text."""
-        if not self._all_values():
+        if not self._groups():
             return
         try:
             self._clean_message(record)
@@ -100,13 +100,15 @@ class LogFilter:
         except Exception:  # a host's object whose code fails while it is shown
             vars(record).update(msg=_UNCLEANED, args=(), exc_info=None, exc_text=None, stack_info=None)
 
-    def _all_values(self) -> list[Values]:
-        return [values for values in (self._secrets, *tuple(self._studies.values())) if values]
+    def _groups(self) -> list[SensitiveValues]:
+        # tuple(): another thread's study may begin or end meanwhile.
+        return [group for group in (self._secrets, *tuple(self._studies.values())) if group.values]
 
     def _clean_message(self, record: logging.LogRecord) -> None:
         cleaned = self.clean(_message(record))
         arguments = record.args if isinstance(record.args, tuple) else None
-        if isinstance(record.msg, str) and arguments is not None and all(map(_is_plain, arguments)):
+        plain = (str, int, float, bool, type(None))
+        if isinstance(record.msg, str) and arguments is not None and all(type(value) in plain for value in arguments):
             kept = tuple(map(self._cleaned, arguments))
             if _formatted(record.msg, kept) == cleaned:
                 record.args = kept
@@ -132,10 +134,6 @@ class LogFilter:
         return value
 
 
-def _may_name_a_secret(variable: str) -> bool:
-    return variable.lower().endswith("_proxy") or variable == "MONITORING_PRIVACY_KEY"
-
-
 def protect(values: Iterable[str | bytes]) -> None:
     """Add secrets to the filters that are installed; does nothing where there is none."""
     secrets = list(values)
@@ -155,10 +153,6 @@ def _formatted(message: str, arguments: tuple[Any, ...]) -> str | None:
         return message % arguments if arguments else message
     except (TypeError, ValueError, KeyError):
         return None
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or type(value) in (str, int, float, bool)
 
 
 class _Installed:

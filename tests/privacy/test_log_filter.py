@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import logging
@@ -12,7 +11,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -59,9 +58,7 @@ def formatted(caplog: pytest.LogCaptureFixture) -> str:
     return "\n".join(formatter.format(record) for record in caplog.records)
 
 
-@pytest.mark.parametrize(
-    "form", [NAME, quote(NAME), json.dumps(NAME), repr(NAME), base64.b64encode(NAME.encode()).decode()]
-)
+@pytest.mark.parametrize("form", [NAME, quote(NAME), json.dumps(NAME), repr(NAME), ascii(NAME), repr(NAME.encode())])
 def test_a_studys_value_is_removed_in_every_form(
     log_filter: LogFilter, log: logging.Logger, caplog: pytest.LogCaptureFixture, form: str
 ) -> None:
@@ -393,14 +390,12 @@ def test_a_secrets_parts_are_not_secrets(log_filter: LogFilter) -> None:
 
 
 @pytest.mark.parametrize("key", [b"\x00\xffraw\xc3\xa4 key\x8012345", b"0123456789abcdef"])
-@pytest.mark.parametrize("show", [repr, bytes.hex, lambda key: base64.b64encode(b"a" + key).decode()])
-def test_a_secret_of_bytes_is_removed_in_every_form(
-    log_filter: LogFilter, key: bytes, show: Callable[[bytes], str]
-) -> None:
+def test_a_secret_of_bytes_is_removed_as_it_is_shown(log_filter: LogFilter, key: bytes) -> None:
     log_filter.add_secrets([key])
-    cleaned = log_filter.clean(f"key {show(key)} end")
-    assert REPLACEMENT in cleaned
-    assert show(key)[6:-4] not in cleaned
+    for shown in (repr(key), repr(repr(key)), quote(key), key.decode() if key.isascii() else ascii(key)):
+        cleaned = log_filter.clean(f"key {shown} end")
+        assert REPLACEMENT in cleaned
+        assert shown[6:-4] not in cleaned
 
 
 def test_protect_tells_the_filters_that_are_installed_and_is_nothing_without_one(log_filter: LogFilter) -> None:
@@ -468,7 +463,7 @@ with LogFilter().study(["Somebody"]):
 tops = {name.partition(".")[0] for name in set(sys.modules) - before}
 assert tops - set(sys.stdlib_module_names) <= {"monitoring"}, tops
 parts = {name for name in sys.modules if name.startswith("monitoring.")}
-assert parts == {"monitoring.privacy", "monitoring.privacy.log_filter", "monitoring.privacy.disguises"}, parts
+assert parts == {"monitoring.privacy", "monitoring.privacy.log_filter", "monitoring.privacy.redaction"}, parts
 """
     root = REPOSITORY
     done = subprocess.run(

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from monitoring import MonitorManager
-from monitoring.cli import reports
+from monitoring.cli import output
 from monitoring.config_validator import check_section
 from monitoring.store.database import Database
 from monitoring.store.sessions import open_store
@@ -48,7 +48,7 @@ def one_image(monitor: MonitorManager, series: str = UID) -> None:
 
 def status(**monitoring: Any) -> dict[str, Any]:
     """What `leglength-monitor status` would say."""
-    return reports.status(check_section({"enabled": True, **monitoring}).config)
+    return output.status_as_dict(check_section({"enabled": True, **monitoring}).config)
 
 
 def stored() -> str:

@@ -1,4 +1,7 @@
-"""The commands. Exit 0 done, 1 not all done, 2 wrong input."""
+"""The commands of ``leglength-monitor``: exit 0 done, 1 not all done, 2 wrong input.
+
+What they print is made in :mod:`monitoring.cli.output`, what they share stands in :mod:`monitoring.cli.common`.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,20 @@ from typing import Annotated
 import typer
 
 from monitoring import __version__
-from monitoring.cli import probe, readings, reports, sessions
+from monitoring.cli import output, probe, readings, sessions
+from monitoring.cli.common import (
+    DONE,
+    NOT_ALL_DONE,
+    WRONG_INPUT,
+    ConfigOption,
+    JsonOption,
+    existing_store,
+    exit_on_error,
+    load_checked,
+    load_config,
+)
 from monitoring.cli.drain import drain as drain_backends
-from monitoring.cli.errors import DONE, NOT_ALL_DONE, WRONG_INPUT, clear_errors, existing_store
-from monitoring.cli.importing import import_files
-from monitoring.cli.reports import console
-from monitoring.cli.settings import ConfigOption, JsonOption, load_checked, load_config
-from monitoring.metrics import catalogue
+from monitoring.cli.output import console
 from monitoring.runtime.relay import Relay
 from monitoring.settings import MonitoringConfig
 from monitoring.store.outbox import dead_letters
@@ -44,7 +54,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def check(config: ConfigOption = None) -> None:
     """Check the settings, the store and whether each backend answers and accepts the credentials."""
-    with clear_errors():
+    with exit_on_error():
         checked = load_checked(config)
         for problem in checked.problems:
             console.print(f"{'error' if problem.is_error else 'warning'}: {problem}", markup=False)
@@ -59,12 +69,12 @@ def check(config: ConfigOption = None) -> None:
 @app.command()
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show the sessions recorded, and what waits for each backend."""
-    with clear_errors():
-        report = reports.status(load_config(config))
+    with exit_on_error():
+        report = output.status_as_dict(load_config(config))
     if as_json:
-        typer.echo(json.dumps(report, indent=2))
+        output.print_json(report)
     else:
-        reports.print_status(report, console)
+        output.print_status(report)
 
 
 @app.command()
@@ -75,10 +85,10 @@ def drain(
     as_json: JsonOption = False,
 ) -> None:
     """Deliver now what is stored; exit 0 when all is delivered, 1 when something still waits."""
-    with clear_errors():
+    with exit_on_error():
         results = drain_backends(load_config(config), timeout, None if as_json else console, requeue_dead)
     if as_json:
-        typer.echo(json.dumps(results, indent=2))
+        output.print_json(results)
     raise typer.Exit(DONE if all(result["pending"] == 0 for result in results.values()) else NOT_ALL_DONE)
 
 
@@ -89,7 +99,7 @@ def relay(
 ) -> None:
     """Deliver from the host, until stopped: for modules that are gone, or have no network."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)-7s %(message)s", stream=sys.stderr)
-    with clear_errors():
+    with exit_on_error():
         settings, log = load_checked(config), logging.getLogger("relay")
         for problem in settings.problems:
             log.warning("%s", problem)
@@ -115,7 +125,7 @@ def export(
     dead: Annotated[bool, typer.Option("--dead", help="The dead letters instead of the sessions.")] = False,
 ) -> None:
     """Print all stored sessions, oldest first, one JSON record a line."""
-    with clear_errors(), existing_store(config) as store:
+    with exit_on_error(), existing_store(config) as store:
         if dead:
             with store.database.read_transaction() as connection:
                 for letter in dead_letters(connection):
@@ -131,8 +141,8 @@ def import_results(
     config: ConfigOption = None,
 ) -> None:
     """Read session records back from result.json files, each once."""
-    with clear_errors():
-        counts = import_files(load_config(config), files)
+    with exit_on_error():
+        counts = sessions.import_records(load_config(config), files)
     typer.echo(f"{counts.new} imported, {counts.known} already there, {counts.unreadable} unreadable")
     raise typer.Exit(NOT_ALL_DONE if counts.unreadable else DONE)
 
@@ -140,17 +150,13 @@ def import_results(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of the settings' monitoring section."""
-    typer.echo(json.dumps(MonitoringConfig.model_json_schema(), indent=2))
+    output.print_json(MonitoringConfig.model_json_schema())
 
 
 @app.command()
 def metrics(as_json: JsonOption = False) -> None:
     """List every metric: name, kind, unit, labels, and its place in InfluxDB."""
     if as_json:
-        typer.echo(json.dumps(reports.catalogue_rows(), indent=2))
-        return
-    table = reports.plain_table("Prometheus", "kind", "unit", "labels", "InfluxDB")
-    for metric in catalogue.METRICS:
-        place = f"{metric.measurement}.{metric.field}" if metric.measurement else ""
-        table.add_row(metric.name, metric.kind, metric.unit, " ".join(label.name for label in metric.labels), place)
-    console.print(table)
+        output.print_json(output.metrics_as_list())
+    else:
+        output.print_metrics()

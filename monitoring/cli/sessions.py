@@ -1,28 +1,41 @@
-"""``leglength-monitor sessions``: lists what is stored, computes it again, and erases one patient's."""
+"""``leglength-monitor sessions``, and the import of session records.
+
+Lists what is stored, computes it again, erases one patient's sessions, and reads records back from result.json files,
+such as the ones that Mercure archives.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from monitoring.analytics.rederivation import Summary, rederive
-from monitoring.cli import reports
-from monitoring.cli.errors import DONE, NOT_ALL_DONE, clear_errors, existing_store
-from monitoring.cli.keys import existing_pseudonyms
-from monitoring.cli.reports import console
-from monitoring.cli.settings import ConfigOption, JsonOption, load_config
-from monitoring.domain.derivation import FORMULA_VERSION
-from monitoring.exceptions import ConfigurationError
-from monitoring.privacy.pseudonyms import Pseudonymizer
+from monitoring.cli import output
+from monitoring.cli.common import (
+    DONE,
+    NOT_ALL_DONE,
+    ConfigOption,
+    JsonOption,
+    existing_pseudonyms,
+    existing_store,
+    exit_on_error,
+    load_config,
+    read_json,
+    store_to_import_into,
+)
+from monitoring.exceptions import ConfigurationError, RecordError
 from monitoring.readings import validation
+from monitoring.records.session_record import SessionRecord
+from monitoring.settings import MonitoringConfig
 from monitoring.store.erasure import erase, is_patient_key
 from monitoring.store.location import store_path
-from monitoring.store.sessions import Store
 
 app = typer.Typer(help="List stored sessions; erase one patient's.", rich_markup_mode=None)
 _LISTED = 20
@@ -44,31 +57,17 @@ def sessions(
     """List stored sessions, newest first; with --json one whole record a line."""
     if context.invoked_subcommand is not None:
         return
-    with clear_errors(), existing_store(config) as store:
-        if is_rederiving:
-            _rederive(store, limit, as_json)
+    with exit_on_error(), existing_store(config) as store:
+        if is_rederiving and as_json:
+            for one in rederive(store, limit):
+                typer.echo(json.dumps(one.to_dict()))
+        elif is_rederiving:
+            output.print_rederived(Summary.of(rederive(store, limit)))
         elif as_json:
             for stored in store.sessions(limit or _LISTED):
                 typer.echo(stored.record.to_json())
         else:
-            console.print(reports.sessions_table(store.sessions(limit or _LISTED)))
-
-
-def _rederive(store: Store, limit: int | None, as_json: bool) -> None:
-    if as_json:
-        for one in rederive(store, limit):
-            typer.echo(json.dumps(one.to_dict()))
-        return
-    summary = Summary.of(rederive(store, limit))
-    typer.echo(f"{summary.sessions} sessions computed again by formulas of version {FORMULA_VERSION}")
-    typer.echo(f"{summary.differing} differ from what was delivered, which stays as it is")
-    if summary.unknown:
-        typer.echo(f"{summary.unknown} were stored by a version that didn't keep what it had computed")
-    table = reports.plain_table("metric", "values that differ", "largest difference")
-    for name, (count, largest) in sorted(summary.by_metric.items()):
-        table.add_row(name, str(count), f"{largest:.6g}")
-    if summary.by_metric:
-        console.print(table)
+            output.print_sessions(store.sessions(limit or _LISTED))
 
 
 @app.command()
@@ -83,28 +82,22 @@ def key(
 
     It is no argument, so that it stays out of the shell's history and the list of processes.
     """
-    with clear_errors():
-        make = _pseudonym_maker(existing_pseudonyms(load_config(config)), kind, issuer)
-        found = make(_asked_for().strip())
+    with exit_on_error():
+        pseudonyms = existing_pseudonyms(load_config(config))
+        makers: dict[str, Callable[[object], str]] = {
+            "patient": partial(pseudonyms.patient, issuer=issuer), "study": pseudonyms.study,
+            "series": pseudonyms.series, "accession": pseudonyms.accession,
+        }  # fmt: skip
+        if kind not in makers:
+            raise ConfigurationError(f"--kind must be one of {', '.join(makers)}")
+        if sys.stdin.isatty():
+            identifier = str(typer.prompt("Identifier", hide_input=True, err=True))
+        else:
+            identifier = sys.stdin.readline()
+        found = makers[kind](identifier.strip())
         if not found:
             raise ConfigurationError("an identifier is needed, on the standard input")
     typer.echo(found)
-
-
-def _pseudonym_maker(pseudonyms: Pseudonymizer, kind: str, issuer: str | None) -> Callable[[object], str]:
-    makers: dict[str, Callable[[object], str]] = {
-        "patient": partial(pseudonyms.patient, issuer=issuer), "study": pseudonyms.study, "series": pseudonyms.series,
-        "accession": pseudonyms.accession,
-    }  # fmt: skip
-    if kind not in makers:
-        raise ConfigurationError(f"--kind must be one of {', '.join(makers)}")
-    return makers[kind]
-
-
-def _asked_for() -> str:
-    if sys.stdin.isatty():
-        return str(typer.prompt("Identifier", hide_input=True, err=True))
-    return sys.stdin.readline()
 
 
 @app.command("erase")
@@ -116,16 +109,67 @@ def erase_patient(
 ) -> None:
     """Erase one patient's sessions from the store, with what waits to be delivered and the readers' measurements."""
     wanted = patient_key.strip().lower()
-    with clear_errors():
+    with exit_on_error():
         if not is_patient_key(wanted):
             raise ConfigurationError("--patient-key: must have 32 hexadecimal characters; `sessions key` makes it")
         with existing_store(config) as store:
             found = erase(store.database, wanted, is_rehearsal)
             if not is_rehearsal:
                 validation.refresh(store.database)  # without this patient's pairs
+        # A damaged store can't be searched for the patient, so it is named, and not all is done.
         put_aside = sorted(path.name for path in store_path(load_config(config).store).parent.glob("*.corrupt-*"))
     if as_json:
-        typer.echo(json.dumps({**found.to_dict(), "erased": not is_rehearsal, "put_aside": put_aside}, indent=2))
+        output.print_json({**found.to_dict(), "erased": not is_rehearsal, "put_aside": put_aside})
     else:
-        reports.print_erased(found, is_rehearsal, put_aside, console)
+        output.print_erased(found, is_rehearsal, put_aside)
     raise typer.Exit(NOT_ALL_DONE if put_aside else DONE)
+
+
+# --- import -------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class ImportCounts:
+    """What became of the records that were found."""
+
+    new: int = 0
+    known: int = 0
+    unreadable: int = 0
+
+
+def import_records(config: MonitoringConfig, paths: list[Path]) -> ImportCounts:
+    """Commit the files' session records, each once however often it is imported; the store is made if need be.
+
+    Raises :class:`ConfigurationError` for a file that is no JSON, before anything is committed.
+    """
+    found = [record for path in paths for record in _records(read_json(path))]
+    counts = ImportCounts()
+    committed: list[SessionRecord] = []
+    with store_to_import_into(config) as (store, build):
+        for data in found:
+            try:
+                record = SessionRecord.from_dict(data)
+            except RecordError:
+                counts.unreadable += 1
+                continue
+            if store.commit(record, build):
+                committed.append(record)
+            else:
+                counts.known += 1
+        validation.refresh_after(store.database, committed, is_in_a_hurry=False)
+    counts.new = len(committed)
+    return counts
+
+
+def _records(document: Any) -> Iterator[Any]:
+    """The records under any ``{"monitoring": {"sessions": [...]}}``, however an archive wraps the file."""
+    if isinstance(document, list):
+        for item in document:
+            yield from _records(item)
+    elif isinstance(document, dict):
+        section = document.get("monitoring")
+        if isinstance(section, dict) and isinstance(section.get("sessions"), list):
+            yield from section["sessions"]
+        else:
+            for item in document.values():
+                yield from _records(item)

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from monitoring.cli.readings import verdict_in_words
+from monitoring.cli.output import verdict_in_words
 from monitoring.domain.agreement import Verdict
 from monitoring.domain.anatomy import MEASUREMENTS
 from monitoring.readings import validation

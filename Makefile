@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test lint house bench servers docs clean
+.PHONY: demo test lint house bench servers docs clean say-demo say-test
 
-demo: $(VENV)/.app            ## make phantoms, run the application over them, show what was recorded
+demo: say-demo $(VENV)/.app   ## make phantoms, run the application over them, show what was recorded
 	$(BIN)/python scripts/demo
 
-test: $(VENV)/.dev servers    ## the whole suite against real servers
+test: say-test $(VENV)/.dev servers ## the whole suite against real servers
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 lint: $(VENV)/.dev            ## ruff, mypy --strict, import-linter
@@ -48,6 +48,16 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.bench: $(VENV)/.dev
 	$(PIP) -e '.[bench]'
 	@touch $@
+
+# Said first, before anything is installed.
+say-demo:
+	@echo "make demo: half a minute on two cores; the first time some minutes more, to set up $(VENV). Writes demo/ only."
+
+say-test:
+	@echo "make test: the whole suite, about 8 minutes on two cores; the first time some minutes more, to set up $(VENV)."
+	@echo "It installs Debian's InfluxDB, VictoriaMetrics, Pushgateway and Prometheus with apt-get where they are missing"
+	@echo "and it may; without them their tests are skipped. One room: $(BIN)/python -m pytest tests/store (then no server"
+	@echo "is installed). More processes: make test WORKERS=8"
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -22,9 +22,10 @@ REQUEST_SECONDS = 60.0  # so long that only shutdown_timeout can end the wait
 GENEROUS_SECONDS = 4.0  # for the commit, result.json and the interpreter's exit on a busy machine
 
 
-def readme_settings() -> list[dict[str, Any]]:
-    """The configurations that README.md shows, as they are written there."""
-    blocks = re.findall(r"```json\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+def documented_settings() -> list[dict[str, Any]]:
+    """The configurations that README.md and the page of the settings show, each once, as they are written there."""
+    pages = "".join((REPOSITORY / page).read_text() for page in ("README.md", "docs/configuration.md"))
+    blocks = dict.fromkeys(re.findall(r"```json\n(.*?)```", pages, re.DOTALL))
     return [json.loads(block)["process"]["settings"] for block in blocks]
 
 
@@ -166,11 +167,11 @@ def test_one_backend_in_trouble_does_not_keep_the_other_from_its_data(
     assert pushgateway.value("leglength_monitoring_pending_points", backend="influxdb") > 0
 
 
-@pytest.mark.parametrize("number", range(len(readme_settings())))
+@pytest.mark.parametrize("number", range(len(documented_settings())))
 def test_every_configuration_that_the_readme_shows_runs_as_written(
     number: int, app: App, phantom_file: Path, unmonitored: Run
 ) -> None:
-    settings = readme_settings()[number]
+    settings = documented_settings()[number]
     app.add(phantom_file)
     app.environment["INFLUXDB_TOKEN"] = SECRETS["token"]
     app.settings(**settings)
@@ -187,7 +188,7 @@ def test_every_configuration_that_the_readme_shows_runs_as_written(
 
 
 def test_the_readme_shows_the_five_usual_configurations() -> None:
-    sections = [settings["monitoring"] for settings in readme_settings()]
+    sections = [settings["monitoring"] for settings in documented_settings()]
     kinds = [(section["enabled"], "influxdb" in section, "prometheus" in section) for section in sections]
     assert sorted(kinds) == sorted(
         [(True, False, False), (True, True, True), (True, True, False), (True, False, True), (False, False, False)]

@@ -19,7 +19,7 @@ import logging
 import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from monitoring.privacy.redaction import SHORTEST, SensitiveValues, redact
@@ -28,7 +28,7 @@ __all__ = ["REPLACEMENT", "SHORTEST", "LogFilter", "protect"]
 
 REPLACEMENT = "[removed]"
 _UNCLEANED = "a log line was left out: it could not be searched for identities and secrets"
-# What the code says of itself, and numbers of the record's own.
+# What the code says of itself, and numbers of the record's own. Names of loggers and threads may quote a study.
 _CODE = frozenset(
     {
         "created", "filename", "funcName", "levelname", "levelno", "lineno", "module", "msecs", "pathname", "process",
@@ -51,6 +51,7 @@ class LogFilter:
 
     def install(self) -> None:
         """Clean every record of this process from now on; proxies' passwords in the environment are secrets too."""
+        # Looked at here, since most environments hold none, and secret_values.py takes longer to load than all of this.
         if any(name.lower().endswith("_proxy") or name == "MONITORING_PRIVACY_KEY" for name in os.environ):
             from monitoring.privacy.secret_values import environment_secrets
 
@@ -67,7 +68,7 @@ class LogFilter:
 
     def add_secrets_of_settings(self, section: Any) -> None:
         """Never let the secrets of a ``monitoring`` section be logged, whether it is right, wrong or switched off."""
-        if isinstance(section, Mapping) and section.keys() - {"enabled"}:
+        if isinstance(section, Mapping) and section.keys() - {"enabled"}:  # with this alone there is none to load for
             from monitoring.privacy.secret_values import secrets_in
 
             self.add_secrets(secrets_in(section))
@@ -110,9 +111,11 @@ class LogFilter:
         plain = (str, int, float, bool, type(None))
         if isinstance(record.msg, str) and arguments is not None and all(type(value) in plain for value in arguments):
             kept = tuple(map(self._cleaned, arguments))
-            if _formatted(record.msg, kept) == cleaned:
-                record.args = kept
-                return
+            # A value may be made of several arguments, or stand in the message itself: then the whole text counts.
+            with suppress(TypeError, ValueError, KeyError):
+                if (record.msg % kept if kept else record.msg) == cleaned:
+                    record.args = kept
+                    return
         record.msg, record.args = cleaned, ()
 
     def _clean_traceback(self, record: logging.LogRecord) -> None:
@@ -127,6 +130,7 @@ class LogFilter:
         """The value itself where it shows nothing, otherwise its text without what it shows."""
         if value is None or isinstance(value, bool):
             return value
+        # A formatter may show it either way: a path's repr() has escapes, and an exception's str() only its message.
         for text in [value] if isinstance(value, str) else [str(value), repr(value)]:
             cleaned = self.clean(text)
             if cleaned != text:
@@ -148,18 +152,11 @@ def _message(record: logging.LogRecord) -> str:
         return f"{record.msg} {record.args!r}"
 
 
-def _formatted(message: str, arguments: tuple[Any, ...]) -> str | None:
-    try:
-        return message % arguments if arguments else message
-    except (TypeError, ValueError, KeyError):
-        return None
-
-
 class _Installed:
     """The filters of this process, and what of ``logging`` they stand in front of."""
 
     def __init__(self) -> None:
-        self.filters: tuple[LogFilter, ...] = ()
+        self.filters: tuple[LogFilter, ...] = ()  # a new tuple each time: other threads are going through the old one
         self._make: Callable[..., logging.LogRecord] | None = None
         self._handle: Callable[[logging.Handler, logging.LogRecord], Any] | None = None
 
@@ -185,6 +182,7 @@ class _Installed:
             logging.Handler.handle = self._handle  # type: ignore[assignment,method-assign]
             self._handle = None
 
+    # Twice: a host's handler or filter may see a record before ours, and extra= is added after the factory.
     def make(self, *arguments: Any, **named: Any) -> logging.LogRecord:
         return self._cleaned((self._make or logging.LogRecord)(*arguments, **named))
 

@@ -1,7 +1,7 @@
 """Keyed pseudonyms: the only form in which a study, a series or a patient is ever kept.
 
 HMAC-SHA256 (RFC 2104) under the site's key: the same series gets the same pseudonym at one site, and
-nobody without the key can find out which series it is by trying identifiers.
+nobody without the key can find out which series it is by trying identifiers. Where the key comes from is site_key.py's.
 """
 
 from __future__ import annotations

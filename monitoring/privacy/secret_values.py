@@ -1,4 +1,8 @@
-"""Which texts are secrets: those of the settings, of the files that these name, and of the environment."""
+"""Which texts are secrets: those of the settings, of the files that these name, and of the environment.
+
+Better one too many than one too few: a secret under a wrong or misspelt name is one too, since it is the wrong settings
+that get talked about. The settings' own checks are config_validator.py's.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ KEY_VARIABLE = "MONITORING_PRIVACY_KEY"
 _SECRET_NAME = re.compile(r"tok|pass|secret|key|pwd|cred|auth", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _CREDENTIALS = re.compile(r"://([^/\s@]*)@|^([^/\s@:]+:[^/\s@]*)@")
-_LARGEST_SECRET_FILE = 64 * 1024
+_LARGEST_SECRET_FILE = 64 * 1024  # bytes; a wrong path may name an image
 
 
 def secrets_of(config: MonitoringConfig) -> list[str]:
@@ -68,4 +72,4 @@ def _content(path: str) -> list[str]:
         text = file.read_text(encoding="utf-8", errors="replace").strip()
     except (OSError, ValueError):
         return []
-    return [text, *text.splitlines()]
+    return [text, *text.splitlines()]  # what is logged of a file may be a line of it

@@ -1,4 +1,8 @@
-"""The site's key for pseudonyms: given, or made once beside the store."""
+"""The site's key for pseudonyms: given, or made once beside the store.
+
+There is one key at a time, and none is made while there is one: with another, no earlier session could be matched or
+erased by its patient. What is named with it is pseudonyms.py's.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from monitoring.settings import PrivacyConfig
 __all__ = ["KEY_FILE_NAME", "KEY_VARIABLE", "find_key"]
 
 KEY_FILE_NAME = "monitoring.key"
-_SHORTEST_KEY = 16
+_SHORTEST_KEY = 16  # characters; a shorter one can be found by trying
 
 
 def find_key(config: PrivacyConfig, folder: Path | None, environment: Mapping[str, str] | None = None) -> bytes:
@@ -55,6 +59,7 @@ def _made_once(path: Path) -> bytes:
     """The key in ``path``, made there if there is none; of several processes the first one's key counts."""
     try:
         if not path.exists():
+            # Written aside and linked, so that a process killed here leaves no half a key to all that come after it.
             draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
             descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
             try:

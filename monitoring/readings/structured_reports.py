@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from monitoring.domain.anatomy import FEMUR, LEG, SIDE_AND_BONE, TIBIA, measurement_name
 from monitoring.exceptions import ConfigurationError
-from monitoring.privacy.dicom_reading import read_header, silence, text, value
+from monitoring.privacy.dicom_header import quiet_pydicom, read_header, text_of, value_of
 from monitoring.readings.parsing import NOTHING, Parsed, Row, parse_rows
 from monitoring.records import coerce
 
@@ -66,9 +66,9 @@ class Report:
 def read_report(path: Path, place: str) -> Report:
     """Read a structured report; ``place`` names it in problems. Raises :class:`ConfigurationError` without pydicom."""
     _require_pydicom()
-    with silence():
+    with quiet_pydicom():
         header = read_header(path, _ATTRIBUTES)
-        if header is None or not str(value(header, "SOPClassUID") or "").startswith(_REPORT_CLASSES):
+        if header is None or not str(value_of(header, "SOPClassUID") or "").startswith(_REPORT_CLASSES):
             return Report(refusal="no DICOM structured report", is_report=False)
         return _report(header, place)
 
@@ -102,13 +102,13 @@ def _report(header: Any, place: str) -> Report:
 def _exam(header: Any) -> dict[str, str]:
     """The study, and the series when all evidence lies in one."""
     series = {
-        text(item, "SeriesInstanceUID")
+        text_of(item, "SeriesInstanceUID")
         for evidence in _items(header, "CurrentRequestedProcedureEvidenceSequence")
         for item in _items(evidence, "ReferencedSeriesSequence")
     }
     return {
-        "study_instance_uid": text(header, "StudyInstanceUID"),
-        "accession_number": text(header, "AccessionNumber"),
+        "study_instance_uid": text_of(header, "StudyInstanceUID"),
+        "accession_number": text_of(header, "AccessionNumber"),
         "series_instance_uid": series.pop() if len(series) == 1 else "",
     }
 
@@ -116,12 +116,14 @@ def _exam(header: Any) -> dict[str, str]:
 def _observer(header: Any) -> str | None:
     """Who has measured, "" when that isn't said; None when it was a device and nobody else."""
     content = list(_everything(header))
-    names = [str(value(item, "PersonName") or "") for item in content if _is(item, _PERSON_NAME)]
+    names = [str(value_of(item, "PersonName") or "") for item in content if _is(item, _PERSON_NAME)]
     types = {_code(item, "ConceptCodeSequence") for item in content if _is(item, _OBSERVER_TYPE)}
     is_of_a_device = _DEVICE in types or any(_is(item, _DEVICE_UID) for item in content)
     if is_of_a_device and _PERSON not in types and not any(names):
         return None
-    verified = [str(value(item, "VerifyingObserverName") or "") for item in _items(header, "VerifyingObserverSequence")]
+    verified = [
+        str(value_of(item, "VerifyingObserverName") or "") for item in _items(header, "VerifyingObserverSequence")
+    ]
     return " & ".join(dict.fromkeys(filter(None, names or verified[:1])))
 
 
@@ -137,7 +139,7 @@ class _Context:
     def within(self, children: Iterable[Any]) -> _Context:
         """The same, as narrowed by the content of an item."""
         children = list(children)
-        tracked = [str(value(child, "TextValue") or "") for child in children if _is(child, _TRACKING)]
+        tracked = [str(value_of(child, "TextValue") or "") for child in children if _is(child, _TRACKING)]
         sites = [child for child in children if _is(child, _FINDING_SITE)]
         sided = [child for site in (*sites, None) for child in (_content(site) if site else children)]
         sides = [_SIDES.get(_code(child, "ConceptCodeSequence")) for child in sided if _is(child, _LATERALITY)]
@@ -163,7 +165,7 @@ class _Context:
 def _lengths(header: Any) -> Iterator[tuple[str | None, float]]:
     """Each measurement: its name, None when it is left out, and its value in mm."""
     for item, context in _in_context(header, _Context(), 0):
-        if str(value(item, "ValueType") or "") == "NUM":
+        if str(value_of(item, "ValueType") or "") == "NUM":
             millimeters = _millimeters(item)
             is_ours = millimeters is not None and _is(item, _LENGTHS) and not _is_other_statistic(item)
             yield (context.name() if is_ours else None), millimeters or 0.0
@@ -187,7 +189,7 @@ def _is_other_statistic(item: Any) -> bool:
 
 def _millimeters(item: Any) -> float | None:
     for measured in _items(item, "MeasuredValueSequence"):
-        number = coerce.finite_float(value(measured, "NumericValue"))
+        number = coerce.finite_float(value_of(measured, "NumericValue"))
         unit_mm = _UNITS_MM.get(_code(measured, "MeasurementUnitsCodeSequence"))
         if number is not None and unit_mm is not None:
             return number * unit_mm
@@ -203,7 +205,7 @@ def _content(item: Any) -> list[Any]:
 
 
 def _items(item: Any, keyword: str) -> list[Any]:
-    return list(value(item, keyword) or ())
+    return list(value_of(item, keyword) or ())
 
 
 def _is(item: Any, concepts: set[_Code]) -> bool:
@@ -213,6 +215,6 @@ def _is(item: Any, concepts: set[_Code]) -> bool:
 def _code(item: Any, keyword: str) -> _Code:
     """A coded entry's scheme and value; empty where there is none."""
     for entry in _items(item, keyword)[:1]:
-        scheme = str(value(entry, "CodingSchemeDesignator") or "").strip()
-        return _OLDER_DESIGNATORS.get(scheme, scheme), str(value(entry, "CodeValue") or "").strip()
+        scheme = str(value_of(entry, "CodingSchemeDesignator") or "").strip()
+        return _OLDER_DESIGNATORS.get(scheme, scheme), str(value_of(entry, "CodeValue") or "").strip()
     return "", ""

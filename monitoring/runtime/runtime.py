@@ -20,7 +20,7 @@ from monitoring.config_validator import Checked
 from monitoring.exceptions import ConfigurationError, ErrorGuard, StoreError
 from monitoring.metrics.samples import zero_changes
 from monitoring.privacy import log_filter
-from monitoring.privacy.dicom_context import read_image
+from monitoring.privacy.dicom_header import read_image
 from monitoring.privacy.pseudonyms import Pseudonymizer
 from monitoring.privacy.secret_values import secrets_of
 from monitoring.privacy.site_key import find_key

@@ -22,7 +22,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from monitoring.privacy.dicom_context import ImageFacts, context, read_image
+from monitoring.privacy.dicom_header import ImageFacts, context, quiet_pydicom, read_image
 from monitoring.privacy.pseudonyms import Pseudonymizer
 from monitoring.privacy.radiography_devices import VENDORS, device_model, manufacturer
 from monitoring.settings import PrivacyConfig
@@ -327,12 +327,10 @@ def test_reading_odd_values_says_nothing_and_leaves_the_hosts_warnings_as_they_w
 
 
 def test_another_threads_log_lines_are_not_kept_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from monitoring.privacy.dicom_reading import silence
-
     def other() -> None:
         logging.getLogger("pydicom").warning("of the host")
 
-    with silence():
+    with quiet_pydicom():
         logging.getLogger("pydicom").warning("of this thread")
         thread = threading.Thread(target=other)
         thread.start()
@@ -341,15 +339,13 @@ def test_another_threads_log_lines_are_not_kept_away(tmp_path: Path, caplog: pyt
 
 
 def test_two_threads_that_read_at_once_leave_no_rule_behind() -> None:
-    from monitoring.privacy.dicom_reading import silence
-
     before = list(warnings.filters)
-    alone = silence()
+    alone = quiet_pydicom()
     alone.__enter__()
     with warnings.catch_warnings():
         alone.__exit__(None, None, None)
     assert list(warnings.filters) == before
-    first, second = silence(), silence()
+    first, second = quiet_pydicom(), quiet_pydicom()
     first.__enter__()
     with warnings.catch_warnings():  # copies the rules, and brings back the old ones
         second.__enter__()

@@ -72,9 +72,11 @@ class FailoverStore:
             return False
         try:
             try:
-                work(self._opened(), *arguments)
+                active = self.active or self._activate(*open_or_recover(self.path, self._patience_seconds))
+                work(active, *arguments)
             except StoreCorruptError:
-                work(self._opened_anew(), *arguments)
+                self.abandon()
+                work(self._activate(*quarantine(self.path, self._identity, self._patience_seconds)), *arguments)
         except StoreError as error:
             self._resting_until = time.monotonic() + REST_SECONDS
             if str(error) != self._said:
@@ -152,13 +154,6 @@ class FailoverStore:
             active.after_fork()
         self._memory = None
         self._unsaved = []
-
-    def _opened(self) -> ActiveStore:
-        return self.active or self._activate(*open_or_recover(self.path, self._patience_seconds))
-
-    def _opened_anew(self) -> ActiveStore:
-        self.abandon()
-        return self._activate(*quarantine(self.path, self._identity, self._patience_seconds))
 
     def _activate(self, database: Database, aside: Path | None) -> ActiveStore:
         self._identity = database.identity

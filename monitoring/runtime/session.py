@@ -1,7 +1,8 @@
-"""What one image's processing records. Lenient about types, strict about what is kept.
+"""What one image's processing records: lenient about types, strict about what is kept.
 
 A value that is not what its name says (text for millimetres, NaN, a UID as a stage name) is left
-out and counted in the record's ``refused``, so that missing stays missing and is still noticed.
+out and counted in the record's ``refused``, so that missing stays missing and is still noticed. How a value of a
+host's is made plain, :mod:`monitoring.records.coerce` knows; what becomes of the finished record is not decided here.
 """
 
 from __future__ import annotations
@@ -50,7 +51,6 @@ class _Draft:
     thresholds_cm: dict[str, float] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
     queue_depth: float | None = None
-    landmarks_found: int | None = None
 
 
 class Session:
@@ -123,15 +123,22 @@ class Session:
     def record_model_performance(self, model_name: Any, metrics: Any) -> None:
         """Keep a model's inference time (seconds), landmarks, confidence scores and measurements (mm)."""
         given = coerce.plain_mapping(metrics)
-        model = self._name(model_name)
         seconds = next((given[key] for key in ("inference_seconds", "inference_time") if key in given), None)
-        performance = ModelPerformance(
-            model=model,
-            inference_seconds=self._non_negative(seconds, "inference_seconds"),
-            landmarks_found=self._count(given.get("landmarks_detected", given.get("landmarks_found"))),
-            confidence_scores=self._scores(given.get("confidence_scores")),
-            measurements_mm=self._millimeters(given.get("measurements")),
-        )
+        duration = coerce.finite_float(seconds)
+        if seconds is not None and (duration is None or duration < 0):
+            self._refuse("inference_seconds")
+            duration = None
+        landmarks = given.get("landmarks_detected", given.get("landmarks_found"))
+        count = _landmark_count(landmarks)
+        if count is None and landmarks is not None:
+            self._refuse("landmarks")
+        values = given.get("confidence_scores")
+        listed = coerce.plain_list(list(values.values()) if isinstance(values, Mapping) else values)
+        scores = tuple(score for score in map(_score, listed) if score is not None)
+        if len(scores) < len(listed) or isinstance(values, str | bytes):
+            self._refuse("confidence_scores")
+        measurements_mm = self._millimeters(given.get("measurements"))
+        performance = ModelPerformance(self._name(model_name), duration, count, scores, measurements_mm)
         key = _model_key(model_name)
         with self._lock:
             self._draft.models[key] = _merged(self._draft.models.get(key), performance)
@@ -146,7 +153,10 @@ class Session:
         """Keep the ensemble's image and point scores, the models' raw predictions and the issues' codes."""
         data = coerce.plain_mapping(performance_data)
         for key, value in coerce.plain_mapping(data.get("image_metrics")).items():
-            self._record_ensemble(coerce.plain_text(key).lower().removeprefix("image_"), value)
+            name = coerce.plain_text(key).lower().removeprefix("image_")
+            number = coerce.finite_float(value)
+            if name in catalogue.ENSEMBLE:
+                self._keep_score(self._draft.ensemble, name, number, "image_metrics")
         for section in ("uncertainties", "point_statistics"):
             for point, scores in coerce.plain_mapping(data.get(section)).items():
                 self._record_point(point, scores)
@@ -187,11 +197,9 @@ class Session:
         self._stopped_in = coerce.metric_name(stage)
         kind = coerce.plain_text(error_type)
         if kind or coerce.plain_text(stage):
-            self._failure = Failure(
-                type=self._code(kind or reason),
-                stage=coerce.metric_name(stage),
-                location=_location(location),
-            )
+            module, _, line = coerce.plain_text(location).rpartition(":")
+            place = f"{module}:{line}" if coerce.metric_name(module) and line.isdigit() else None
+            self._failure = Failure(self._code(kind or reason), coerce.metric_name(stage), place)
 
     def fail_with(self, error: BaseException) -> None:
         """End as failed because of ``error``, of which type and code location are kept."""
@@ -222,6 +230,7 @@ class Session:
     ) -> SessionRecord:
         draft = self._draft
         models = _completed_models(draft.models, draft.predictions)
+        counts = [model.landmarks_found for model in models.values() if model.landmarks_found is not None]
         return SessionRecord(
             session_id=self.session_id,
             status=status,
@@ -233,12 +242,14 @@ class Session:
             patient_key=draft.keys.get("patient_key"),
             accession_key=draft.keys.get("accession_key"),
             reason=reason,
-            stopped_in=self._stopping_stage(status, failure),
+            stopped_in=None if status == "completed" else failure.stage if failure is not None else self._stopped_in,
             failure=failure,
             stages_seconds=dict(draft.stages_seconds),
             models=tuple(models.values()),
             measurements_mm=dict(draft.measurements_mm),
-            landmarks_found=_landmarks_found(models, draft.predictions),
+            landmarks_found=len(_landmark_labels(draft.predictions.values()))
+            if draft.predictions
+            else max(counts, default=None),
             ensemble=dict(draft.ensemble),
             points={point: dict(scores) for point, scores in draft.points.items()},
             predictions=tuple(draft.predictions.values()),
@@ -252,11 +263,6 @@ class Session:
             refused=dict(draft.refused),
         )
 
-    def _stopping_stage(self, status: str, failure: Failure | None) -> str | None:
-        if status == "completed":
-            return None
-        return failure.stage if failure is not None else self._stopped_in
-
     def _final_status(self, status: Any) -> Status:
         if status is not None and self._status is None:
             self._status = _STATUS_WORDS.get(coerce.plain_text(status).lower())
@@ -267,15 +273,12 @@ class Session:
             self._status = "completed"
         return self._status
 
-    def _record_ensemble(self, key: str, value: Any) -> None:
-        if key not in catalogue.ENSEMBLE:
-            return
-        number = coerce.finite_float(value)
-        if number is None:
-            self._refuse("image_metrics")
-        else:
-            with self._lock:
-                self._draft.ensemble[key] = number
+    def _keep_score(self, kept: dict[str, float], name: str, number: float | None, what: str) -> None:
+        with self._lock:
+            if number is None:
+                self._refuse(what)
+            else:
+                kept[name] = number
 
     def _record_point(self, point: Any, scores: Any) -> None:
         label = coerce.whole_number(point)
@@ -287,11 +290,8 @@ class Session:
             if name not in catalogue.POINT or value is None:
                 continue
             number = coerce.finite_float(value)
-            if number is None:
-                self._refuse("points")
-            else:
-                with self._lock:
-                    self._draft.points.setdefault(str(label), {})[name] = number
+            kept = self._draft.points.setdefault(str(label), {}) if number is not None else {}
+            self._keep_score(kept, name, number, "points")
 
     def _record_prediction(self, model_name: Any, entry: Any) -> None:
         given = coerce.plain_mapping(entry)
@@ -312,34 +312,16 @@ class Session:
     def _millimeters(self, measurements: Any) -> dict[str, float]:
         kept = {}
         for name, value in coerce.plain_mapping(measurements).items():
-            number = coerce.finite_float(_millimeter_value(value))
+            millimeters = value.get("millimeters") if isinstance(value, Mapping) else value
+            number = coerce.finite_float(millimeters)
+            if isinstance(value, Mapping) and "millimeters" not in value:
+                centimeters = coerce.finite_float(value.get("centimeters"))
+                number = None if centimeters is None else coerce.finite_float(centimeters * 10.0)
             if number is None:
                 self._refuse("measurements")
             else:
                 kept[self._name(name)] = number
         return kept
-
-    def _scores(self, values: Any) -> tuple[float, ...]:
-        given = coerce.plain_list(list(values.values()) if isinstance(values, Mapping) else values)
-        scores = tuple(score for score in map(_score, given) if score is not None)
-        if len(scores) < len(given) or isinstance(values, str | bytes):
-            self._refuse("confidence_scores")
-        return scores
-
-    def _count(self, value: Any) -> int | None:
-        count = _length(value)
-        if count is None and value is not None:
-            self._refuse("landmarks")
-        return count
-
-    def _non_negative(self, value: Any, what: str) -> float | None:
-        if value is None:
-            return None
-        number = coerce.finite_float(value)
-        if number is None or number < 0:
-            self._refuse(what)
-            return None
-        return number
 
     def _name(self, value: Any) -> str:
         name = coerce.metric_name(value)
@@ -355,16 +337,7 @@ class Session:
             self._draft.refused[what] += 1
 
 
-def _millimeter_value(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    if "millimeters" in value:
-        return value["millimeters"]
-    centimeters = coerce.finite_float(value.get("centimeters"))
-    return None if centimeters is None else centimeters * 10.0
-
-
-def _length(value: Any) -> int | None:
+def _landmark_count(value: Any) -> int | None:
     """A count as it is, or how many landmarks there are where a host passes these."""
     if isinstance(value, Mapping | list | tuple | set) or bool(getattr(value, "ndim", None)):
         return len(value)
@@ -419,18 +392,5 @@ def _completed_models(
     return completed
 
 
-def _landmarks_found(models: Mapping[str, ModelPerformance], predictions: Mapping[str, Prediction]) -> int | None:
-    if predictions:
-        return len(_landmark_labels(predictions.values()))
-    counts = [model.landmarks_found for model in models.values() if model.landmarks_found is not None]
-    return max(counts) if counts else None
-
-
 def _landmark_labels(predictions: Any) -> set[int]:
     return {label for prediction in predictions for label in prediction.labels if 1 <= label <= 8}
-
-
-def _location(value: Any) -> str | None:
-    """``value`` when it has the form ``module:line``."""
-    module, _, number = coerce.plain_text(value).rpartition(":")
-    return f"{module}:{number}" if coerce.metric_name(module) and number.isdigit() else None

@@ -64,17 +64,16 @@ class Cgroups:
 
     def cpu(self) -> ContainerCpu:
         """CPU time used so far, the smallest limit, and the processors that may be used."""
-        groups, processors = self._cpu_groups, self._processors()
+        groups = self._cpu_groups
+        # Of the nearest group that has a set. The process' own affinity won't do: a thread may be pinned to one.
+        sets = (_numbers(read_text(path)) for path in self._processor_files)
+        processors = next(filter(None, sets), None)
         limits = [(limit, group) for group in groups if (limit := group.limit()) is not None]
         own = groups[0].seconds() if groups and not groups[0].is_root else None
         if not limits:
             return ContainerCpu(own, processors=processors)
         limit, group = min(limits, key=lambda pair: pair[0])
         return ContainerCpu(own, limit, group.seconds(), processors)
-
-    def _processors(self) -> frozenset[int] | None:
-        """Of the nearest group that has a set. The process' own affinity won't do: a thread may be pinned to one."""
-        return next((numbers for path in self._processor_files if (numbers := _numbers(read_text(path)))), None)
 
     @cached_property
     def _processor_files(self) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from monitoring.metrics import catalogue
 from monitoring.records import coerce
-from monitoring.runtime.machine.usage import Figure, Level, Reading, Trailing
+from monitoring.runtime.machine.usage import Figure, Figures, Level, Trailing
 
 _LABELS = catalogue.GPU.values
 # What a torch that is half imported, built without CUDA or on a lost device may raise.
@@ -52,27 +52,24 @@ class GpuProbe:
         """The GPUs' numbers."""
         return tuple(self._devices)
 
-    def read(self) -> Reading:
+    def read(self) -> Figures:
         """Memory used and in all (bytes) and utilisation (0..1) by GPU; a GPU that doesn't tell has none."""
-        return {
-            f"{name}/{label}": figure
-            for label, device in self._devices.items()
-            for name, figure in self._of_device(device)
-        }
+        figures: dict[str, Figure] = {}
+        for label, device in self._devices.items():
+            with suppress(self._nvml.NVMLError):
+                memory = self._memory(device)
+                figures[f"gpu_memory_used_bytes/{label}"] = Level(float(memory.used))
+                figures[f"gpu_memory_total_bytes/{label}"] = Level(float(memory.total))
+            with suppress(self._nvml.NVMLError):  # of the last second, or less: the driver's own sampling period
+                busy = self._nvml.nvmlDeviceGetUtilizationRates(device).gpu / 100.0
+                figures[f"gpu_utilization_ratio/{label}"] = Trailing(busy)
+        return figures
 
     def close(self) -> None:
         """Give NVML back; it counts how often it was opened, so that the host's own use of it goes on."""
         self._devices = {}
         with suppress(self._nvml.NVMLError):
             self._nvml.nvmlShutdown()
-
-    def _of_device(self, device: Any) -> Iterator[tuple[str, Figure]]:
-        with suppress(self._nvml.NVMLError):
-            memory = self._memory(device)
-            yield "gpu_memory_used_bytes", Level(float(memory.used))
-            yield "gpu_memory_total_bytes", Level(float(memory.total))
-        with suppress(self._nvml.NVMLError):  # of the last second, or less: the driver's own sampling period
-            yield "gpu_utilization_ratio", Trailing(self._nvml.nvmlDeviceGetUtilizationRates(device).gpu / 100.0)
 
     def _memory(self, device: Any) -> Any:
         """Version 2 counts what the driver keeps for itself apart, as nvidia-smi does; older drivers lack it."""
@@ -108,31 +105,23 @@ def _instances(nvml: Any, device: Any) -> Iterator[Any]:
             yield nvml.nvmlDeviceGetMigDeviceHandleByIndex(device, index)
 
 
-def torch_reading() -> Reading:
+def torch_figures() -> Figures:
     """Bytes of GPU memory that torch's tensors occupy and that torch holds, by torch's own index of the device.
 
-    Torch is not imported, and CUDA not initialised: both are the host's to do.
+    Torch is not imported, and CUDA not initialised: both are the host's to do. A peak is the one since the process
+    began, or since the host reset it.
     """
-    try:
-        return dict(_torch_figures())
-    except _TORCH_ERRORS:
-        return {}
-
-
-def _torch_figures() -> Iterator[tuple[str, Figure]]:
+    figures: dict[str, Figure] = {}
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
-    if cuda is None or not cuda.is_initialized():
-        return
-    for device, label in zip(range(cuda.device_count()), _LABELS, strict=False):
-        for what in ("allocated", "reserved"):
-            with suppress(*_TORCH_ERRORS):
-                now = coerce.finite_float(getattr(cuda, f"memory_{what}")(device))
-                if now is not None:
-                    yield f"torch_memory_{what}_bytes/{label}", Level(now, _torch_peak(cuda, what, device))
-
-
-def _torch_peak(cuda: Any, what: str, device: int) -> float | None:
-    """Since the process began, or since the host reset it."""
     with suppress(*_TORCH_ERRORS):
-        return coerce.finite_float(getattr(cuda, f"max_memory_{what}")(device))
-    return None
+        if cuda is None or not cuda.is_initialized():
+            return figures
+        for device, label in zip(range(cuda.device_count()), _LABELS, strict=False):
+            for what in ("allocated", "reserved"):
+                now = peak = None
+                with suppress(*_TORCH_ERRORS):
+                    now = coerce.finite_float(getattr(cuda, f"memory_{what}")(device))
+                    peak = coerce.finite_float(getattr(cuda, f"max_memory_{what}")(device))
+                if now is not None:
+                    figures[f"torch_memory_{what}_bytes/{label}"] = Level(now, peak)
+    return figures

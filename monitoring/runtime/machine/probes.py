@@ -16,7 +16,7 @@ import psutil
 
 from monitoring.runtime.machine.cgroups import Cgroups, ContainerCpu
 from monitoring.runtime.machine.kernel_files import line_after, read_text, whole_number
-from monitoring.runtime.machine.usage import Figure, Latest, Level, Reading, Work
+from monitoring.runtime.machine.usage import Figure, Figures, Latest, Level, Work
 
 # A machine without /proc, or one that hides it: then there is nothing to say of it.
 _UNREADABLE = (psutil.Error, OSError, RuntimeError, ValueError, NotImplementedError, AttributeError)
@@ -24,7 +24,7 @@ _KIB = 1024.0
 
 
 class SystemProbe:
-    """CPU and memory of this process, of its container and of the machine. Keeps nothing between two readings.
+    """CPU and memory of this process, of its container and of the machine. Keeps nothing between two calls.
 
     The process' figures are its own, without its children: their resident memory can't be added up, since they share
     pages. The container's figures hold them.
@@ -35,18 +35,20 @@ class SystemProbe:
         self._status = f"{root}/proc/self/status"
         self._cgroups = Cgroups(root)
 
-    def read_process(self) -> Reading:
+    def read_process(self) -> Figures:
         """What this process has used so far; within some ten microseconds."""
         return dict(self._process())
 
-    def read(self) -> Reading:
+    def read(self) -> Figures:
         """All there is; what can't be read is missing."""
         return dict((*self._process(), *self._cpu(), *self._memory()))
 
     def _process(self) -> Iterator[tuple[str, Figure]]:
         yield "process_cpu_ratio", Work(time.process_time(), time.monotonic())
         status = read_text(self._status)
-        resident, peak = (_bytes_of(status, name) for name in ("VmRSS", "VmHWM"))
+        # Lines as ``VmRSS:     1764 kB``.
+        kib = [whole_number(line_after(f"{name}:", status).removesuffix(" kB")) for name in ("VmRSS", "VmHWM")]
+        resident, peak = (None if number is None else number * _KIB for number in kib)
         if resident is not None:
             yield "process_resident_memory_bytes", Level(resident, peak)
         if peak is not None:
@@ -90,7 +92,7 @@ class VolumeProbe:
             self._folder = folder.absolute()
         self._was_there = False
 
-    def read(self) -> Reading:
+    def read(self) -> Figures:
         """Bytes used, and free for this user; nothing of a volume that has vanished, or that can't be asked."""
         with suppress(*_UNREADABLE):
             place = self._place()
@@ -121,12 +123,6 @@ def _is_there(folder: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
-
-
-def _bytes_of(status: str, name: str) -> float | None:
-    """Of lines as ``VmRSS:     1764 kB``."""
-    number = whole_number(line_after(f"{name}:", status).removesuffix(" kB"))
-    return None if number is None else number * _KIB
 
 
 def _binding_limit(container: ContainerCpu) -> float | None:

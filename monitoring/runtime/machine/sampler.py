@@ -15,18 +15,18 @@ from typing import Protocol
 
 from monitoring.exceptions import ErrorGuard
 from monitoring.records.session_record import Usage
-from monitoring.runtime.machine.gpu import open_gpus, torch_reading
+from monitoring.runtime.machine.gpu import open_gpus, torch_figures
 from monitoring.runtime.machine.probes import SystemProbe, VolumeProbe
-from monitoring.runtime.machine.usage import Figure, Reading, Recording
+from monitoring.runtime.machine.usage import Figure, Figures, Recording
 
 PATIENCE_SECONDS = 0.008
-"""What a session's end waits at most for the readings of other threads, all together."""
+"""What a session's end waits at most for the figures of other threads, all together."""
 
 
 class Probe(Protocol):
     """Reads one source; is made, used and closed in one thread."""
 
-    def read(self) -> Reading:
+    def read(self) -> Figures:
         """What can be read now."""
 
     def close(self) -> None:
@@ -40,11 +40,11 @@ class _QuickProbe:
         self._system, self._guard = SystemProbe(), guard
         self.read_process = self._system.read_process
 
-    def read(self) -> Reading:
-        reading: dict[str, Figure] = {}
-        for read in (self._system.read, torch_reading):
-            reading |= self._guard({}, read)
-        return reading
+    def read(self) -> Figures:
+        figures: dict[str, Figure] = {}
+        for read in (self._system.read, torch_figures):
+            figures |= self._guard({}, read)
+        return figures
 
     def close(self) -> None:
         pass
@@ -164,11 +164,11 @@ class Sampler:
         with self._question:
             asked, recordings = lane.asked, list(self._recordings)
         started = time.monotonic()
-        reading = self._guard({}, probe.read)
+        figures = self._guard({}, probe.read)
         with self._answer:
             lane.answered = asked
             lane.is_prompt |= time.monotonic() - started < PATIENCE_SECONDS
             lane.due_at = started + self._interval
             self._answer.notify_all()
             for recording in recordings:
-                recording.add(reading, started)
+                recording.add(figures, started)

@@ -36,7 +36,7 @@ class Trailing:
 class Work:
     """A count that only grows, beside its clock: the share of two is (done2 - done1) / (clock2 - clock1) / capacity.
 
-    A share is never over ``most``. ``counter`` says what is counted: readings of another can't be subtracted.
+    A share is never over ``most``. ``counter`` says what is counted: counts of another can't be subtracted.
     """
 
     done: float
@@ -54,7 +54,7 @@ class Latest:
 
 
 Figure = Level | Trailing | Work | Latest
-Reading = Mapping[str, Figure]
+Figures = Mapping[str, Figure]
 
 F = TypeVar("F", Level, Trailing, Work, Latest)
 
@@ -70,14 +70,14 @@ class _Fold(Generic[F]):
     def add(self, figure: F, at: float) -> None:
         """Take a further figure; one that is older than the last is too late, and is left out."""
         if at >= self.last_at:
-            self._between(figure, at - self.last_at)
+            self.span(figure, at - self.last_at)
             self.last, self.last_at = figure, at
 
     def goes_on_with(self, figure: F) -> bool:  # noqa: ARG002 - for those that may not
         """Whether the figure can be compared with the last one; if not, the fold begins anew."""
         return True
 
-    def _between(self, figure: F, seconds: float) -> None:
+    def span(self, figure: F, seconds: float) -> None:
         """What the span from the last figure to this one adds."""
 
     def usage(self) -> Usage | None:
@@ -92,7 +92,7 @@ class _Levels(_Fold[Level]):
         super().__init__(figure, at)
         self._area, self._maximum = 0.0, figure.value
 
-    def _between(self, figure: Level, seconds: float) -> None:
+    def span(self, figure: Level, seconds: float) -> None:
         self._area += seconds * (self.last.value + figure.value) / 2
         self._maximum = max(self._maximum, figure.value)
         # Only a peak that has risen was reached in this span, and not before the session.
@@ -112,7 +112,7 @@ class _Trails(_Fold[Trailing]):
         super().__init__(figure, at)
         self._area, self._maximum = 0.0, -math.inf
 
-    def _between(self, figure: Trailing, seconds: float) -> None:
+    def span(self, figure: Trailing, seconds: float) -> None:
         self._area += seconds * figure.value
         self._maximum = max(self._maximum, figure.value)
 
@@ -133,7 +133,7 @@ class _Works(_Fold[Work]):
     def goes_on_with(self, figure: Work) -> bool:
         return bool(figure.counter == self.last.counter)
 
-    def _between(self, figure: Work, seconds: float) -> None:
+    def span(self, figure: Work, seconds: float) -> None:
         if self.last_at + seconds - self._mark_at >= SHORTEST_SPAN_SECONDS:
             self._maximum = max(self._maximum, _share(self._mark, figure) or 0.0)
             self._mark, self._mark_at = figure, self.last_at + seconds
@@ -154,16 +154,16 @@ _FOLDS: dict[type[Figure], Callable[[Any, float], _Fold[Any]]] = {
 
 
 class Recording:
-    """What was read during one session. Thread-safe, also where a signal's handler comes in between."""
+    """What was read of the machine during one session. Thread-safe, also where a signal's handler comes in between."""
 
     def __init__(self) -> None:
         self._folds: dict[str, _Fold[Any]] = {}
         self._lock = threading.RLock()
 
-    def add(self, reading: Reading, at: float) -> None:
-        """Fold a reading in that was taken at ``at``, seconds of the monotonic clock."""
+    def add(self, figures: Figures, at: float) -> None:
+        """Fold figures in that were read at ``at``, seconds of the monotonic clock."""
         with self._lock:
-            for key, figure in reading.items():
+            for key, figure in figures.items():
                 fold = self._folds.get(key)
                 if fold is not None and fold.goes_on_with(figure):
                     fold.add(figure, at)
@@ -174,11 +174,11 @@ class Recording:
         """Average and maximum of each resource so far; of what holds for the whole session, both are the last."""
         with self._lock:
             usages = {key: fold.usage() for key, fold in self._folds.items()}
-        return {key: usage for key, usage in usages.items() if usage is not None and _is_finite(usage)}
-
-
-def _is_finite(usage: Usage) -> bool:
-    return math.isfinite(usage.average) and math.isfinite(usage.maximum)
+        return {
+            key: usage
+            for key, usage in usages.items()
+            if usage is not None and math.isfinite(usage.average) and math.isfinite(usage.maximum)
+        }
 
 
 def _share(earlier: Work, later: Work) -> float | None:

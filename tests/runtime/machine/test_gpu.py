@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from monitoring.metrics import catalogue
-from monitoring.runtime.machine.gpu import open_gpus, torch_reading
+from monitoring.runtime.machine.gpu import open_gpus, torch_figures
 from monitoring.runtime.machine.usage import Level
 from tests.support import nvml_driver
 
@@ -182,11 +182,11 @@ def set_cuda(torch: ModuleType, cuda: object) -> None:
 
 def test_torchs_memory_is_read_by_device_with_its_peaks(torch: ModuleType) -> None:
     set_cuda(torch, Cuda())
-    assert torch_reading() == {
+    assert torch_figures() == {
         "torch_memory_allocated_bytes/0": Level(1000.0, 3000.0), "torch_memory_reserved_bytes/0": Level(4000.0, 4000.0),
         "torch_memory_allocated_bytes/1": Level(0.0, 0.0), "torch_memory_reserved_bytes/1": Level(0.0, 0.0),
     }  # fmt: skip
-    assert {key.partition("/")[0] for key in torch_reading()} <= set(catalogue.SYSTEM_RESOURCES)
+    assert {key.partition("/")[0] for key in torch_figures()} <= set(catalogue.SYSTEM_RESOURCES)
 
 
 def test_a_torch_that_isnt_loaded_is_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,19 +198,19 @@ def test_a_torch_that_isnt_loaded_is_not_imported(monkeypatch: pytest.MonkeyPatc
                 pytest.fail("torch was imported")
 
     monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
-    assert torch_reading() == {}
+    assert torch_figures() == {}
     assert "torch" not in sys.modules
 
 
 def test_cuda_that_the_host_has_not_used_is_not_touched(torch: ModuleType) -> None:
     """Whatever else of torch.cuda is asked might initialise it, and that takes memory and seconds."""
     set_cuda(torch, SimpleNamespace(is_initialized=lambda: False))
-    assert torch_reading() == {}
+    assert torch_figures() == {}
 
 
 def test_devices_beyond_the_label_are_left_out(torch: ModuleType) -> None:
     set_cuda(torch, Cuda(devices=20))
-    assert len(torch_reading()) == 2 * len(catalogue.GPU.values)
+    assert len(torch_figures()) == 2 * len(catalogue.GPU.values)
 
 
 def raising(error: BaseException) -> Any:
@@ -242,22 +242,22 @@ def odd_cuda(changes: Mapping[str, object]) -> Cuda:
 )
 def test_a_torch_that_is_odd_or_half_imported_has_no_figures(torch: ModuleType, cuda: object) -> None:
     set_cuda(torch, cuda)
-    assert torch_reading() == {}
+    assert torch_figures() == {}
 
 
 def test_a_torch_in_the_middle_of_its_import_has_no_figures(torch: ModuleType) -> None:
-    assert torch_reading() == {}
+    assert torch_figures() == {}
 
 
 def test_a_torch_whose_import_is_forbidden_has_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert torch_reading() == {}
+    assert torch_figures() == {}
 
 
 @pytest.mark.parametrize("max_memory", [None, raising(RuntimeError("no peaks"))])
 def test_a_torch_without_peaks_has_its_levels(torch: ModuleType, max_memory: object) -> None:
     set_cuda(torch, odd_cuda({"max_memory_allocated": max_memory}))
-    assert torch_reading()["torch_memory_allocated_bytes/0"] == Level(1000.0)
+    assert torch_figures()["torch_memory_allocated_bytes/0"] == Level(1000.0)
 
 
 def test_one_device_that_is_lost_leaves_the_other(torch: ModuleType) -> None:
@@ -267,5 +267,5 @@ def test_one_device_that_is_lost_leaves_the_other(torch: ModuleType) -> None:
         return 5
 
     set_cuda(torch, odd_cuda({"memory_allocated": allocated}))
-    assert "torch_memory_allocated_bytes/0" not in torch_reading()
-    assert torch_reading()["torch_memory_allocated_bytes/1"] == Level(5.0, 0.0)
+    assert "torch_memory_allocated_bytes/0" not in torch_figures()
+    assert torch_figures()["torch_memory_allocated_bytes/1"] == Level(5.0, 0.0)

@@ -21,7 +21,7 @@ from monitoring.records.session_record import Usage
 from monitoring.runtime.machine import sampler as system_resources
 from monitoring.runtime.machine.probes import SystemProbe
 from monitoring.runtime.machine.sampler import Sampler
-from monitoring.runtime.machine.usage import Level, Reading
+from monitoring.runtime.machine.usage import Figures, Level
 from tests.support import REPOSITORY
 from tests.support.servers import wait_until
 from tests.support.silent_mount import silent_mount
@@ -55,12 +55,12 @@ class Swallowing:
 class FakeVolume:
     """A volume that answers as the test says, and counts how often it was asked."""
 
-    def __init__(self, read: Callable[[], Reading]) -> None:
+    def __init__(self, read: Callable[[], Figures]) -> None:
         self._read = read
         self.asked = 0
         self.closed = threading.Event()
 
-    def read(self) -> Reading:
+    def read(self) -> Figures:
         self.asked += 1
         return self._read()
 
@@ -271,7 +271,7 @@ def test_what_hangs_is_waited_for_once_and_again_when_it_answers(
 def test_a_source_that_is_slow_each_time_is_waited_for_once(
     make_sampler: Callable[..., Sampler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow() -> Reading:
+    def slow() -> Figures:
         time.sleep(0.05)
         return {"disk_free_bytes/output": Level(1.0)}
 
@@ -338,7 +338,7 @@ def test_a_torch_that_fails_in_an_unheard_of_way_leaves_the_systems_figures(
     def raises() -> Any:
         raise UnheardOfError
 
-    monkeypatch.setattr(system_resources, "torch_reading", raises)
+    monkeypatch.setattr(system_resources, "torch_figures", raises)
     sampler = make_sampler(guard=Swallowing())
     assert set(sampler.finish(sampler.begin())) >= QUICK
 

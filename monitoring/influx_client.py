@@ -1,4 +1,4 @@
-"""Sink: line protocol to InfluxDB 1, 2 and 3, and to what speaks it (VictoriaMetrics, Telegraf).
+"""The InfluxDB sink: lines to InfluxDB 1, 2 and 3, and to what speaks its protocol (VictoriaMetrics, Telegraf).
 
 Sources: the write API references of InfluxDB OSS 1.8, 2.7 and 3, tried against the servers that the
 tests start.

@@ -1,4 +1,4 @@
-"""MonitorManager: the face that hosts see, and the only place that swallows errors.
+"""MonitorManager: all that a host calls, and the only place that swallows errors.
 
 Whatever goes wrong behind it is counted, said once by type and code location (never by its message,
 which may quote an identity), and does not reach the host. Importing this module loads the standard

@@ -1,4 +1,4 @@
-"""Sinks: the stored totals to a Pushgateway, or to a file for node_exporter.
+"""The Prometheus sinks: the stored totals to a Pushgateway, or to a file for node_exporter.
 
 A Pushgateway keeps what it was told last and adds nothing up, so what is pushed are totals over all
 runs, read from the store; a process that counted from 0 would set them back. prometheus-client makes

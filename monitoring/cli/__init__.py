@@ -1,4 +1,8 @@
-"""The command line, ``leglength-monitor``; its libraries come with the extra ``cli``."""
+"""The command line, ``leglength-monitor``: for the people who look after what the monitoring has recorded.
+
+Its libraries (typer, rich) come with the extra ``cli``: a host's process needs none of them, and no room below imports
+this one. Commands read the store, or use the same rooms as a host does; none has a way of its own to write.
+"""
 
 from __future__ import annotations
 

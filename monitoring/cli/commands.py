@@ -35,6 +35,8 @@ from monitoring.runtime.relay import Relay
 from monitoring.settings import MonitoringConfig
 from monitoring.store.outbox import dead_letters
 
+# A traceback with its variables, or `[...]` of a help text taken for markup, is what rich's ways would add: a variable
+# may hold a patient's name.
 app = typer.Typer(
     help="Look after what the leg-length monitoring has recorded.", no_args_is_help=True, add_completion=False,
     pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -56,6 +58,7 @@ def check(config: ConfigOption = None) -> None:
     """Check the settings, the store and whether each backend answers and accepts the credentials."""
     with exit_on_error():
         checked = load_checked(config)
+        # Said before the backends are asked: a silent one takes its timeout to answer.
         for problem in checked.problems:
             console.print(f"{'error' if problem.is_error else 'warning'}: {problem}", markup=False)
         findings = probe.store_and_backends(checked.config)
@@ -100,6 +103,7 @@ def relay(
     """Deliver from the host, until stopped: for modules that are gone, or have no network."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)-7s %(message)s", stream=sys.stderr)
     with exit_on_error():
+        # Not load_config, which writes to the error stream: a service's log gets the problems as warnings.
         settings, log = load_checked(config), logging.getLogger("relay")
         for problem in settings.problems:
             log.warning("%s", problem)

@@ -54,7 +54,7 @@ def exit_on_error() -> Iterator[None]:
 def read_json(path: Path, hint: str = "") -> Any:
     """A JSON document; raises :class:`ConfigurationError` with one line that says what is wrong."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # with a byte order mark, as Windows' editors write it
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}{hint}") from None
     except UnicodeDecodeError:
@@ -92,7 +92,7 @@ def load_config(given: Path | None) -> MonitoringConfig:
     """
     checked = load_checked(given)
     for problem in checked.problems:
-        if problem.path == SECTION_PATH:
+        if problem.path == SECTION_PATH:  # no section to work with, such as a list: no default could stand in for it
             raise ConfigurationError(f"{config_path(given)}: {problem}")
         typer.echo(f"{'error' if problem.is_error else 'warning'}: {problem}", err=True)
     return checked.config

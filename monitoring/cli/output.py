@@ -36,7 +36,8 @@ from monitoring.store.outbox import BackendStatus, backend_statuses
 from monitoring.store.rows import StoredSession
 from monitoring.store.sessions import open_store
 
-# A pipe or a file has no width: lines stay whole there.
+# A pipe or a file has no width: lines stay whole there. Where a path, an address (`http://[::1]:8086`) or a message is
+# printed, `markup=False` keeps rich from taking its brackets for a style.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
 
 

@@ -78,7 +78,7 @@ def import_files(
         found = read_files(files)
         for warning in found.warnings:
             typer.echo(f"warning: {warning}", err=True)
-        is_new_key = not has_key(settings)
+        is_new_key = not has_key(settings)  # asked before find_key makes one
         with store_to_import_into(settings) as (store, build):
             pseudonyms = Pseudonymizer(find_key(settings.privacy, store_path(settings.store).parent))
             if is_new_key and any(True for _ in store.sessions(limit=1)):

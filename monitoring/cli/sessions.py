@@ -142,6 +142,7 @@ def import_records(config: MonitoringConfig, paths: list[Path]) -> ImportCounts:
 
     Raises :class:`ConfigurationError` for a file that is no JSON, before anything is committed.
     """
+    # All files are read first: one that is broken must not leave half of an archive imported, unnoticed.
     found = [record for path in paths for record in _records(read_json(path))]
     counts = ImportCounts()
     committed: list[SessionRecord] = []
@@ -152,10 +153,11 @@ def import_records(config: MonitoringConfig, paths: list[Path]) -> ImportCounts:
             except RecordError:
                 counts.unreadable += 1
                 continue
-            if store.commit(record, build):
+            if store.commit(record, build):  # not, where its session is stored already
                 committed.append(record)
             else:
                 counts.known += 1
+        # Their readings may have come long ago, and wait for them.
         validation.refresh_after(store.database, committed, is_in_a_hurry=False)
     counts.new = len(committed)
     return counts

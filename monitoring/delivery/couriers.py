@@ -1,8 +1,7 @@
-"""The delivery: one courier and one thread per backend, so that a silent one holds up no other.
+"""A courier carries what waits for one backend, a step at a time: lease, read, send, settle.
 
-A courier takes one step at a time: lease, read, send, settle. The threads repeat steps while a host
-runs; ``leglength-monitor drain`` repeats them in the foreground. No thread is ever waited for longer than
-the deadline that the exit hands down.
+Threads repeat its steps while a host runs (:mod:`monitoring.delivery.threads`), ``leglength-monitor drain`` repeats
+them in the foreground. What a step takes is bounded by its lease: after that another process may deliver.
 """
 
 from __future__ import annotations

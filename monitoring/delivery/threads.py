@@ -1,4 +1,4 @@
-"""One thread per backend, so that a silent one holds up no other, and an end within the exit's deadline.
+"""One thread per backend, so that a silent one holds up no other; all of them end within the exit's deadline.
 
 What a thread does in each step is the courier's (:mod:`monitoring.delivery.couriers`); when it does it, and when
 it ends, is decided here. Host and threads share nothing but the store and a wake-up call.

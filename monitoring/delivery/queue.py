@@ -21,7 +21,6 @@ from monitoring.store import totals
 from monitoring.store.database import Database
 from monitoring.store.locks import is_alive
 from monitoring.store.outbox import (
-    DeadLetter,
     Progress,
     backend_statuses,
     enqueue,
@@ -148,15 +147,16 @@ class BackendQueue:
         kept_rows = {batch.row_of_line[index] for index in range(len(batch.lines)) if index not in decided}
         with self._database.transaction(durable=False) as connection:
             # Another process may have settled rows after our lease ran out: count only what we delete.
-            left = {
-                position
+            session_of_row = {
+                position: session_id
                 for position, row_id in enumerate(batch.row_ids)
-                if position not in kept_rows and _delete_row(connection, row_id)
+                if position not in kept_rows and (session_id := _delete_row(connection, row_id)) is not None
             }
-            refused = [item for item in delivery.rejected if batch.row_of_line[item.index] in left]
-            count = sum(row in left for row in batch.row_of_line)
+            refused = [item for item in delivery.rejected if batch.row_of_line[item.index] in session_of_row]
+            count = sum(row in session_of_row for row in batch.row_of_line)
             for rejection in refused:
-                self._bury(connection, batch.lines[rejection.index], rejection.reason)
+                session_id = session_of_row[batch.row_of_line[rejection.index]]
+                self._bury(connection, session_id, batch.lines[rejection.index], rejection.reason)
             self._count_delivered(connection, count - len(refused))
             self._note(connection, delivery)
         return count
@@ -211,34 +211,42 @@ class BackendQueue:
         """Let the dead letters be sent again; returns how many."""
         with self._database.transaction() as connection:
             rows = connection.execute(
-                "DELETE FROM dead_letters WHERE backend = ? RETURNING backend, line, reason, created_ns, checksum",
+                "DELETE FROM dead_letters WHERE backend = ?"
+                " RETURNING session_id, backend, line, reason, created_ns, checksum",
                 (self.name,),
             ).fetchall()
-            letters = [DeadLetter(*row[:-1]) for row in rows if is_intact(row)]
-            for start in range(0, len(letters), _REQUEUED_TOGETHER):
-                lines = [letter.line for letter in letters[start : start + _REQUEUED_TOGETHER]]
-                enqueue(connection, self.name, "", self._clock_ns(), "\n".join(lines).encode(), len(lines))
-            totals.count_loss(connection, "corrupt", len(rows) - len(letters), self._clock_ns())
+            lines: dict[str, list[str]] = {}
+            for session_id, *letter in rows:
+                if is_intact(letter):
+                    lines.setdefault(session_id, []).append(letter[1])
+            # Rows of one session each, so that they leave the store with it.
+            for session_id, own in lines.items():
+                for start in range(0, len(own), _REQUEUED_TOGETHER):
+                    piece = own[start : start + _REQUEUED_TOGETHER]
+                    enqueue(connection, self.name, session_id, self._clock_ns(), "\n".join(piece).encode(), len(piece))
+            requeued = sum(map(len, lines.values()))
+            totals.count_loss(connection, "corrupt", len(rows) - requeued, self._clock_ns())
             totals.bump_revision(connection)
-        return len(letters)
+        return requeued
 
     def close(self) -> None:
         """Close the connection, unless it is the store's own in memory."""
         if self._database.path is not None:
             self._database.close()
 
-    def _bury(self, connection: sqlite3.Connection, line: bytes, reason: str) -> None:
+    def _bury(self, connection: sqlite3.Connection, session_id: str, line: bytes, reason: str) -> None:
         letter = (self.name, line.decode(), reason, self._clock_ns())
         connection.execute(
-            "INSERT INTO dead_letters (backend, line, reason, created_ns, checksum) VALUES (?, ?, ?, ?, ?)",
-            (*letter, checksum(*letter)),
+            "INSERT INTO dead_letters (backend, line, reason, created_ns, checksum, session_id)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (*letter, checksum(*letter), session_id),
         )
         totals.count_loss(connection, reason, 1, self._clock_ns())
 
     def _drop_damaged(self, row_ids: list[int]) -> None:
         with self._database.transaction() as connection:
             # A session each: how many lines it had is not known any more.
-            lost = sum(_delete_row(connection, row_id) for row_id in row_ids)
+            lost = sum(_delete_row(connection, row_id) is not None for row_id in row_ids)
             totals.count_loss(connection, "corrupt", lost, self._clock_ns())
             totals.bump_revision(connection)
 
@@ -304,5 +312,7 @@ def _waiting(connection: sqlite3.Connection, now_ns: int, state_backend: str) ->
     return rows
 
 
-def _delete_row(connection: sqlite3.Connection, row_id: int) -> bool:
-    return connection.execute("DELETE FROM outbox WHERE id = ?", (row_id,)).rowcount == 1
+def _delete_row(connection: sqlite3.Connection, row_id: int) -> str | None:
+    """The session that the row was of; None when another process was first."""
+    row = connection.execute("DELETE FROM outbox WHERE id = ? RETURNING session_id", (row_id,)).fetchone()
+    return None if row is None else str(row[0])

@@ -143,11 +143,9 @@ def _evict_waiting(connection: sqlite3.Connection) -> int | None:
 
 
 def _evict_requeued(connection: sqlite3.Connection) -> int:
-    """Remove the oldest lines that belong to no session."""
+    """Remove the oldest lines of sessions that have left the store; called when no session is in it any more."""
     rows = connection.execute(
-        "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE session_id = '' ORDER BY id LIMIT ?)"
-        " RETURNING line_count",
-        (_PIECE,),
+        "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT ?) RETURNING line_count", (_PIECE,)
     ).fetchall()
     return sum(row[0] for row in rows)
 

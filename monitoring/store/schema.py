@@ -103,7 +103,16 @@ CREATE TABLE readings (
 ) WITHOUT ROWID
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _KEYS_AND_READINGS)
+# Whose line was refused, so that erasing a patient finds it by the session. A line ends with its session's own instant,
+# by which that of an older letter is found; of a session that has left the store it is not known any more.
+_SESSIONS_OF_DEAD_LETTERS = """
+ALTER TABLE dead_letters ADD COLUMN session_id TEXT NOT NULL DEFAULT '';
+UPDATE dead_letters SET session_id = coalesce((SELECT s.session_id FROM sessions AS s WHERE s.timestamp_ns
+    = CAST(substr(dead_letters.line, length(rtrim(dead_letters.line, '0123456789')) + 1) AS INTEGER)), '');
+CREATE INDEX dead_letters_by_session ON dead_letters (session_id)
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _KEYS_AND_READINGS, _SESSIONS_OF_DEAD_LETTERS)
 
 
 def version(connection: sqlite3.Connection) -> int:

@@ -28,6 +28,9 @@ from tests.support.records import ENDED_NS, realistic
 
 BUILDER = SessionWritesBuilder({"instance": "here"}, log_backends=("influxdb",))
 ERASED, KEPT = "e1" * 16, "c2" * 16
+WAITING = "SELECT session_id, lines FROM outbox"
+DEAD = "SELECT session_id, line FROM dead_letters"
+TIMES = "SELECT session_id, timestamp_ns FROM sessions"
 
 
 class Bench:
@@ -211,6 +214,20 @@ def test_every_line_of_the_others_is_still_there_and_can_be_delivered(bench: Ben
     assert kept_letters == [line for line in dead if not str(line).encode().endswith(gone)]
     assert found.waiting_lines == len(batch.lines) - len(left.lines)
     assert found.dead_letters == len(dead) - len(kept_letters)
+
+
+def test_a_refused_line_belongs_to_its_session_wherever_it_lies(bench: Bench) -> None:
+    def named() -> set[tuple[object, bytes]]:
+        with bench.database.read_transaction() as connection:
+            lines = [(name, one) for name, row in connection.execute(WAITING) for one in row.split(b"\n")]
+            lines += [(name, one.encode()) for name, one in connection.execute(DEAD)]
+            times = {str(time).encode(): name for name, time in connection.execute(TIMES)}
+        return {(name, times[line.rpartition(b" ")[2]]) for name, line in lines}
+
+    assert {name == owner for name, owner in named()} == {True}
+    bench.queue.requeue_dead()
+    assert {name == owner for name, owner in named()} == {True}
+    assert bench.rows()["dead_letters"] == []
 
 
 def test_a_rehearsal_counts_the_same_and_changes_nothing(bench: Bench) -> None:

@@ -143,6 +143,18 @@ def test_lines_that_were_requeued_are_evicted_too(bench: Bench) -> None:
     assert lines > 3
 
 
+def test_lines_that_were_requeued_when_their_session_had_left_are_evicted_too(bench: Bench) -> None:
+    bench.commit(1)
+    bench.deliver(refused=3)
+    bench.enforce()
+    assert bench.sessions == set()
+    bench.log.requeue_dead()
+    assert bench.waiting() == 3
+    for _ in range(2):
+        bench.enforce()
+    assert (bench.waiting(), bench.lost) == (0, {"rejected": 3, "evicted": 3})
+
+
 def test_the_books_balance_over_eviction_and_delivery(bench: Bench) -> None:
     recorded = 0
     for number in range(30):

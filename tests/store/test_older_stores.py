@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from monitoring import metrics_collector as collector
+from monitoring.delivery.queue import BackendQueue
 from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.store import schema
 from monitoring.store.database import Database
+from monitoring.store.erasure import erase
+from monitoring.store.outbox import dead_letters
 from monitoring.store.rows import checksum
 from monitoring.store.sessions import Store, open_store
 from tests.support.records import ENDED_NS, realistic
@@ -91,3 +94,66 @@ def test_what_is_derived_is_kept_with_the_facts_that_it_rests_on(tmp_path: Path)
     assert newest.derived.facts.earlier_runs == 1
     assert newest.derived.values["leglength_duplicate_series_total"] == 1.0
     assert newest.derived.values["leglength_measurement_millimeters{measurement=PLL_R_FEM}"] == 412.5
+
+
+ERASED, KEPT = "e1" * 16, "c2" * 16
+
+
+def store_of_the_second_version(path: Path) -> None:
+    """Two patients' sessions with a dead letter each, one letter of a session that has left, and a requeued row."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    for migration in schema.MIGRATIONS[:2]:
+        for statement in filter(str.strip, migration.split(";")):
+            connection.execute(statement)
+    for number, patient in enumerate((ERASED, KEPT)):
+        record = realistic(session_id=str(number), ended_ns=ENDED_NS + number, patient_key=patient, reader_mm={})
+        text = record.to_json()
+        connection.execute(
+            "INSERT INTO sessions (session_id, status, timestamp_ns, ended_ns, routed, record, checksum, patient_key)"
+            " VALUES (?, 'completed', ?, ?, 'influxdb', ?, ?, ?)",
+            (str(number), record.ended_ns, record.ended_ns, text, checksum(record.ended_ns, text), patient),
+        )
+    for number in range(3):
+        letter = ("influxdb", f"leglength_session,status=completed landmarks=8 {ENDED_NS + number}", "rejected", 1)
+        connection.execute(
+            "INSERT INTO dead_letters (backend, line, reason, created_ns, checksum) VALUES (?, ?, ?, ?, ?)",
+            (*letter, checksum(*letter)),
+        )
+    lines = b"\n".join(b"leglength_session stops=1 %d" % (ENDED_NS + number) for number in range(3))
+    requeued = ("influxdb", "", 1, 3)
+    connection.execute(
+        "INSERT INTO outbox (backend, session_id, created_ns, line_count, checksum, lines) VALUES (?, ?, ?, ?, ?, ?)",
+        (*requeued, checksum(*requeued, lines), lines),
+    )
+    connection.execute("PRAGMA user_version = 2")
+    connection.close()
+
+
+def test_an_older_dead_letter_is_told_whose_it_is_while_its_session_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "monitoring.db"
+    store_of_the_second_version(path)
+    with open_store(Database(path)) as store, store.database.read_transaction() as connection:
+        owners = connection.execute("SELECT session_id FROM dead_letters ORDER BY id").fetchall()
+        assert owners == [("0",), ("1",), ("",)]
+        assert len(list(dead_letters(connection))) == 3
+
+
+def test_an_older_stores_dead_letters_and_requeued_lines_are_erased_with_their_patient(tmp_path: Path) -> None:
+    path = tmp_path / "monitoring.db"
+    store_of_the_second_version(path)
+    with open_store(Database(path)) as store:
+        found = erase(store.database, ERASED)
+        assert (found.sessions, found.dead_letters, found.waiting_lines) == (1, 1, 1)
+        BackendQueue(store.database, "influxdb", "").requeue_dead()
+        batch = BackendQueue(store.database, "influxdb", "").next_batch(10)
+    assert sorted(int(line.rpartition(b" ")[2]) - ENDED_NS for line in batch.lines) == [1, 1, 2, 2]
+
+
+def test_a_letter_that_names_no_session_goes_with_the_session_that_is_imported_again(tmp_path: Path) -> None:
+    path = tmp_path / "monitoring.db"
+    store_of_the_second_version(path)
+    with open_store(Database(path)) as store:
+        store.commit(realistic(session_id="2", ended_ns=ENDED_NS + 2, patient_key=ERASED), SessionWritesBuilder())
+        found = erase(store.database, ERASED)
+    assert (found.sessions, found.dead_letters, found.waiting_lines) == (2, 2, 2)

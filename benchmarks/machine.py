@@ -16,8 +16,8 @@ from pathlib import Path
 from benchmarks.report import milliseconds
 
 _PACKAGES = (
-    "influxdb-client", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http", "prometheus-client", "psutil",
-    "pydantic", "urllib3",
+    "influxdb-client", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http", "msgspec", "prometheus-client",
+    "psutil", "urllib3",
 )  # fmt: skip
 _SERVERS = ("victoria-metrics", "prometheus-pushgateway")  # Debian's packages
 

@@ -2,37 +2,34 @@
 
 A problem never stops the host. A bad backend section switches that backend off and leaves the
 other; a bad value elsewhere falls back to its default; an unknown key is a warning with a suggestion.
-Each problem is one line that names the setting's path and never shows its value.
+Each problem is one line that names the setting's path and never shows its value. What is right is declared in
+:mod:`monitoring.settings`; what a backend's answers say of the settings is for ``leglength-monitor check``.
 """
 
 from __future__ import annotations
 
-import difflib
+import math
 import os
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from pydantic import ValidationError
+import msgspec
 
-from monitoring.settings import (
-    InfluxDBConfig,
-    MetricsConfig,
-    MonitoringConfig,
-    PrivacyConfig,
-    PrometheusConfig,
-    Section,
-    StoreConfig,
-    TlsSettings,
-)
+from monitoring.settings import SECTIONS, MonitoringConfig, Secret, Section, TlsSettings
 
 SECTION_PATH = "process.settings.monitoring"
+
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_BACKENDS = ("influxdb", "prometheus")
+_OFF, _DEFAULT, _STRICTEST = "this backend is off", "the default is used", "the strictest choice is used"
+_ON, _NOT_ON = ("true", "yes", "on", "1", "t", "y"), ("false", "no", "off", "0", "f", "n")
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong with the settings: where, what, and what it means."""
 
     path: str
@@ -44,15 +41,11 @@ class Problem:
         return f"{self.path}: {self.message}" + (f" ({self.effect})" if self.effect else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(NamedTuple):
     """The settings that can be used, and what was wrong with the others."""
 
     config: MonitoringConfig
     problems: tuple[Problem, ...] = ()
-
-
-_BACKENDS = ("influxdb", "prometheus")
 
 
 def check_section(section: Any, environment: Mapping[str, str] | None = None) -> Checked:
@@ -62,56 +55,58 @@ def check_section(section: Any, environment: Mapping[str, str] | None = None) ->
             MonitoringConfig(),
             (Problem(SECTION_PATH, f"must be an object, not {_kind(section)}", "monitoring is off"),),
         )
+    environment = os.environ if environment is None else environment
     problems: list[Problem] = []
     usable: dict[str, Any] = {}
     for key, value in section.items():
-        if key not in MonitoringConfig.model_fields:
+        if key not in MonitoringConfig.__struct_fields__:
             problems.append(_unknown(SECTION_PATH, key, MonitoringConfig))
         elif value is not None:
-            found = _check_setting(key, value, os.environ if environment is None else environment)
-            problems += found.problems
-            if found.value is not _UNUSABLE:
-                usable[key] = found.value
+            check = _check_part if key in SECTIONS else _check_setting
+            found, its_problems = check(key, value, environment)
+            problems += its_problems
+            if found is not None:
+                usable[key] = found
     return Checked(MonitoringConfig(**usable), tuple(problems))
 
 
-_UNUSABLE = object()
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    value: Any
-    problems: list[Problem]
-
-
-def _check_setting(key: str, value: Any, environment: Mapping[str, str]) -> _Found:
-    path = f"{SECTION_PATH}.{key}"
-    problems: list[Problem] = []
-    section = _section_class(key)
-    if section is not None and isinstance(value, Mapping):
-        value, problems = _known_keys(path, value, section)
-        if key in _BACKENDS and _is_off(value):
-            return _Found(_UNUSABLE, problems)  # what else it says needs not be right
-    value, errors = _expanded(path, value, environment)
-    if not errors:
-        usable, errors = _validated(key, value)
+def _check_setting(key: str, value: Any, environment: Mapping[str, str]) -> tuple[Any, list[Problem]]:
+    value, problems = _expanded(f"{SECTION_PATH}.{key}", value, environment)
+    if not problems:
+        right, errors = read_settings(MonitoringConfig, {key: value})
         if not errors:
-            return _Found(usable, problems + _dangers(path, usable))
-    problems += [replace(error, effect=_effect(key, value, error.path)) for error in errors]
-    if section is None or key in _BACKENDS:
-        return _Found(_UNUSABLE, problems)
-    return _Found(_salvaged(key, section, value, {error.path for error in errors}), problems)
+            return right[key], []
+        problems = [Problem(f"{SECTION_PATH}.{name}", message) for name, message in errors]
+    effect = "monitoring is off" if key == "enabled" else "the default is used"
+    return None, [problem._replace(effect=effect) for problem in problems]
 
 
-def _salvaged(key: str, section: type[Section], value: Any, bad_paths: Collection[str]) -> Any:
-    """The section with each setting that is right for itself; the others have their default, or what is strictest."""
-    if not isinstance(value, Mapping):
-        return section(**section.strictest)
-    bad = {path.removeprefix(f"{SECTION_PATH}.{key}.").partition(".")[0] for path in bad_paths}
-    right = {name: item for name, item in value.items() if name not in bad and not _validated(key, {name: item})[1]}
-    strict = {name: choice for name, choice in section.strictest.items() if name in value.keys() - right.keys()}
-    found, still_wrong = _validated(key, {**strict, **right})
-    return section(**section.strictest) if still_wrong else found
+def _check_part(key: str, given: Any, environment: Mapping[str, str]) -> tuple[Section | None, list[Problem]]:
+    """A section of the section; None where it is off, or so wrong that it can't be on."""
+    path, model, is_backend = f"{SECTION_PATH}.{key}", SECTIONS[key], key in _BACKENDS
+    if not isinstance(given, Mapping):
+        effect = _OFF if is_backend else _STRICTEST if model.strictest else _DEFAULT
+        return None if is_backend else model(**model.strictest), [Problem(path, "must be an object", effect)]
+    known, problems = _known_keys(path, given, model)
+    if is_backend and str(known.get("enabled")).strip().lower() in ("false", "0", "no", "off"):
+        return None, problems  # what else it says needs not be right
+    expanded, unset = _expanded(path, known, environment)
+    not_set = {problem.path.removeprefix(f"{path}.").partition(".")[0] for problem in unset}
+    right, errors = read_settings(model, {name: value for name, value in expanded.items() if name not in not_set})
+    if not (unset or errors):
+        section = model(**right)
+        errors = list(section.contradictions())
+        if not errors:
+            return section, problems + _dangers(path, section)
+    wrong = unset or [Problem(f"{path}.{name}" if name else path, message) for name, message in errors]
+    if is_backend:
+        return None, problems + [problem._replace(effect=_OFF) for problem in wrong]
+    # Each setting that is right for itself is kept; the others have their default, or what is strictest.
+    strict = {name: choice for name, choice in model.strictest.items() if name in known and name not in right}
+    strictest_paths = {f"{path}.{name}" for name in model.strictest}
+    effects = (_STRICTEST if problem.path in strictest_paths else _DEFAULT for problem in wrong)
+    problems += [problem._replace(effect=effect) for problem, effect in zip(wrong, effects, strict=True)]
+    return model(**{**right, **strict}), problems
 
 
 def _dangers(path: str, usable: Any) -> list[Problem]:
@@ -122,77 +117,17 @@ def _dangers(path: str, usable: Any) -> list[Problem]:
     return [Problem(f"{path}.verify_tls", message, is_error=False)]
 
 
-def _is_off(backend: Mapping[str, Any]) -> bool:
-    enabled = backend.get("enabled")
-    return enabled is False or str(enabled).strip().lower() in ("false", "0", "no", "off")
-
-
-def _validated(key: str, value: Any) -> tuple[Any, list[Problem]]:
-    """The setting in its own type, or what is wrong with it."""
-    try:
-        return getattr(MonitoringConfig(**{key: value}), key), []
-    except ValidationError as error:
-        return _UNUSABLE, [_problem(details) for details in error.errors(include_input=False, include_url=False)]
-
-
-def _problem(details: Any) -> Problem:
-    path = ".".join([SECTION_PATH, *map(str, details["loc"])])
-    message = _MESSAGES.get(details["type"]) or str(details["msg"]).removeprefix("Value error, ")
-    return Problem(path, message[:1].lower() + message[1:])
-
-
-# pydantic's own words, where they would puzzle a reader of JSON.
-_MESSAGES = {
-    "model_type": "must be an object",
-    "missing": "is missing",
-    "string_type": "must be text",
-    "path_type": "must be text",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-}
-
-
-def _effect(key: str, value: Any, bad_path: str) -> str:
-    if key in _BACKENDS:
-        return "this backend is off"
-    section = _section_class(key)
-    if section is not None and section.strictest:
-        setting = bad_path.removeprefix(f"{SECTION_PATH}.{key}.").partition(".")[0]
-        if setting in section.strictest or not isinstance(value, Mapping):
-            return _STRICTEST
-    return "monitoring is off" if key == "enabled" else "the default is used"
-
-
-_STRICTEST = "the strictest choice is used"
-
-
-def _section_class(key: str) -> type[Section] | None:
-    sections: dict[str, type[Section]] = {
-        "influxdb": InfluxDBConfig,
-        "prometheus": PrometheusConfig,
-        "metrics": MetricsConfig,
-        "store": StoreConfig,
-        "privacy": PrivacyConfig,
-    }
-    return sections.get(key)
-
-
 def _known_keys(path: str, section: Mapping[Any, Any], model: type[Section]) -> tuple[dict[str, Any], list[Problem]]:
-    known = {str(key): value for key, value in section.items() if key in model.model_fields}
+    known = {str(key): value for key, value in section.items() if key in model.__struct_fields__}
     problems = []
     strict: dict[str, Any] = {}
     for key in section:
-        if key not in model.model_fields:
+        if key not in model.__struct_fields__:
             problem, meant = _unknown(path, key, model), _closest(key, model)
             if meant in model.strictest and meant not in known:
                 # Who misspells "patient_key": false wants less to be kept, not the default.
                 strict[meant] = model.strictest[meant]
-                problem = replace(problem, effect=f"ignored, and {_STRICTEST}")
+                problem = problem._replace(effect=f"ignored, and {_STRICTEST}")
             problems.append(problem)
     return known | strict, problems
 
@@ -200,13 +135,15 @@ def _known_keys(path: str, section: Mapping[Any, Any], model: type[Section]) -> 
 def _unknown(path: str, key: Any, model: type[Section]) -> Problem:
     name = re.sub(r"[^A-Za-z0-9_.\-]", "?", str(key))[:60]  # one line, whatever it is
     close = _closest(key, model)
-    hint = f"did you mean {close}?" if close else f"known: {', '.join(model.model_fields)}"
+    hint = f"did you mean {close}?" if close else f"known: {', '.join(model.__struct_fields__)}"
     return Problem(f"{path}.{name}", f"unknown setting; {hint}", "ignored", is_error=False)
 
 
 def _closest(key: Any, model: type[Section]) -> str:
     """The setting that ``key`` may have been meant for; "" where none is like it."""
-    return next(iter(difflib.get_close_matches(str(key)[:60].lower(), model.model_fields, n=1)), "")
+    import difflib  # only who has made a mistake pays for it
+
+    return next(iter(difflib.get_close_matches(str(key)[:60].lower(), model.__struct_fields__, n=1)), "")
 
 
 def _expanded(path: str, value: Any, environment: Mapping[str, str]) -> tuple[Any, list[Problem]]:
@@ -226,3 +163,139 @@ def _kind(value: Any) -> str:
     return {
         type(None): "null", bool: "true/false", int: "a number", float: "a number", str: "text", list: "a list",
     }.get(type(value), type(value).__name__)  # fmt: skip
+
+
+# --- What a user wrote, as what its setting is declared to be -----------------------------------
+
+
+def read_settings(model: type[Section], given: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The settings that are right, in their own types; and the names of the others, each with its cause.
+
+    ``null`` is left out, numbers and switches may be text, a secret may be in its file. No cause holds a value.
+    """
+    right: dict[str, Any] = {}
+    errors: list[tuple[str, str]] = []
+    declared = {field.name: field for field in msgspec.structs.fields(model)}
+    for name, field in declared.items():
+        try:
+            if given.get(name) is not None:
+                right[name] = _read(field.type, given[name])
+            elif field.required and model is not MonitoringConfig:
+                errors.append((name, "is missing"))
+        except ValueError as error:
+            errors.append((name, str(error)))
+    secret, file = model.secret_file or ("", "")
+    if file in right and secret not in right:
+        try:
+            right[secret] = _read(declared[secret].type, _text_in(right[file]))
+        except ValueError as error:
+            del right[file]
+            errors.append((file, str(error)))
+    return right, errors
+
+
+def _text_in(path: Path) -> str:
+    """What a secret's file holds."""
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
+            raise ValueError("can't be read: not a file")
+        text = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(f"can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError("can't be read: not text") from None
+    if not text:
+        raise ValueError("is empty")
+    return text
+
+
+def _read(declared: Any, value: Any) -> Any:
+    """``value`` as the annotated type ``declared``; raises ValueError with what is wrong, in words for a user."""
+    kind: Any = declared
+    rules: list[Any] = []
+    while (origin := get_origin(kind)) in (Annotated, Union, UnionType):
+        if origin is Annotated:
+            kind, *more = get_args(kind)
+            rules = more + rules
+        else:
+            kind = next(item for item in get_args(kind) if item is not NoneType)
+    found = _CONVERSIONS[kind](value) if kind in _CONVERSIONS else value
+    limits = [rule for rule in rules if isinstance(rule, msgspec.Meta)]
+    try:
+        if not isinstance(found, Path | Secret):
+            msgspec.convert(found, declared)
+    except msgspec.ValidationError:  # its own words may hold the value
+        raise ValueError(f"must be {_range(kind, limits)}") from None
+    for check in rules:
+        if not isinstance(check, msgspec.Meta):
+            found = check(found)
+    return found
+
+
+def _range(kind: Any, limits: Iterable[msgspec.Meta]) -> str:
+    """What a value of the right type must be besides."""
+    if get_origin(kind) is Literal:
+        return " or ".join(f'"{choice}"' for choice in get_args(kind))
+    over, low, high, shortest, longest = (
+        next((found for limit in limits if (found := getattr(limit, name)) is not None), None)
+        for name in ("gt", "ge", "le", "min_length", "max_length")
+    )
+    if shortest is not None:
+        return f"text of {shortest} {'or more' if longest is None else f'to {longest}'} characters"
+    if over is not None:
+        return f"over {over:g} and up to {high:g}"
+    return f"{low:g} or more" if high is None else f"{low:g} to {high:g}"
+
+
+def _switch(value: Any) -> bool:
+    if isinstance(value, str):
+        value = {**dict.fromkeys(_ON, True), **dict.fromkeys(_NOT_ON, False)}.get(value.lower())
+    if not isinstance(value, int | float) or value not in (0, 1):
+        raise ValueError("must be true or false")
+    return bool(value)
+
+
+def _number(value: Any, what: str = "a number") -> float:
+    if isinstance(value, bool):
+        raise ValueError(f"must be {what}, not true/false")
+    try:
+        number = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"must be {what}")
+    return number
+
+
+def _whole(value: Any) -> int:
+    number = _number(value, "a whole number")
+    if not number.is_integer():
+        raise ValueError("must be a whole number")
+    return int(number)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or _HALF_A_PAIR.search(value):
+        raise ValueError("must be text")
+    return value
+
+
+def _path(value: Any) -> Path:
+    if not isinstance(value, str | Path):
+        raise ValueError("must be text")
+    try:  # an empty one would be the working folder
+        is_usable = bool(str(value).strip()) and b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        is_usable = False
+    if not is_usable:
+        raise ValueError("must be a path")
+    return Path(value)
+
+
+def _secret(value: Any) -> Secret:
+    return value if isinstance(value, Secret) else Secret(_text(value))
+
+
+_CONVERSIONS: dict[Any, Callable[[Any], Any]] = {
+    bool: _switch, float: _number, int: _whole, str: _text, Path: _path, Secret: _secret,
+}  # fmt: skip

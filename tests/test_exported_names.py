@@ -15,10 +15,10 @@ from monitoring import exceptions
 from tests.support import REPOSITORY
 
 THIRD_PARTY = (
+    "msgspec",
     "numpy",
     "prometheus_client",
     "psutil",
-    "pydantic",
     "pydicom",
     "pynvml",
     "rich",

@@ -16,6 +16,7 @@ from monitoring.transport.deadline import Deadline
 from monitoring.transport.http import HttpTransport
 from monitoring.transport.sinks import Delivery, Rejection
 from tests.support import faults
+from tests.support.checked_settings import section_of
 from tests.support.faults import FaultServer, respond
 from tests.support.servers import InfluxDB1, PointServer, VmAuth, wait_for_points
 
@@ -30,7 +31,7 @@ def connect() -> Iterator[Connect]:
 
     def make(settings: dict[str, Any] | str, **changed: Any) -> InfluxClient:
         settings = {"url": settings} if isinstance(settings, str) else settings
-        made.append(InfluxClient(InfluxDBConfig.model_validate({**settings, **changed}), HttpTransport()))
+        made.append(InfluxClient(section_of(InfluxDBConfig, **{**settings, **changed}), HttpTransport()))
         return made[-1]
 
     yield make
@@ -323,9 +324,7 @@ def test_each_version_has_its_path_its_names_and_its_way_to_show_a_token(
 
 
 def test_an_address_never_holds_a_secret() -> None:
-    config = InfluxDBConfig.model_validate(
-        {"url": "http://h", "token": "T0KEN", "username": "u", "password": "PASS", "api": "v1"}
-    )
+    config = section_of(InfluxDBConfig, url="http://h", token="T0KEN", username="u", password="PASS", api="v1")
     assert not {"T0KEN", "PASS"} & set(write_url(config).replace("=", "&").split("&"))
     assert "T0KEN" not in write_url(config)
 

@@ -21,6 +21,7 @@ from monitoring.transport.deadline import Deadline
 from monitoring.transport.http import HttpTransport
 from monitoring.transport.sinks import Delivery, Snapshot, Total
 from tests.support import faults
+from tests.support.checked_settings import section_of
 from tests.support.clients import send
 from tests.support.faults import FaultServer, respond
 from tests.support.records import realistic
@@ -35,7 +36,7 @@ def connect() -> Iterator[Connect]:
     made: list[PrometheusClient] = []
 
     def make(url: str, instance: str = "ward3", **changed: Any) -> PrometheusClient:
-        config = PrometheusConfig.model_validate({"gateway_url": url, "job_name": "leglength", **changed})
+        config = section_of(PrometheusConfig, **{"gateway_url": url, "job_name": "leglength", **changed})
         made.append(PrometheusClient(config, HttpTransport(), {"instance": instance}))
         return made[-1]
 

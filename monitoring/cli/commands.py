@@ -32,7 +32,7 @@ from monitoring.cli.common import (
 from monitoring.cli.drain import drain as drain_backends
 from monitoring.cli.output import console
 from monitoring.runtime.relay import Relay
-from monitoring.settings import MonitoringConfig
+from monitoring.settings import json_schema
 from monitoring.store.outbox import dead_letters
 
 # A traceback with its variables, or `[...]` of a help text taken for markup, is what rich's ways would add: a variable
@@ -154,7 +154,7 @@ def import_results(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of the settings' monitoring section."""
-    output.print_json(MonitoringConfig.model_json_schema())
+    output.print_json(json_schema())
 
 
 @app.command()

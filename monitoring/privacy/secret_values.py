@@ -25,10 +25,11 @@ _LARGEST_SECRET_FILE = 64 * 1024  # bytes; a wrong path may name an image
 
 def secrets_of(config: MonitoringConfig) -> list[str]:
     """The secrets of settings that were found right: what the environment and the named files gave is in them."""
-    sections = (getattr(config, name) for name in type(config).model_fields)
-    models = [section for section in sections if hasattr(type(section), "model_fields")]
-    values = [getattr(model, name) for model in models for name in type(model).model_fields]
-    return [value.get_secret_value() for value in values if hasattr(value, "get_secret_value")]
+    from monitoring.settings import SECTIONS, Secret  # a log filter without monitoring loads this module too
+
+    sections = [section for name in SECTIONS if (section := getattr(config, name)) is not None]
+    values = [getattr(section, name) for section in sections for name in section.__struct_fields__]
+    return [value.get_secret_value() for value in values if isinstance(value, Secret)]
 
 
 def secrets_in(section: Any, environment: Mapping[str, str] | None = None) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from tests.application.app import App, Run
 
 # Not sqlite3: highdicom imports it, for the application. That no database is opened is seen below.
-THIRD_PARTIES = {"pydantic", "pydantic_core", "psutil", "urllib3", "prometheus_client", "typer"}
+THIRD_PARTIES = {"msgspec", "psutil", "urllib3", "prometheus_client", "typer"}
 OFF: list[dict[str, Any]] = [{}, {"monitoring": {"enabled": False}}, {"monitoring": None}]
 # Tells every thread, socket and database that the process makes, in a file.
 WATCHER = """
@@ -63,7 +63,7 @@ def test_nothing_is_imported_for_monitoring_that_is_off(
 def test_monitoring_that_is_on_does_import_them(app: App, unspaced_file: Path) -> None:
     app.add(unspaced_file)
     app.settings(monitoring={"enabled": True})
-    assert {"pydantic", "psutil"} <= imported(app.run(python=("-X", "importtime", "run.py")))
+    assert {"msgspec", "psutil"} <= imported(app.run(python=("-X", "importtime", "run.py")))
 
 
 @pytest.mark.parametrize("settings", OFF, ids=json.dumps)

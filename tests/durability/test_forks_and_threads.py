@@ -184,7 +184,7 @@ NEWER_PYTHONS = [
 @pytest.mark.parametrize("python", NEWER_PYTHONS, ids=lambda python: python.parts[-3])
 def test_newer_interpreters_leave_without_a_word_of_threads(host: Host, python: Path, influxdb1: InfluxDB1) -> None:
     probe = subprocess.run(
-        [python, "-c", "import pydantic, urllib3, prometheus_client, psutil"], capture_output=True, check=False
+        [python, "-c", "import msgspec, urllib3, prometheus_client, psutil"], capture_output=True, check=False
     )
     if probe.returncode:
         pytest.skip("its packages are not installed")

@@ -9,12 +9,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from monitoring.exceptions import ConfigurationError, StoreError
 from monitoring.privacy.pseudonyms import Pseudonymizer
 from monitoring.privacy.site_key import KEY_FILE_NAME, KEY_VARIABLE, find_key
-from monitoring.settings import PrivacyConfig
+from monitoring.settings import PrivacyConfig, Secret
+from tests.support.checked_settings import section_of
 from tests.support.hostile import Hostile
 
 UID = "1.2.840.113619.2.55.3.604688119.868"
@@ -82,7 +82,7 @@ def test_the_pseudonym_of_a_study_is_the_keyed_hash_of_its_kind_and_identifier()
 
 def test_the_settings_key_goes_before_the_environments_and_this_before_the_file(tmp_path: Path) -> None:
     environment = {KEY_VARIABLE: "e" * 16}
-    in_settings = PrivacyConfig(key=SecretStr("s" * 16))
+    in_settings = PrivacyConfig(key=Secret("s" * 16))
     assert find_key(in_settings, tmp_path, environment) == b"s" * 16
     assert find_key(PrivacyConfig(), tmp_path, environment) == b"e" * 16
     assert not (tmp_path / KEY_FILE_NAME).exists()
@@ -90,7 +90,7 @@ def test_the_settings_key_goes_before_the_environments_and_this_before_the_file(
 
 def test_a_key_of_the_sites_own_is_read_from_its_file(tmp_path: Path) -> None:
     (tmp_path / "site.key").write_text(f"{KEY}\n")
-    assert find_key(PrivacyConfig(key_file=tmp_path / "site.key"), tmp_path, {}) == KEY.encode()
+    assert find_key(section_of(PrivacyConfig, key_file=tmp_path / "site.key"), tmp_path, {}) == KEY.encode()
 
 
 def test_a_key_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:

@@ -135,3 +135,21 @@ def test_a_record_with_anything_in_its_fields_is_read_or_refused(changes: dict[s
 def test_what_is_no_object_is_a_record_error(data: Any) -> None:
     with pytest.raises(RecordError):
         SessionRecord.from_dict(data)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_is_not_finite_is_never_written(number: float) -> None:
+    for record in (realistic(custom={"x": number}), realistic(queue_depth=number)):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            record.to_json()
+
+
+def test_a_name_that_looks_like_a_missing_value_is_written_as_any_other() -> None:
+    record = realistic(custom={"null": 1.0, "a:null": 2.0})
+    assert SessionRecord.from_json(record.to_json()) == record
+
+
+def test_half_a_character_is_refused_wherever_it_stands() -> None:
+    for changes in ({"reason": "\ud800"}, {"context": {"sex": "\ud800"}}, {"custom": {"\udc00": 1.0}}):
+        with pytest.raises(RecordError):
+            SessionRecord.from_dict(realistic().to_dict() | changes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from monitoring.settings import (
     PrivacyConfig,
     PrometheusConfig,
     StoreConfig,
+    json_schema,
 )
 from tests.support import REPOSITORY
 from tests.support.checked_settings import checked, in_section, the_problem
@@ -39,7 +41,7 @@ SECTIONS: dict[str, Any] = {
     "privacy": PrivacyConfig,
 }
 EFFECTS = {"this backend is off", "the default is used", "the strictest choice is used", "ignored"}
-SETTINGS = [(section, name) for section, model in SECTIONS.items() for name in model.model_fields]
+SETTINGS = [(section, name) for section, model in SECTIONS.items() for name in model.__struct_fields__]
 
 
 # --- what users have ----------------------------------------------------------------------------
@@ -140,7 +142,7 @@ def test_any_setting_may_have_any_type(section: str, name: str, value: Any) -> N
     if found.problems and section in ("influxdb", "prometheus"):
         assert getattr(found.config, section) is None
     elif found.problems:
-        default = SECTIONS[section].model_fields[name].default
+        (default,) = [field.default for field in msgspec.structs.fields(SECTIONS[section]) if field.name == name]
         assert getattr(getattr(found.config, section), name) == SECTIONS[section].strictest.get(name, default)
 
 
@@ -413,17 +415,18 @@ def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
     ):
         found = checked({"enabled": True, **section})
         assert found.problems == ()
-        shown = [repr(found), str(found), repr(found.config), str(found.config), found.config.model_dump_json()]
+        shown = [repr(found), str(found), repr(found.config), str(found.config)]
+        shown += [repr(msgspec.structs.asdict(found.config)), str(msgspec.to_builtins(found.config, enc_hook=str))]
         shown += [repr(getattr(found.config, name)) for name in SECTIONS]
         assert not [text for text in shown if SECRET in text]
-    assert SECRET not in json.dumps(MonitoringConfig.model_json_schema())
+    assert SECRET not in json.dumps(json_schema())
 
 
 # --- the schema ---------------------------------------------------------------------------------
 
 
 def test_the_schema_describes_every_setting() -> None:
-    schema = MonitoringConfig.model_json_schema()
+    schema = json_schema()
     for definition in (schema, *schema["$defs"].values()):
         assert definition["description"]
         for name, setting in definition["properties"].items():
@@ -434,7 +437,7 @@ def test_the_schema_describes_every_setting() -> None:
     "section", [BOTH, {"enabled": True}, {"enabled": False, "influxdb": None}, {"store": {"path": "/d"}}]
 )
 def test_the_schema_accepts_what_the_module_accepts(section: Any) -> None:
-    jsonschema.validate(section, MonitoringConfig.model_json_schema())
+    jsonschema.validate(section, json_schema())
 
 
 @pytest.mark.parametrize(
@@ -449,11 +452,11 @@ def test_the_schema_accepts_what_the_module_accepts(section: Any) -> None:
 )
 def test_the_schema_refuses_what_the_module_refuses(section: Any) -> None:
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(section, MonitoringConfig.model_json_schema())
+        jsonschema.validate(section, json_schema())
 
 
 def test_the_examples_are_right_by_the_schema_and_by_the_module() -> None:
-    schema = MonitoringConfig.model_json_schema()
+    schema = json_schema()
     for path in sorted([*REPOSITORY.glob("*.example"), *REPOSITORY.glob("examples/**/*.json*")]):
         task = json.loads(path.read_text())
         section = task.get("process", {}).get("settings", {}).get("monitoring")
@@ -475,10 +478,26 @@ NAMED = st.dictionaries(st.sampled_from([name for _, name in SETTINGS]) | st.tex
 
 
 @given(
-    st.dictionaries(st.sampled_from([*MonitoringConfig.model_fields]) | st.text(max_size=4), JSON | NAMED, max_size=5)
+    st.dictionaries(st.sampled_from(MonitoringConfig.__struct_fields__) | st.text(max_size=4), JSON | NAMED, max_size=5)
 )
 def test_no_settings_raise(section: dict[str, Any]) -> None:
     found = checked(section)
     for problem in found.problems:
         assert str(problem).startswith(SECTION_PATH)
         assert str(problem).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "cause"),
+    [
+        ("influxdb", "timeout", 0, "must be over 0 and up to 3600"),
+        ("influxdb", "api", "v4", 'must be "v1" or "v2" or "v3"'),
+        ("influxdb", "bucket", "", "must be text of 1 or more characters"),
+        ("influxdb", "token_file", "/nowhere/token", "can't be read: No such file or directory"),
+        ("metrics", "batch_size", 50_001, "must be 1 to 50000"),
+        ("store", "min_free_mb", -1, "must be 0 or more"),
+        ("privacy", "site", "x" * 65, "must be text of 1 to 64 characters"),
+    ],
+)
+def test_a_limit_is_told_in_the_words_of_the_documentation(section: str, name: str, value: Any, cause: str) -> None:
+    assert the_problem(in_section(section, **{name: value})).startswith(f"{SECTION_PATH}.{section}.{name}: {cause} (")

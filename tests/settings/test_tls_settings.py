@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
 from monitoring import MonitorManager
 from monitoring.cli.commands import app
 from monitoring.config_validator import SECTION_PATH, Checked, check_section
-from monitoring.settings import InfluxDBConfig, PrometheusConfig
+from monitoring.settings import InfluxDBConfig, PrometheusConfig, json_schema
 from tests.support.faults import FaultServer, respond
 from tests.support.tls_servers import Authority, KeyPair, TlsFaultServer
 
@@ -62,9 +63,9 @@ def the_error(found: Checked, backend: str) -> str:
 def test_both_backends_have_the_same_settings_after_their_own_and_none_is_set_by_default() -> None:
     names = ["ca_file", "client_cert_file", "client_key_file", "verify_tls"]
     for section in (InfluxDBConfig, PrometheusConfig):
-        assert list(section.model_json_schema()["properties"])[-4:] == names
-        fields = section.model_fields
-        assert [fields[name].default for name in names] == [None, None, None, True]
+        assert list(json_schema()["$defs"][section.__name__]["properties"])[-4:] == names
+        defaults = {field.name: field.default for field in msgspec.structs.fields(section)}
+        assert [defaults[name] for name in names] == [None, None, None, True]
 
 
 @BOTH_BACKENDS

@@ -25,7 +25,7 @@ from monitoring.records.session_record import SessionRecord
 from monitoring.runtime import active_store
 from monitoring.runtime.active_store import ActiveStore
 from monitoring.runtime.failover import FailoverStore
-from monitoring.settings import MonitoringConfig
+from monitoring.settings import InfluxDBConfig, MonitoringConfig, PrometheusConfig, Secret, StoreConfig
 from monitoring.store import totals
 from monitoring.store.database import Database
 from monitoring.store.sessions import Store
@@ -97,9 +97,9 @@ class Original:
 def config() -> MonitoringConfig:
     return MonitoringConfig(
         enabled=True,
-        influxdb={"url": "http://127.0.0.1:9", "token": "t"},
-        prometheus={"gateway_url": "http://127.0.0.1:9", "instance": INSTANCE},
-        store={"min_free_mb": 0, "retention_days": 36_500},
+        influxdb=InfluxDBConfig(url="http://127.0.0.1:9", token=Secret("t")),
+        prometheus=PrometheusConfig(gateway_url="http://127.0.0.1:9", instance=INSTANCE),
+        store=StoreConfig(min_free_mb=0, retention_days=36_500.0),
     )
 
 

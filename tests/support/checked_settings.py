@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
-from monitoring.config_validator import Checked, check_section
+from monitoring.config_validator import Checked, check_section, read_settings
+from monitoring.settings import Section
+
+S = TypeVar("S", bound=Section)
 
 NEEDED: dict[str, dict[str, Any]] = {
     "influxdb": {"url": "http://influxdb:8086"}, "prometheus": {"gateway_url": "http://pushgateway:9091"},
@@ -18,6 +21,13 @@ def checked(section: Any, **environment: str) -> Checked:
 
 def in_section(section: str, **settings: Any) -> Checked:
     return checked({"enabled": True, section: {**NEEDED[section], **settings}})
+
+
+def section_of(model: type[S], **settings: Any) -> S:
+    """One section of settings that are right."""
+    right, errors = read_settings(model, settings)
+    assert errors == []
+    return model(**right)
 
 
 def the_problem(found: Checked) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from monitoring.settings import TlsSettings
 from monitoring.transport.http import HttpTransport
+from tests.support.checked_settings import section_of
 from tests.support.tls_servers import Authority
 
 Connect = Callable[..., HttpTransport]
@@ -32,7 +33,7 @@ def connect() -> Iterator[Connect]:
     made: list[HttpTransport] = []
 
     def make(**settings: Any) -> HttpTransport:
-        made.append(HttpTransport(TlsSettings(**settings).trust()))
+        made.append(HttpTransport(section_of(TlsSettings, **settings).trust()))
         return made[-1]
 
     yield make

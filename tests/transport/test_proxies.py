@@ -23,6 +23,7 @@ from monitoring.transport.proxies import UnusableProxyError, proxy_for
 from monitoring.transport.reasons import detail
 from monitoring.transport.sinks import Delivery, Snapshot
 from tests.support import faults
+from tests.support.checked_settings import section_of
 from tests.support.faults import Behaviour, Exchange, FaultServer, respond
 from tests.support.proxy_server import ForwardProxy
 from tests.support.tls_fixtures import Connect
@@ -358,7 +359,7 @@ def test_a_backend_that_drips_through_a_tunnel_in_a_tls_proxy_ends_at_the_deadli
 
 
 def send_influx(url: str, ca_file: str, token: str, api: str) -> Delivery:
-    config = InfluxDBConfig(url=url, ca_file=ca_file, token=token, api=api, timeout=5.0)  # type: ignore[arg-type]
+    config = section_of(InfluxDBConfig, url=url, ca_file=ca_file, token=token, api=api, timeout=5.0)
     client = InfluxClient(config, HttpTransport(config.trust()))
     try:
         return client.send([b"m v=1 1"], Deadline.after(5.0))
@@ -367,7 +368,8 @@ def send_influx(url: str, ca_file: str, token: str, api: str) -> Delivery:
 
 
 def send_prometheus(url: str, ca_file: str, token: str, api: str) -> Delivery:
-    config = PrometheusConfig(gateway_url=url, ca_file=ca_file, username="pusher", password=token, timeout=5.0)  # type: ignore[arg-type]
+    settings = {"gateway_url": url, "ca_file": ca_file, "username": "pusher", "password": token, "timeout": 5.0}
+    config = section_of(PrometheusConfig, **settings)
     client = PrometheusClient(config, HttpTransport(config.trust()), {"instance": "ward3"})
     try:
         return client.send(Snapshot((), 1, 1), Deadline.after(5.0))

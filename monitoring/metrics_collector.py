@@ -1,7 +1,7 @@
-"""Everything that is sent of a session: pure, so that it can be done again.
+"""Everything that is sent of a session: ``SessionRecord`` and what is derived of it, as samples, points and changes.
 
-``SessionRecord`` and what is derived from it -> samples (a catalogue metric, its labels, a value) -> InfluxDB
-points, and changes of the Prometheus totals.
+Pure, so that it can be done again: the same record and facts always give the same lines, and a replay overwrites
+itself. What the numbers mean is computed in :mod:`monitoring.domain`; what is done with the writes is the store's part.
 """
 
 from __future__ import annotations
@@ -18,54 +18,85 @@ from monitoring.exceptions import EncodingError, code_location
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Kind
 from monitoring.metrics.line_protocol import Point, line
-from monitoring.metrics.samples import NANOSECONDS, Change, Sample, bucket_part, limit_cardinality, report_violation
+from monitoring.metrics.samples import (
+    NANOSECONDS,
+    Change,
+    Sample,
+    bucket_part,
+    limit_cardinality,
+    report_violation,
+)
 from monitoring.metrics.session_writes import DerivedValues, SessionWrites, TransactionContext
 from monitoring.metrics.stop_reasons import reason_class
-from monitoring.records.session_record import ModelPerformance, SessionRecord
+from monitoring.records.session_record import SessionRecord
 
 _NO_FACTS = Facts()
+_OF_LANDMARK = {label: {"landmark": str(label)} for label in LABELS}
+_FORMULA_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionWritesBuilder:
+    """Builds one installation's writes: the tags of all its points, and the log backends that take lines."""
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    log_backends: tuple[str, ...] = ()
+
+    def __call__(self, record: SessionRecord, context: TransactionContext) -> SessionWrites:
+        """Derive a session's samples once, and write them down for each kind of backend."""
+        all_samples, is_complete = computed(record, context.facts)
+        found = limit_cardinality(all_samples, context.vocabulary)
+        lines, refused = self.lines(found, record, context.timestamp_ns)
+        all_changes = changes(found)
+        if refused:
+            labels = {"reason": "rejected"}
+            all_changes.append(Change(catalogue.MONITORING_DROPPED.name, labels, "", float(refused), replaces=False))
+        derived = DerivedValues.of(FORMULA_VERSION, context.facts, found) if is_complete else None
+        return SessionWrites(lines, all_changes, derived)
+
+    def lines(
+        self, found: Sequence[Sample], record: SessionRecord, timestamp_ns: int
+    ) -> tuple[dict[str, tuple[bytes, int]], int]:
+        """The samples' lines for each log backend, encoded and counted; and how many can't be written.
+
+        A point that can't be written without changing it is lost alone, and not with its session.
+        """
+        if not self.log_backends:
+            return {}, 0
+        encoded, refused = [], 0
+        for point in points(found, record, self.tags):
+            try:
+                encoded.append(line(point, timestamp_ns))
+            except EncodingError:
+                refused += 1
+        lines = ("\n".join(encoded).encode(), len(encoded))
+        return dict.fromkeys(self.log_backends, lines) if encoded else {}, refused
+
+
+def computed(record: SessionRecord, facts: Facts) -> tuple[list[Sample], bool]:
+    """All that is sent of a session; False, and what the record states itself, where a formula fails.
+
+    No session must be lost for a fault in a formula; and each that can't be committed would come again as crashed.
+    """
+    try:
+        return samples(record, facts), True
+    except _FORMULA_ERRORS as error:
+        report_violation(f"{type(error).__name__} at {code_location(error)}")
+        return [*_samples(record, facts, stated(record)), Sample(catalogue.FORMULA_FAILURES, 1.0)], False
 
 
 def samples(record: SessionRecord, facts: Facts = _NO_FACTS) -> list[Sample]:
-    """All that the record says, in the catalogue's terms.
-
-    What can't be is left out: a number that is none, and durations and counts below 0, which would set back totals.
-    Only a record from elsewhere may hold some.
-    """
-    return _possible_samples(record, facts, derive(record, facts))
+    """All that the record says, in the catalogue's terms; any error of a formula is the caller's."""
+    return _samples(record, facts, derive(record, facts))
 
 
-def stated_samples(record: SessionRecord, facts: Facts) -> list[Sample]:
-    """What needs no formula."""
-    return _possible_samples(record, facts, stated(record))
-
-
-def _possible_samples(record: SessionRecord, facts: Facts, derived: Derived) -> list[Sample]:
-    return [sample for sample in _samples(record, facts, derived) if _is_possible(sample)]
-
-
-def _is_possible(sample: Sample) -> bool:
-    return isfinite(sample.value) and (sample.value >= 0 or sample.metric.kind is Kind.GAUGE)
-
-
-def _samples(record: SessionRecord, facts: Facts, derived: Derived) -> list[Sample]:
-    return [
-        *_processing(record, facts),
-        *_stops(record),
-        *(Sample(catalogue.STAGE_DURATION, value, {"stage": name}) for name, value in record.stages_seconds.items()),
-        *(sample for model in record.models for sample in _model(model)),
-        *(Sample(catalogue.MEASUREMENT_MM, mm, {"measurement": name}) for name, mm in record.measurements_mm.items()),
-        *_ensemble(derived),
-        *_landmarks(derived),
-        *_quality(derived),
-        *_of_measurements(derived),
-        *_findings(derived),
-        *reading_samples(derived.reading_errors),
-        *_system(record),
-        *(Sample(catalogue.CUSTOM, value, {"name": name}) for name, value in record.custom.items()),
-        *(Sample(catalogue.HOST_ISSUES, float(count), {"issue": code}) for code, count in record.issues.items()),
-        *(Sample(catalogue.REFUSED, float(count), {"value": what}) for what, count in record.refused.items()),
-    ]
+def reading_samples(errors: Iterable[ReadingError]) -> Iterator[Sample]:
+    """What readings say of a session: all of it, so that it can be said later, too."""
+    for error in errors:
+        labels = {"measurement": error.measurement}
+        yield Sample(catalogue.READING_ERROR, error.error_mm, labels)
+        if error.within_threshold is not None:
+            yield Sample(catalogue.READING_WITHIN, float(error.within_threshold), labels)
 
 
 def points(derived: Sequence[Sample], record: SessionRecord, common_tags: Mapping[str, str]) -> list[Point]:
@@ -74,38 +105,60 @@ def points(derived: Sequence[Sample], record: SessionRecord, common_tags: Mappin
     Of what was folded into one field, times and counts add up, as they do in the totals; of the rest the last counts.
     """
     fields: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, float]] = {}
-    common = tuple(common_tags.items())
-    session_tags: tuple[tuple[str, str], ...] = (*common, ("status", record.status))
-    for sample in derived:
-        metric = sample.metric
+    of_session = (("status", record.status),)
+    for metric, value, labels in derived:
         if metric.measurement is None or metric.field is None:
             continue
-        if metric.measurement == catalogue.SESSION_DURATION.measurement:
-            key = (metric.measurement, session_tags)
+        is_sessions = metric.measurement == catalogue.SESSION_DURATION.measurement
+        values = fields.setdefault((metric.measurement, of_session if is_sessions else tuple(labels.items())), {})
+        if metric.kind is Kind.GAUGE or metric.field not in values:
+            values[metric.field] = value
         else:
-            key = (metric.measurement, (*common, *sample.labels.items()))
-        values = fields.setdefault(key, {})
-        before = 0.0 if metric.kind is Kind.GAUGE else values.get(metric.field, 0.0)
-        values[metric.field] = min(before + sample.value, sys.float_info.max)
-    return [Point(measurement, dict(tags), values) for (measurement, tags), values in fields.items()]
+            values[metric.field] = min(values[metric.field] + value, sys.float_info.max)
+    return [Point(measurement, {**common_tags, **dict(tags)}, values) for (measurement, tags), values in fields.items()]
 
 
 def changes(derived: Sequence[Sample]) -> list[Change]:
     """What the samples change: gauges are replaced, counters and histograms grow."""
-    return [change for sample in derived if sample.metric.is_pushed for change in _changes(sample)]
+    found = []
+    for metric, value, labels in derived:
+        if not metric.is_pushed:
+            continue
+        if metric.kind is Kind.HISTOGRAM:
+            bound = next((bound for bound in metric.buckets if value <= bound), None)
+            found.append(Change(metric.name, labels, bucket_part(bound), 1.0, replaces=False))
+            found.append(Change(metric.name, labels, "sum", value, replaces=False))
+        else:
+            found.append(Change(metric.name, labels, "", value, metric.kind is Kind.GAUGE))
+    return found
 
 
-def _changes(sample: Sample) -> Iterator[Change]:
-    metric, labels = sample.metric, sample.labels
-    if metric.kind is not Kind.HISTOGRAM:
-        yield Change(metric.name, labels, "", sample.value, metric.kind is Kind.GAUGE)
-        return
-    bound = next((bound for bound in metric.buckets if sample.value <= bound), None)
-    yield Change(metric.name, labels, bucket_part(bound), 1.0, replaces=False)
-    yield Change(metric.name, labels, "sum", sample.value, replaces=False)
+def _samples(record: SessionRecord, facts: Facts, derived: Derived) -> list[Sample]:
+    found = [
+        *_session(record, facts),
+        *[Sample(catalogue.STAGE_DURATION, value, {"stage": name}) for name, value in record.stages_seconds.items()],
+        *_models(record),
+        *[Sample(catalogue.MEASUREMENT_MM, mm, {"measurement": name}) for name, mm in record.measurements_mm.items()],
+        *_ensemble(derived),
+        *_landmarks(derived),
+        *_quality(derived),
+        *[Sample(catalogue.Z_SCORE, z, {"measurement": name}) for name, z in derived.z_scores.items()],
+        *[
+            Sample(catalogue.SIDE_DIFFERENCE, mm, {"bone": catalogue.BONE_NAMES[bone]})
+            for bone, mm in derived.side_differences_mm.items()
+        ],
+        *_findings(derived),
+        *reading_samples(derived.reading_errors),
+        *_system(record),
+        *[Sample(catalogue.CUSTOM, value, {"name": name}) for name, value in record.custom.items()],
+        *[Sample(catalogue.HOST_ISSUES, float(count), {"issue": code}) for code, count in record.issues.items()],
+        *[Sample(catalogue.REFUSED, float(count), {"value": what}) for what, count in record.refused.items()],
+    ]
+    # An imported record may hold numbers that are none, and durations and counts below 0, which would set back totals.
+    return [item for item in found if isfinite(item.value) and (item.value >= 0 or item.metric.kind is Kind.GAUGE)]
 
 
-def _processing(record: SessionRecord, facts: Facts) -> Iterator[Sample]:
+def _session(record: SessionRecord, facts: Facts) -> Iterator[Sample]:
     yield Sample(catalogue.SESSIONS, 1.0, {"status": record.status})
     yield Sample(catalogue.SESSION_DURATION, record.duration_seconds)
     yield Sample(catalogue.LAST_RUN, record.ended_ns / NANOSECONDS)
@@ -119,29 +172,27 @@ def _processing(record: SessionRecord, facts: Facts) -> Iterator[Sample]:
     ):
         if value is not None:
             yield Sample(metric, float(value))
+    if record.status != "completed":
+        failure = record.failure
+        reason = reason_class(record.reason, failure.type if failure else None)
+        stage = record.stopped_in or (failure.stage if failure else None) or catalogue.NO_STAGE
+        yield Sample(catalogue.STOPS, 1.0, {"status": record.status, "stage": stage, "reason": reason})
+        yield Sample(catalogue.STOP_CODES, 1.0, {"code": record.reason or catalogue.OTHER})
 
 
-def _stops(record: SessionRecord) -> Iterator[Sample]:
-    if record.status == "completed":
-        return
-    kind = reason_class(record.reason, record.failure.type if record.failure else None)
-    stage = record.stopped_in or (record.failure.stage if record.failure else None) or catalogue.NO_STAGE
-    yield Sample(catalogue.STOPS, 1.0, {"status": record.status, "stage": stage, "reason": kind})
-    yield Sample(catalogue.STOP_CODES, 1.0, {"code": record.reason or catalogue.OTHER})
-
-
-def _model(model: ModelPerformance) -> Iterator[Sample]:
-    labels = {"model": model.model}
-    if model.inference_seconds is not None:
-        yield Sample(catalogue.MODEL_INFERENCE, model.inference_seconds, labels)
-    if model.landmarks_found is not None:
-        yield Sample(catalogue.MODEL_LANDMARKS, float(model.landmarks_found), labels)
-    if scores := model.confidence_scores:
-        smallest, largest = min(scores), max(scores)
-        average = min(max(sum(scores) / len(scores), smallest), largest)  # rounding and overflow lead out of these
-        yield Sample(catalogue.MODEL_CONFIDENCE["average"], average, labels)
-        yield Sample(catalogue.MODEL_CONFIDENCE["minimum"], smallest, labels)
-        yield Sample(catalogue.MODEL_CONFIDENCE["maximum"], largest, labels)
+def _models(record: SessionRecord) -> Iterator[Sample]:
+    for model in record.models:
+        labels = {"model": model.model}
+        if model.inference_seconds is not None:
+            yield Sample(catalogue.MODEL_INFERENCE, model.inference_seconds, labels)
+        if model.landmarks_found is not None:
+            yield Sample(catalogue.MODEL_LANDMARKS, float(model.landmarks_found), labels)
+        if scores := model.confidence_scores:
+            smallest, largest = min(scores), max(scores)
+            average = min(max(sum(scores) / len(scores), smallest), largest)  # rounding and overflow lead out of these
+            yield Sample(catalogue.MODEL_CONFIDENCE["average"], average, labels)
+            yield Sample(catalogue.MODEL_CONFIDENCE["minimum"], smallest, labels)
+            yield Sample(catalogue.MODEL_CONFIDENCE["maximum"], largest, labels)
 
 
 def _ensemble(derived: Derived) -> Iterator[Sample]:
@@ -159,10 +210,10 @@ def _landmarks(derived: Derived) -> Iterator[Sample]:
     """Misses are 0 or 1 for each landmark, once somebody has looked."""
     for label, scores in derived.points.items():
         for key, value in scores.items():
-            yield Sample(catalogue.POINT[key], value, {"landmark": str(label)})
+            yield Sample(catalogue.POINT[key], value, _OF_LANDMARK[label])
     if derived.missed_by_model:
         for label in LABELS:
-            yield Sample(catalogue.LANDMARK_MISSES, float(label in derived.missed), {"landmark": str(label)})
+            yield Sample(catalogue.LANDMARK_MISSES, float(label in derived.missed), _OF_LANDMARK[label])
     for model, missed in derived.missed_by_model.items():
         for label in LABELS:
             labels = {"model": model, "landmark": str(label)}
@@ -182,13 +233,6 @@ def _quality(derived: Derived) -> Iterator[Sample]:
         yield Sample(catalogue.MEASUREMENT_QUALITY, value, {"measurement": name})
 
 
-def _of_measurements(derived: Derived) -> Iterator[Sample]:
-    for name, z in derived.z_scores.items():
-        yield Sample(catalogue.Z_SCORE, z, {"measurement": name})
-    for bone, millimeters in derived.side_differences_mm.items():
-        yield Sample(catalogue.SIDE_DIFFERENCE, millimeters, {"bone": catalogue.BONE_NAMES[bone]})
-
-
 def _findings(derived: Derived) -> Iterator[Sample]:
     """A rule counts once an image, by its gravest severity; each finding's figures are in InfluxDB."""
     gravest: dict[str, str] = {}
@@ -205,15 +249,6 @@ def _findings(derived: Derived) -> Iterator[Sample]:
         yield Sample(catalogue.FINDINGS, 1.0, {"rule": rule, "severity": severity})
 
 
-def reading_samples(errors: Iterable[ReadingError]) -> Iterator[Sample]:
-    """What readings say of a session: all of it, so that it can be said later, too."""
-    for error in errors:
-        labels = {"measurement": error.measurement}
-        yield Sample(catalogue.READING_ERROR, error.error_mm, labels)
-        if error.within_threshold is not None:
-            yield Sample(catalogue.READING_WITHIN, float(error.within_threshold), labels)
-
-
 def _system(record: SessionRecord) -> Iterator[Sample]:
     """``record.system`` is keyed ``resource`` or ``resource/label``, as ``disk_free_bytes/store``."""
     for key, usage in record.system.items():
@@ -222,59 +257,3 @@ def _system(record: SessionRecord) -> Iterator[Sample]:
             metric = catalogue.SYSTEM.get((resource, statistic))
             if metric is not None:
                 yield Sample(metric, figure, {metric.labels[0].name: value} if metric.labels else {})
-
-
-_FORMULA_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionWritesBuilder:
-    """Builds one installation's writes: the tags of all its points, and the log backends that take lines."""
-
-    tags: Mapping[str, str] = field(default_factory=dict)
-    log_backends: tuple[str, ...] = ()
-
-    def __call__(self, record: SessionRecord, context: TransactionContext) -> SessionWrites:
-        """Derive a session's samples once, and write them down for each kind of backend."""
-        all_samples, is_complete = computed(record, context.facts)
-        found = limit_cardinality(all_samples, context.vocabulary)
-        lines, refused = self.lines(found, record, context.timestamp_ns)
-        derived = DerivedValues.of(FORMULA_VERSION, context.facts, found) if is_complete else None
-        return SessionWrites(lines, [*changes(found), *_loss(refused)], derived)
-
-    def lines(
-        self, found: Sequence[Sample], record: SessionRecord, timestamp_ns: int
-    ) -> tuple[dict[str, tuple[bytes, int]], int]:
-        """The samples' lines for each log backend, encoded and counted; and how many can't be written."""
-        if not self.log_backends:
-            return {}, 0
-        made = points(found, record, self.tags)
-        encoded = [text for point in made if (text := _line(point, timestamp_ns)) is not None]
-        lines = ("\n".join(encoded).encode(), len(encoded))
-        return dict.fromkeys(self.log_backends, lines) if encoded else {}, len(made) - len(encoded)
-
-
-def computed(record: SessionRecord, facts: Facts) -> tuple[list[Sample], bool]:
-    """All that is sent of a session; False, and what the record states itself, where a formula fails.
-
-    No session must be lost for a fault in a formula; and each that can't be committed would come again as crashed.
-    """
-    try:
-        return samples(record, facts), True
-    except _FORMULA_ERRORS as error:
-        report_violation(f"{type(error).__name__} at {code_location(error)}")
-        return [*stated_samples(record, facts), Sample(catalogue.FORMULA_FAILURES, 1.0)], False
-
-
-def _line(point: Point, timestamp_ns: int) -> str | None:
-    """A point's line; None when it can't be written without changing it, so that it alone is lost."""
-    try:
-        return line(point, timestamp_ns)
-    except EncodingError:
-        return None
-
-
-def _loss(refused: int) -> list[Change]:
-    if not refused:
-        return []
-    return [Change(catalogue.MONITORING_DROPPED.name, {"reason": "rejected"}, "", float(refused), replaces=False)]

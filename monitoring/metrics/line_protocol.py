@@ -53,8 +53,12 @@ def _key(text: str) -> str:
 
 
 def _field(value: float | str) -> str:
+    if type(value) is float and math.isfinite(value):  # as nearly all are
+        return repr(value)
     if isinstance(value, str):
-        return _text(value)
+        if _UNSAFE_TEXT.search(value) or len(value.encode()) > MAX_STRING_BYTES:
+            raise EncodingError("a text field holds a control character or is longer than 64 KiB")
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -62,12 +66,6 @@ def _field(value: float | str) -> str:
     if not math.isfinite(number):
         raise EncodingError("a field is NaN or infinite")
     return repr(number)
-
-
-def _text(value: str) -> str:
-    if _UNSAFE_TEXT.search(value) or len(value.encode()) > MAX_STRING_BYTES:
-        raise EncodingError("a text field holds a control character or is longer than 64 KiB")
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def encode(point: Point) -> str:

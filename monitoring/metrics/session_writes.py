@@ -31,7 +31,11 @@ class DerivedValues:
     @classmethod
     def of(cls, formula: int, facts: Facts, samples: Iterable[Sample]) -> DerivedValues:
         """From the samples that were computed."""
-        return cls(formula, facts, {_series(sample): sample.value for sample in samples})
+        values = {}
+        for metric, value, labels in samples:
+            series = "{" + ",".join([f"{name}={text}" for name, text in labels.items()]) + "}" if labels else ""
+            values[metric.name + series] = value
+        return cls(formula, facts, values)
 
     def to_bytes(self) -> bytes:
         """Compressed JSON that :meth:`from_bytes` reads back."""
@@ -60,11 +64,6 @@ def changed(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, 
         if not is_same:
             found[name] = (old, new)
     return found
-
-
-def _series(sample: Sample) -> str:
-    labels = ",".join(f"{name}={value}" for name, value in sample.labels.items())
-    return f"{sample.metric.name}{{{labels}}}" if labels else sample.metric.name
 
 
 @dataclass(frozen=True, slots=True)

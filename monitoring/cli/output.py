@@ -24,7 +24,7 @@ from monitoring.domain.agreement import SHOWN_FROM_PAIRS, VERDICT_FROM_PAIRS, Ve
 from monitoring.domain.derivation import FORMULA_VERSION
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import NANOSECONDS
-from monitoring.readings.importing import Imported
+from monitoring.readings.importing import ImportedReadings
 from monitoring.readings.validation import Validation
 from monitoring.records.session_record import STATUSES
 from monitoring.settings import MonitoringConfig
@@ -208,7 +208,9 @@ _KEPT_WORDS = {readings.NEW: "new", readings.CORRECTED: "corrected", readings.KN
 _NOT_COMPARED = "the session was not completed or measured something else, or the exam's later one is compared"
 
 
-def imported_as_dict(count: int, left_out: int, passed_over: dict[str, int], imported: Imported) -> dict[str, Any]:
+def imported_as_dict(
+    count: int, left_out: int, passed_over: dict[str, int], imported: ImportedReadings
+) -> dict[str, Any]:
     """What became of ``count`` readings; ``left_out`` measurements and ``passed_over`` reports were none."""
     return {
         "readings": count,
@@ -221,7 +223,7 @@ def imported_as_dict(count: int, left_out: int, passed_over: dict[str, int], imp
     }
 
 
-def print_imported(count: int, left_out: int, passed_over: dict[str, int], imported: Imported) -> None:
+def print_imported(count: int, left_out: int, passed_over: dict[str, int], imported: ImportedReadings) -> None:
     """The same for a person."""
     kept = ", ".join(f"{imported.kept[state]} {words}" for state, words in _KEPT_WORDS.items())
     typer.echo(f"readings: {count} ({kept})")

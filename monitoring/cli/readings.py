@@ -30,9 +30,8 @@ from monitoring.cli.common import (
 from monitoring.exceptions import ConfigurationError
 from monitoring.privacy.pseudonyms import Pseudonymizer
 from monitoring.privacy.site_key import KEY_FILE_NAME, find_key
-from monitoring.readings.csv_files import parse_csv
 from monitoring.readings.importing import import_readings
-from monitoring.readings.parsing import Parsed, Reading, join, keyed, parse_document
+from monitoring.readings.parsing import Parsed, Reading, join, keyed, parse_csv, parse_document
 from monitoring.readings.structured_reports import Report, read_report
 from monitoring.readings.validation import validate
 from monitoring.store import readings as stored

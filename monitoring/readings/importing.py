@@ -9,12 +9,11 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from monitoring.domain.derivation import reading_errors
-from monitoring.metrics.samples import Sample
 from monitoring.metrics.session_writes import DerivedValues
 from monitoring.metrics_collector import SessionWritesBuilder, changes, reading_samples
 from monitoring.readings import validation
@@ -28,7 +27,7 @@ _PIECE: Final = 100  # a running host waits for the store no longer than for one
 
 
 @dataclass(slots=True)
-class Imported:
+class ImportedReadings:
     """What became of the readings: ``kept`` by what they were (``new``, ``corrected``, ``known``), and who waits.
 
     ``sessions`` were compared; ``without_session`` wait for theirs; ``not_compared`` have one, but with nothing of
@@ -42,12 +41,12 @@ class Imported:
     told: int = 0
 
 
-def import_readings(database: Database, build: SessionWritesBuilder, found: Sequence[KeyedReading]) -> Imported:
+def import_readings(database: Database, build: SessionWritesBuilder, found: Sequence[KeyedReading]) -> ImportedReadings:
     """Keep readings, compare them with the sessions that are there, and refresh the validation's gauges.
 
     Raises :class:`StoreError`; what was done until then stays, and the same import goes on from there.
     """
-    imported = Imported()
+    imported = ImportedReadings()
     sequences: set[int] = set()
     for start in range(0, len(found), _PIECE):
         with database.transaction() as connection:
@@ -61,7 +60,7 @@ def _import_piece(
     connection: sqlite3.Connection,
     build: SessionWritesBuilder,
     piece: Sequence[KeyedReading],
-    imported: Imported,
+    imported: ImportedReadings,
     sequences: set[int],
 ) -> None:
     now_ns = time.time_ns()
@@ -85,29 +84,20 @@ def _tell(
     connection: sqlite3.Connection, build: SessionWritesBuilder, session: Compared, is_changed: bool, now_ns: int
 ) -> bool:
     """Enqueue what is new in a session's comparison; whether there was anything."""
-    news = _news(session, is_changed)
-    if not news:
+    derived, news = session.derived, dict(session.reference_mm)
+    if derived is not None:
+        news = {name: mean for name, mean in news.items() if derived.facts.reader_mm.get(name) != mean}
+    if not news or (derived is None and not is_changed):  # a version that knew no readings kept nothing to compare with
         return False
     found = list(reading_samples(reading_errors(session.record, news)))
     if session.is_routed:  # what is not will be routed with all that is derived of it
         lines, _ = build.lines(found, session.record, session.timestamp_ns)
         for backend, (encoded, count) in lines.items():
             enqueue(connection, backend, session.record.session_id, now_ns, encoded, count)
-    if session.derived is not None and (build.log_backends or not session.is_routed):
-        readings.set_derived(connection, session.sequence, _with(session.derived, news, found))
+    if derived is not None and (build.log_backends or not session.is_routed):
+        facts = replace(derived.facts, reader_mm={**derived.facts.reader_mm, **news})
+        values = {**derived.values, **DerivedValues.of(derived.formula, facts, found).values}
+        readings.set_derived(connection, session.sequence, DerivedValues(derived.formula, facts, values))
     totals.apply_changes(connection, changes(found), session.timestamp_ns)
     totals.bump_revision(connection)
     return True
-
-
-def _news(session: Compared, is_changed: bool) -> dict[str, float]:
-    if session.derived is None:  # of an earlier version, which knew no readings
-        return dict(session.reference_mm) if is_changed else {}
-    told = session.derived.facts.reader_mm
-    return {name: mean for name, mean in session.reference_mm.items() if told.get(name) != mean}
-
-
-def _with(derived: DerivedValues, news: Mapping[str, float], found: Iterable[Sample]) -> DerivedValues:
-    facts = replace(derived.facts, reader_mm={**derived.facts.reader_mm, **news})
-    values = DerivedValues.of(derived.formula, facts, found).values
-    return DerivedValues(derived.formula, facts, {**derived.values, **values})

@@ -1,13 +1,16 @@
-"""Readers' measurements, as files and settings state them, checked: rows to :class:`Reading`. Pure.
+"""Readers' measurements, as tables, documents and settings state them, checked: rows to :class:`Reading`. Pure.
 
 A row names an exam (``accession_number``, ``study_instance_uid`` or ``series_instance_uid``), perhaps a ``reader``, and
 lengths under the measurements' names, with the unit in the name (``PLL_R_FEM_mm``, ``PLL_R_FEM (cm)``), in a column
 ``unit``, or none: mm. Whatever is wrong is told by its place, and neither by an identifier nor by any other value.
+Which session a reading belongs to is found in :mod:`monitoring.store.readings`.
 """
 
 from __future__ import annotations
 
+import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -40,6 +43,9 @@ _MEASUREMENT = re.compile(r"pll[ _-]?([rl])[ _-]?(fem|tib|lgl)[ _-]*[(\[]?\s*([a
 # What a spreadsheet makes of a long number, and a data frame of a column of numbers with a gap.
 _ROUNDED = re.compile(r"\d(?:[.,]\d+)?E\+\d+", re.IGNORECASE)
 _WITH_A_FRACTION = re.compile(r"\d+[.,]0")
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_SEPARATORS = ",;\t"
+_STATED_SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # a first line that spreadsheets understand
 _SHOWN_NAME = re.compile(r"(?!.*\d{4})[A-Za-z][A-Za-z0-9 _.()/%-]{0,39}")
 _FROM_MM: Final = {bone: low for bone, (low, _) in LENGTH_LIMITS_MM.items()}
 _LIKELY_FROM_MM: Final = {**_FROM_MM, LEG: _FROM_MM[FEMUR] + _FROM_MM[TIBIA]}
@@ -94,9 +100,16 @@ class Column:
         return self.holds in SIDE_AND_BONE
 
 
+class _InvalidRowError(Exception):
+    """A row that can't be used; the message is its problem."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: its cells by column name. A cell's place is ``place``, ``joint`` and the column's name."""
+    """One row: its cells by column name. A cell's place is ``place``, ``joint`` and the column's name.
+
+    What reads a cell raises when it holds something else, with the place and without the value.
+    """
 
     place: str
     joint: str
@@ -106,9 +119,45 @@ class Row:
         """The place of a cell."""
         return f"{self.place}{self.joint}{name}"
 
+    def text(self, name: str) -> str:
+        """A cell's text, "" for an empty one."""
+        value = self.cells[name]
+        if _is_missing(value):
+            return ""
+        if not isinstance(value, str):
+            raise _InvalidRowError(f"{self.at(name)}: expected text")
+        return value.strip()
 
-class _Wrong(Exception):  # noqa: N818 - reads as what it is
-    """A row that can't be used; the message is its problem."""
+    def identifier(self, name: str, kind: str) -> str:
+        """A cell's identifier of a ``kind`` (:data:`KINDS`), as text or a whole number."""
+        value = self.cells[name]
+        if isinstance(value, float):
+            raise _InvalidRowError(f"{self.at(name)}: a number with a fraction can't name an exam; write it as text")
+        text = str(value).strip() if isinstance(value, int) and not isinstance(value, bool) else self.text(name)
+        if _ROUNDED.fullmatch(text) or (kind == ACCESSION and _WITH_A_FRACTION.fullmatch(text)):
+            raise _InvalidRowError(
+                f"{self.at(name)}: a spreadsheet has turned it into a rounded number, which matches no exam;"
+                " format the column as text"
+            )
+        return text
+
+    def length(self, name: str, unit_mm: float | None) -> tuple[float, bool]:
+        """A cell's length in mm, by a unit of its own, else ``unit_mm``, else mm; and whether a unit is stated."""
+        value = self.cells[name]
+        if isinstance(value, Mapping):
+            unit = next((unit for unit in ("millimeters", "centimeters") if not _is_missing(value.get(unit))), None)
+            if unit is None:
+                raise _InvalidRowError(f"{self.at(name)}: expected millimeters or centimeters in it")
+            value, unit_mm = value[unit], _UNITS_MM[unit]
+        number = coerce.finite_float(value)
+        if number is None:
+            raise _InvalidRowError(f"{self.at(name)}: not a number")
+        millimeters = number * (unit_mm or 1.0)
+        if millimeters < SHORTEST_MM:
+            raise _InvalidRowError(f"{self.at(name)}: below {SHORTEST_MM:g} mm, is this cm?")
+        if millimeters > LONGEST_MM:
+            raise _InvalidRowError(f"{self.at(name)}: over {LONGEST_MM:g} mm, is the unit right?")
+        return round(millimeters, _DECIMALS), unit_mm is not None
 
 
 @lru_cache(maxsize=256)
@@ -131,17 +180,63 @@ def parse_rows(rows: Iterable[Row], needs_exam: bool = True) -> Parsed:
     """
     problems: list[str] = []
     readings: list[Reading] = []
-    unknown: dict[str, None] = {}
+    unused: dict[str, None] = {}
     for row in rows:
-        unknown.update(dict.fromkeys(name for name in row.cells if column(name) is None))
+        unused.update(dict.fromkeys(name.strip() for name in row.cells if column(name) is None))
         try:
             reading = _reading(row, needs_exam)
-        except _Wrong as wrong:
-            problems.append(str(wrong))
+        except _InvalidRowError as error:
+            problems.append(str(error))
         else:
             readings += [reading] if reading.measurements_mm else []
     joined = join(readings)
-    return Parsed(joined.readings, (*problems, *joined.problems), _unknown_columns(list(unknown)))
+    # A name that may be a value in the wrong place is counted instead of shown.
+    words = [name for name in unused if _SHOWN_NAME.fullmatch(name)]
+    if len(words) < len(unused):
+        words.append(f"{len(unused) - len(words)} more")
+    warnings = (f"not used: {', '.join(words)}",) if words else ()
+    return Parsed(joined.readings, (*problems, *joined.problems), warnings)
+
+
+def _reading(row: Row, needs_exam: bool) -> Reading:
+    columns: dict[str, tuple[str, Column]] = {}
+    for name in row.cells:
+        if (found := column(name)) is not None:
+            first, _ = columns.setdefault(found.holds, (name, found))
+            if first != name:
+                raise _InvalidRowError(f"{row.place}: {first} and {name} hold the same")
+    lengths = _lengths(row, columns)
+    named = {kind: row.identifier(columns[kind][0], kind) for kind in KINDS if kind in columns}
+    identifiers = {kind: text for kind, text in named.items() if text}
+    if lengths and needs_exam and not identifiers:
+        raise _InvalidRowError(
+            f"{row.place}: names no exam: accession_number, study_instance_uid or series_instance_uid"
+        )
+    reader = row.text(columns[_READER][0]) if _READER in columns else ""
+    return Reading(identifiers, reader, lengths, row.place)
+
+
+def _lengths(row: Row, columns: Mapping[str, tuple[str, Column]]) -> dict[str, float]:
+    """The row's measurements in mm; refused when no unit is stated and they look like another one."""
+    row_unit = row.text(columns[_UNIT][0]).lower() if _UNIT in columns else ""
+    if row_unit and row_unit not in _UNITS_MM:
+        raise _InvalidRowError(f"{row.at(columns[_UNIT][0])}: expected mm or cm")
+    found: dict[str, float] = {}
+    is_unit_stated = False
+    for holds, (name, of) in columns.items():
+        if of.is_measurement and not _is_missing(row.cells[name]):
+            found[holds], is_stated = row.length(name, of.unit_mm or _UNITS_MM.get(row_unit))
+            is_unit_stated = is_unit_stated or is_stated
+    if found and not is_unit_stated and all(mm < _LIKELY_FROM_MM[SIDE_AND_BONE[name][1]] for name, mm in found.items()):
+        first = next(iter(found))
+        raise _InvalidRowError(
+            f"{row.at(columns[first][0])}: too short for mm, is this cm? State the unit, as in {first}_cm"
+        )
+    return found
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def join(readings: Iterable[Reading]) -> Parsed:
@@ -167,6 +262,65 @@ def reader_name(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
+def parse_csv(data: bytes, name: str) -> Parsed:
+    """Readings of a table of text: comma, semicolon or tab between columns, UTF-8, a header row.
+
+    ``name`` is the file's, for the problems' places. Where a semicolon or a tab parts the columns, a decimal comma is
+    understood.
+    """
+    import csv  # not above: a run whose settings state readings has no use for it
+
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return Parsed(problems=(f"{name}: not UTF-8 text; save it as CSV UTF-8",))
+    stated = _STATED_SEPARATOR.match(text)
+    first_line = re.sub(r'"[^"]*"', "", next(filter(str.strip, text.split("\n")), ""))
+    separator = stated[1] if stated else max(_SEPARATORS, key=first_line.count)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        # A line that isn't blank is numbered by where it ends.
+        lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error:
+        return Parsed(problems=(f"{name}: not a table of text",))
+    lines = lines[1:] if stated else lines
+    if not lines:
+        return Parsed(problems=(f"{name}: empty",))
+    (number, header), *rest = lines
+    if problems := [f"{name}, line {number}: {problem}" for problem in _header_problems(header)]:
+        return Parsed(problems=tuple(problems))
+    long = [f"{name}, line {number}" for number, cells in rest if any(cell.strip() for cell in cells[len(header) :])]
+    rows = (Row(f"{name}, line {number}", ", ", _named(header, cells, separator != ",")) for number, cells in rest)
+    parsed = parse_rows(row for row in rows if row.place not in long)
+    problems = [f"{place}: more cells than the header has columns" for place in long]
+    return Parsed(parsed.readings, (*problems, *parsed.problems), parsed.warnings)
+
+
+def _header_problems(header: Sequence[str]) -> Iterator[str]:
+    """What makes a header useless. Its names are not shown: where it is missing, they are a patient's values."""
+    columns = [found for name in header if (found := column(name)) is not None]
+    if not any(found.holds in KINDS for found in columns):
+        yield "no column names the exam: accession_number, study_instance_uid or series_instance_uid is needed"
+    if not any(found.is_measurement for found in columns):
+        yield "no column holds a measurement, such as PLL_R_FEM_mm"
+    for twice, times in sorted(Counter(found.holds for found in columns).items()):
+        if times > 1:
+            yield f"two columns for {twice}"
+
+
+def _named(header: Sequence[str], cells: Sequence[str], has_decimal_commas: bool) -> dict[str, object]:
+    """Cells by their column's name, lengths as numbers where they are some."""
+    named: dict[str, object] = {}
+    for name, cell in zip(header, cells, strict=False):
+        found, text = column(name), cell.strip()
+        if has_decimal_commas and "." not in text:
+            text = text.replace(",", ".")
+        is_length = found is not None and found.is_measurement and _NUMBER.fullmatch(text)
+        if name.strip():
+            named[name] = float(text) if is_length else cell
+    return named
+
+
 def parse_document(document: Any, path: str, needs_exam: bool = True) -> Parsed:
     """Readings of JSON's form: a list of objects, an object with such a list as ``readings``, or one object alone.
 
@@ -176,14 +330,18 @@ def parse_document(document: Any, path: str, needs_exam: bool = True) -> Parsed:
     if isinstance(document, Mapping) and "readings" in document:
         document, path = document["readings"], f"{path}.readings"
     if isinstance(document, Mapping):
-        return parse_rows([_object(document, path)], needs_exam)
+        return parse_rows([Row(path, ".", {str(name): value for name, value in document.items()})], needs_exam)
     if not isinstance(document, list | tuple):
         return Parsed(problems=(f"{path}: expected a list of objects",))
-    places = [f"{path}[{index}]" for index in range(len(document))]
-    items = list(zip(document, places, strict=True))
-    wrong = [f"{place}: expected an object" for item, place in items if not isinstance(item, Mapping)]
-    parsed = parse_rows(_object(item, place) for item, place in items if isinstance(item, Mapping))
-    return Parsed(parsed.readings, (*wrong, *parsed.problems), parsed.warnings)
+    rows: list[Row] = []
+    problems: list[str] = []
+    for index, item in enumerate(document):
+        if isinstance(item, Mapping):
+            rows.append(Row(f"{path}[{index}]", ".", {str(name): value for name, value in item.items()}))
+        else:
+            problems.append(f"{path}[{index}]: expected an object")
+    parsed = parse_rows(rows)
+    return Parsed(parsed.readings, (*problems, *parsed.problems), parsed.warnings)
 
 
 def keyed(reading: Reading, pseudonyms: Pseudonymizer) -> KeyedReading:
@@ -193,112 +351,3 @@ def keyed(reading: Reading, pseudonyms: Pseudonymizer) -> KeyedReading:
     return KeyedReading(
         name(identifier) if name else "", pseudonyms.reader(reader_name(reading.reader)), reading.measurements_mm
     )
-
-
-def _object(item: Mapping[Any, Any], path: str) -> Row:
-    return Row(path, ".", {str(name): value for name, value in item.items()})
-
-
-def _reading(row: Row, needs_exam: bool) -> Reading:
-    columns = {name: found for name in row.cells if (found := column(name)) is not None}
-    _refuse_twice_the_same(row, columns)
-    lengths = list(_lengths(row, columns, _stated_unit(row, columns)))
-    identifiers = {
-        found.holds: text
-        for name, found in columns.items()
-        if found.holds in KINDS and (text := _identifier(row, name, found.holds))
-    }
-    if lengths and needs_exam and not identifiers:
-        raise _Wrong(f"{row.place}: names no exam: accession_number, study_instance_uid or series_instance_uid")
-    reader = next((_text(row, name) for name, found in columns.items() if found.holds == _READER), "")
-    return Reading(identifiers, reader, dict(lengths), row.place)
-
-
-def _refuse_twice_the_same(row: Row, columns: Mapping[str, Column]) -> None:
-    seen: dict[str, str] = {}
-    for name, found in columns.items():
-        if found.holds in seen:
-            raise _Wrong(f"{row.place}: {seen[found.holds]} and {name} hold the same")
-        seen[found.holds] = name
-
-
-def _stated_unit(row: Row, columns: Mapping[str, Column]) -> float | None:
-    name = next((name for name, found in columns.items() if found.holds == _UNIT), None)
-    text = _text(row, name).lower() if name is not None else ""
-    if text and text not in _UNITS_MM:
-        raise _Wrong(f"{row.at(name or _UNIT)}: expected mm or cm")
-    return _UNITS_MM.get(text)
-
-
-def _lengths(row: Row, columns: Mapping[str, Column], row_unit_mm: float | None) -> Iterator[tuple[str, float]]:
-    """The row's measurements in mm; raises :class:`_Wrong`, also when they look like another unit."""
-    found: list[tuple[str, str, float]] = []
-    is_unit_stated = False
-    for name, of in columns.items():
-        if of.is_measurement and not _is_missing(row.cells[name]):
-            length, unit_mm = _length(row, name)
-            unit_mm = unit_mm or of.unit_mm or row_unit_mm
-            is_unit_stated = is_unit_stated or unit_mm is not None
-            found.append((name, of.holds, _plausible(row, name, length * (unit_mm or 1.0))))
-    if found and not is_unit_stated and all(mm < _LIKELY_FROM_MM[_bone(holds)] for _, holds, mm in found):
-        raise _Wrong(f"{row.at(found[0][0])}: too short for mm, is this cm? State the unit, as in {found[0][1]}_cm")
-    yield from ((holds, mm) for _, holds, mm in found)
-
-
-def _bone(measurement: str) -> str:
-    return measurement.rpartition("_")[2]
-
-
-def _length(row: Row, name: str) -> tuple[float, float | None]:
-    value, unit_mm = row.cells[name], None
-    if isinstance(value, Mapping):
-        units = [unit for unit in ("millimeters", "centimeters") if not _is_missing(value.get(unit))]
-        if not units:
-            raise _Wrong(f"{row.at(name)}: expected millimeters or centimeters in it")
-        value, unit_mm = value[units[0]], _UNITS_MM[units[0]]
-    number = coerce.finite_float(value)
-    if number is None:
-        raise _Wrong(f"{row.at(name)}: not a number")
-    return number, unit_mm
-
-
-def _plausible(row: Row, name: str, millimeters: float) -> float:
-    if millimeters < SHORTEST_MM:
-        raise _Wrong(f"{row.at(name)}: below {SHORTEST_MM:g} mm, is this cm?")
-    if millimeters > LONGEST_MM:
-        raise _Wrong(f"{row.at(name)}: over {LONGEST_MM:g} mm, is the unit right?")
-    return round(millimeters, _DECIMALS)
-
-
-def _identifier(row: Row, name: str, kind: str) -> str:
-    value = row.cells[name]
-    if isinstance(value, float):
-        raise _Wrong(f"{row.at(name)}: a number with a fraction can't name an exam; write it as text")
-    text = str(value).strip() if isinstance(value, int) and not isinstance(value, bool) else _text(row, name)
-    if _ROUNDED.fullmatch(text) or (kind == ACCESSION and _WITH_A_FRACTION.fullmatch(text)):
-        raise _Wrong(
-            f"{row.at(name)}: a spreadsheet has turned it into a rounded number, which matches no exam;"
-            " format the column as text"
-        )
-    return text
-
-
-def _text(row: Row, name: str) -> str:
-    value = row.cells[name]
-    if _is_missing(value):
-        return ""
-    if not isinstance(value, str):
-        raise _Wrong(f"{row.at(name)}: expected text")
-    return value.strip()
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
-
-
-def _unknown_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """A warning; a name that may be a value in the wrong place is counted instead of shown."""
-    shown = [name.strip() for name in names if _SHOWN_NAME.fullmatch(name.strip())]
-    hidden = len(names) - len(shown)
-    words = [*shown, *([f"{hidden} more"] if hidden else [])]
-    return (f"not used: {', '.join(words)}",) if words else ()

@@ -8,7 +8,7 @@ whose only observer is a device.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -65,38 +65,30 @@ class Report:
 
 def read_report(path: Path, place: str) -> Report:
     """Read a structured report; ``place`` names it in problems. Raises :class:`ConfigurationError` without pydicom."""
-    _require_pydicom()
-    with quiet_pydicom():
-        header = read_header(path, _ATTRIBUTES)
-        if header is None or not str(value_of(header, "SOPClassUID") or "").startswith(_REPORT_CLASSES):
-            return Report(refusal="no DICOM structured report", is_report=False)
-        return _report(header, place)
-
-
-def _require_pydicom() -> None:
     try:
         import pydicom  # noqa: F401 - to see whether it is there
     except ImportError:
         raise ConfigurationError(
             "DICOM structured reports need pydicom: pip install 'leglength-monitoring[dicom]'"
         ) from None
-
-
-def _report(header: Any, place: str) -> Report:
-    observer = _observer(header)
-    if observer is None:
-        return Report(refusal="made by a device, such as this application: no reader's")
-    lengths = list(_lengths(header))
-    named = [(name, millimeters) for name, millimeters in lengths if name]
-    left_out = len(lengths) - len(named)
-    if not named:
-        return Report(left_out=left_out, refusal="no length of a femur, a tibia or a leg that a reader has measured")
-    contradicted = sorted({name for name, mm in named if any(name == other and mm != also for other, also in named)})
-    if contradicted:
-        problems = tuple(f"{place}: two values for {name}" for name in contradicted)
-        return Report(Parsed(problems=problems), left_out)
-    cells = {**_exam(header), "reader": observer, **{f"{name}_mm": millimeters for name, millimeters in named}}
-    return Report(parse_rows([Row(place, ", ", cells)]), left_out)
+    with quiet_pydicom():
+        header = read_header(path, _ATTRIBUTES)
+        if header is None or not str(value_of(header, "SOPClassUID") or "").startswith(_REPORT_CLASSES):
+            return Report(refusal="no DICOM structured report", is_report=False)
+        content = list(_in_context(header, _Context(), 0))
+        observer = _observer(header, [item for item, _ in content])
+        if observer is None:
+            return Report(refusal="made by a device, such as this application: no reader's")
+        lengths, left_out = _lengths(content)
+        if not lengths:
+            refusal = "no length of a femur, a tibia or a leg that a reader has measured"
+            return Report(left_out=left_out, refusal=refusal)
+        contradicted = sorted({name for name, mm in lengths if mm != dict(lengths)[name]})
+        if contradicted:
+            problems = tuple(f"{place}: two values for {name}" for name in contradicted)
+            return Report(Parsed(problems=problems), left_out)
+        cells = {**_exam(header), "reader": observer, **{f"{name}_mm": mm for name, mm in lengths}}
+        return Report(parse_rows([Row(place, ", ", cells)]), left_out)
 
 
 def _exam(header: Any) -> dict[str, str]:
@@ -113,9 +105,8 @@ def _exam(header: Any) -> dict[str, str]:
     }
 
 
-def _observer(header: Any) -> str | None:
+def _observer(header: Any, content: Sequence[Any]) -> str | None:
     """Who has measured, "" when that isn't said; None when it was a device and nobody else."""
-    content = list(_everything(header))
     names = [str(value_of(item, "PersonName") or "") for item in content if _is(item, _PERSON_NAME)]
     types = {_code(item, "ConceptCodeSequence") for item in content if _is(item, _OBSERVER_TYPE)}
     is_of_a_device = _DEVICE in types or any(_is(item, _DEVICE_UID) for item in content)
@@ -162,13 +153,20 @@ class _Context:
         return None if is_contradicted else self.tracking
 
 
-def _lengths(header: Any) -> Iterator[tuple[str | None, float]]:
-    """Each measurement: its name, None when it is left out, and its value in mm."""
-    for item, context in _in_context(header, _Context(), 0):
+def _lengths(content: Iterable[tuple[Any, _Context]]) -> tuple[list[tuple[str, float]], int]:
+    """The reader's lengths by the measurement's name, in mm; and how many other measurements there are."""
+    found: list[tuple[str, float]] = []
+    left_out = 0
+    for item, context in content:
         if str(value_of(item, "ValueType") or "") == "NUM":
-            millimeters = _millimeters(item)
-            is_ours = millimeters is not None and _is(item, _LENGTHS) and not _is_other_statistic(item)
-            yield (context.name() if is_ours else None), millimeters or 0.0
+            name, millimeters = context.name(), _millimeters(item)
+            derived = {_code(child, "ConceptCodeSequence") for child in _content(item) if _is(child, _DERIVATION)}
+            # A mean is a measurement; a deviation, or the smallest or largest of several, is none.
+            if name is None or millimeters is None or not _is(item, _LENGTHS) or derived - _MEANS:
+                left_out += 1
+            else:
+                found.append((name, millimeters))
+    return found, left_out
 
 
 def _in_context(item: Any, above: _Context, depth: int) -> Iterator[tuple[Any, _Context]]:
@@ -180,13 +178,6 @@ def _in_context(item: Any, above: _Context, depth: int) -> Iterator[tuple[Any, _
             yield from _in_context(child, here, depth + 1)
 
 
-def _is_other_statistic(item: Any) -> bool:
-    """Whether it is a deviation, a smallest or largest of several; a mean is a measurement."""
-    return any(
-        _is(child, _DERIVATION) and _code(child, "ConceptCodeSequence") not in _MEANS for child in _content(item)
-    )
-
-
 def _millimeters(item: Any) -> float | None:
     for measured in _items(item, "MeasuredValueSequence"):
         number = coerce.finite_float(value_of(measured, "NumericValue"))
@@ -194,10 +185,6 @@ def _millimeters(item: Any) -> float | None:
         if number is not None and unit_mm is not None:
             return number * unit_mm
     return None
-
-
-def _everything(item: Any) -> Iterator[Any]:
-    yield from (found for found, _ in _in_context(item, _Context(), 0))
 
 
 def _content(item: Any) -> list[Any]:

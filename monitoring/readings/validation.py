@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -62,39 +62,39 @@ def validate(sessions: Iterable[Compared]) -> list[Validation]:
             of.reader_mm.append(session.reference_mm[error.measurement])
             if error.within_threshold is not None:
                 of.within.append(error.within_threshold)
-    return [_validation(name, of) for name, of in pairs.items()]
-
-
-def _validation(name: str, pairs: _Pairs) -> Validation:
-    agreement = compare_readings(pairs.ours_mm, pairs.reader_mm)
-    within = sum(pairs.within) / len(pairs.within) if pairs.within else None
-    return Validation(name, agreement, verdict(agreement), within)
+    validations = []
+    for name, of in pairs.items():
+        agreement = compare_readings(of.ours_mm, of.reader_mm)
+        within = sum(of.within) / len(of.within) if of.within else None
+        validations.append(Validation(name, agreement, verdict(agreement), within))
+    return validations
 
 
 def gauge_changes(validations: Sequence[Validation]) -> list[Change]:
     """The gauges: the number of pairs always, statistics from 30 pairs on, failed criteria from 100 on."""
-    return [
-        Change(catalogue.VALIDATION[key].name, {"measurement": found.measurement}, "", float(value), replaces=True)
-        for found in validations
-        for key, value in _gauges(found)
-        if value is not None
-    ]
-
-
-def _gauges(found: Validation) -> Iterator[tuple[str, float | None]]:
-    agreement = found.agreement
-    yield "pairs", agreement.pairs
-    if agreement.pairs >= SHOWN_FROM_PAIRS:
-        yield "bias", agreement.bias_mm
-        yield "mae", agreement.mae_mm
-        yield "lower_limit", agreement.lower_limit_mm
-        yield "upper_limit", agreement.upper_limit_mm
-        yield "icc", agreement.icc.icc_2_1
-        yield "within_threshold", found.within_threshold_ratio
-        yield "beyond_5_mm", agreement.beyond_5_mm_ratio
-        yield "beyond_10_mm", agreement.beyond_10_mm_ratio
-    if agreement.pairs >= VERDICT_FROM_PAIRS:
-        yield "criteria_failed", len(found.verdict.failed)
+    changes: list[Change] = []
+    for found in validations:
+        of, labels = found.agreement, {"measurement": found.measurement}
+        gauges: dict[str, float | None] = {"pairs": of.pairs}
+        if of.pairs >= SHOWN_FROM_PAIRS:
+            gauges |= {
+                "bias": of.bias_mm,
+                "mae": of.mae_mm,
+                "lower_limit": of.lower_limit_mm,
+                "upper_limit": of.upper_limit_mm,
+                "icc": of.icc.icc_2_1,
+                "within_threshold": found.within_threshold_ratio,
+                "beyond_5_mm": of.beyond_5_mm_ratio,
+                "beyond_10_mm": of.beyond_10_mm_ratio,
+            }
+        if of.pairs >= VERDICT_FROM_PAIRS:
+            gauges["criteria_failed"] = len(found.verdict.failed)
+        changes += [
+            Change(catalogue.VALIDATION[key].name, labels, "", float(value), replaces=True)
+            for key, value in gauges.items()
+            if value is not None
+        ]
+    return changes
 
 
 def refresh(database: Database) -> list[Validation]:
@@ -102,9 +102,12 @@ def refresh(database: Database) -> list[Validation]:
     found = validate(readings.compared(database))
     changes = gauge_changes(found)
     with database.transaction(durable=False) as connection:
-        is_changed = _shown(connection) != {
-            (change.metric, change.labels["measurement"]): change.value for change in changes
+        shown = {
+            (name, dict(total.labels)["measurement"]): total.value
+            for name in _NAMES
+            for total in totals.read_metric(connection, name)
         }
+        is_changed = shown != {(change.metric, change.labels["measurement"]): change.value for change in changes}
         # What has too few pairs now must not stay; nor may a clock that was once ahead keep old values.
         connection.executemany("DELETE FROM totals WHERE metric = ?", [(name,) for name in _NAMES])
         totals.apply_changes(connection, changes, time.time_ns())
@@ -120,37 +123,19 @@ def refresh_after(database: Database, records: Iterable[SessionRecord], is_in_a_
     """
     keys = [key for record in records for key in record.exam_keys]
     with database.read_transaction() as connection:
-        if not _has_reading(connection, keys):
+        pages = range(0, len(keys), _KEYS_AT_ONCE)
+        if not any(readings.any_kept(connection, keys[start : start + _KEYS_AT_ONCE]) for start in pages):
             return False
-        if is_in_a_hurry and _has_many_readings(connection) and _is_recent(connection):
+        if is_in_a_hurry and _can_wait(connection):
             return False
     refresh(database)
     return True
 
 
-def _has_reading(connection: sqlite3.Connection, keys: Sequence[str]) -> bool:
-    if connection.execute("SELECT 1 FROM readings LIMIT 1").fetchone() is None:
-        return False
-    return any(
-        readings.any_kept(connection, keys[start : start + _KEYS_AT_ONCE])
-        for start in range(0, len(keys), _KEYS_AT_ONCE)
-    )
-
-
-def _has_many_readings(connection: sqlite3.Connection) -> bool:
-    found = connection.execute("SELECT count(*) FROM (SELECT 1 FROM readings LIMIT ?)", (_FEW_READINGS + 1,)).fetchone()
-    return int(found[0]) > _FEW_READINGS
-
-
-def _is_recent(connection: sqlite3.Connection) -> bool:
+def _can_wait(connection: sqlite3.Connection) -> bool:
+    """Whether there is much to compute, and it was done a while ago."""
+    count = "SELECT count(*) FROM (SELECT 1 FROM readings LIMIT ?)"
+    is_much = connection.execute(count, (_FEW_READINGS + 1,)).fetchone()[0] > _FEW_READINGS
     pairs = catalogue.VALIDATION["pairs"].name
     then_ns = connection.execute("SELECT max(time_ns) FROM totals WHERE metric = ?", (pairs,)).fetchone()[0]
-    return then_ns is not None and 0 <= time.time_ns() - then_ns < _REST_NS
-
-
-def _shown(connection: sqlite3.Connection) -> dict[tuple[str, str], float]:
-    return {
-        (name, dict(row.labels)["measurement"]): row.value
-        for name in _NAMES
-        for row in totals.read_metric(connection, name)
-    }
+    return is_much and then_ns is not None and 0 <= time.time_ns() - then_ns < _REST_NS

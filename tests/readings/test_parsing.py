@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from monitoring.domain.anatomy import MEASUREMENTS
 from monitoring.privacy.pseudonyms import Pseudonymizer
-from monitoring.readings.csv_files import parse_csv
-from monitoring.readings.parsing import Parsed, Reading, column, join, keyed, parse_document
+from monitoring.readings.parsing import Parsed, Reading, column, join, keyed, parse_csv, parse_document
 
 CANARY = "Zzyzxson-99182736"
 

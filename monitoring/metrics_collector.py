@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from math import isfinite
+
+from msgspec import Struct
 
 from monitoring.domain.agreement import ReadingError
 from monitoring.domain.anatomy import LABELS
@@ -35,11 +36,10 @@ _OF_LANDMARK = {label: {"landmark": str(label)} for label in LABELS}
 _FORMULA_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
-@dataclass(frozen=True, slots=True)
-class SessionWritesBuilder:
+class SessionWritesBuilder(Struct, frozen=True):
     """Builds one installation's writes: the tags of all its points, and the log backends that take lines."""
 
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = {}
     log_backends: tuple[str, ...] = ()
 
     def __call__(self, record: SessionRecord, context: TransactionContext) -> SessionWrites:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, cast
 
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, push_to_gateway, pushadd_to_gateway, write_to_textfile
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family

@@ -6,8 +6,9 @@ Only reads: what was delivered stays as it is, in the backends and in the store.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct
 
 from monitoring.domain.derivation import FORMULA_VERSION
 from monitoring.metrics.samples import Vocabulary, limit_cardinality
@@ -20,13 +21,12 @@ from monitoring.store.vocabulary import stored_vocabulary
 Difference = tuple[float | None, float | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Rederived:
+class Rederived(Struct, frozen=True):
     """One session: the formulas' version that it was delivered under, and (before, now) of each value that differs."""
 
     session_id: str
     formula_before: int | None
-    differences: Mapping[str, Difference] = field(default_factory=dict)
+    differences: Mapping[str, Difference] = {}
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -55,15 +55,14 @@ def _now(stored: StoredSession, derived: DerivedValues, vocabulary: Vocabulary) 
     return DerivedValues.of(FORMULA_VERSION, derived.facts, limit_cardinality(found, vocabulary)).values
 
 
-@dataclass(slots=True)
-class Summary:
+class Summary(Struct):
     """Many sessions' differences, by metric."""
 
     sessions: int = 0
     differing: int = 0
     unknown: int = 0
     """Sessions of a version that didn't keep what it had computed."""
-    by_metric: dict[str, tuple[int, float]] = field(default_factory=dict)
+    by_metric: dict[str, tuple[int, float]] = {}
     """How many values differ, and the largest difference among those that both have."""
 
     @classmethod

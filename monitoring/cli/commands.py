@@ -10,11 +10,11 @@ import logging
 import signal
 import sys
 import threading
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec.structs import asdict
 
 from monitoring import __version__
 from monitoring.cli import output, probe, readings, sessions

@@ -10,11 +10,12 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import typer
+from msgspec.structs import asdict
 from rich.console import Console
 from rich.table import Table
 
@@ -242,7 +243,7 @@ def agreement_as_dict(counts: readings.Counts, sessions: int, validations: Seque
     """How well ``sessions`` compared ones agree with readers, and by which criteria that is judged."""
     measurements = {}
     for found in validations:
-        numbers = asdict(found.agreement)
+        numbers = msgspec.to_builtins(found.agreement)
         measurements[found.measurement] = {
             **numbers.pop("icc"),
             **numbers,

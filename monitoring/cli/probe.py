@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from monitoring.exceptions import StoreError
 from monitoring.metrics.backends import BACKENDS
@@ -11,8 +11,7 @@ from monitoring.store.database import Database
 from monitoring.store.location import store_path
 
 
-@dataclass(frozen=True, slots=True)
-class Probed:
+class Probed(Struct, frozen=True):
     """One thing that was tried, and what came of it."""
 
     what: str

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec import Struct, field
 
 from monitoring.cli import output
 from monitoring.cli.common import (
@@ -98,15 +98,14 @@ def import_files(
 # --- files --------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class FileContents:
+class FileContents(Struct):
     """What files hold. ``passed_over`` counts a folder's reports by why they hold no reading; ``left_out`` counts
     measurements in reports that are no reader's length of a femur, a tibia or a leg.
     """
 
-    readings: list[Reading] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    readings: list[Reading] = []
+    problems: list[str] = []
+    warnings: list[str] = []
     passed_over: Counter[str] = field(default_factory=Counter)
     left_out: int = 0
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec import Struct
 
 from monitoring.analytics.rederivation import Summary, rederive
 from monitoring.cli import output
@@ -128,8 +128,7 @@ def erase_patient(
 # --- import -------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class ImportCounts:
+class ImportCounts(Struct):
     """What became of the records that were found."""
 
     new: int = 0

@@ -13,7 +13,8 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import NANOSECONDS
@@ -40,8 +41,7 @@ RETRY_AFTER_CAP_SECONDS = 3600.0
 _MAX_AHEAD_NS = round(MAX_LEASE_SECONDS * NANOSECONDS)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Struct, frozen=True):
     """Leased rows of the outbox. ``row_of_line[i]`` is the position in ``row_ids`` of line i's row."""
 
     lines: list[bytes]

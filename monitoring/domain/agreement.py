@@ -11,9 +11,11 @@ Pairs of one patient's two legs, or of repeated exams, are not independent: the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from math import fsum, sqrt
 from typing import Final, TypeGuard
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from monitoring.domain.anatomy import FEMUR, LEG, SIDE_AND_BONE, TIBIA
 from monitoring.domain.statistics import ROUNDING, is_number, mean, median, t_quantile
@@ -32,8 +34,7 @@ _MM_PER_CM: Final = 10.0
 LARGEST_MM: Final = 1e6  # a kilometre: no length, and its square can't overflow
 
 
-@dataclass(frozen=True, slots=True)
-class ReadingError:
+class ReadingError(Struct, frozen=True):
     """One measurement against one reading: ``error_mm`` application - reader, ``within_threshold`` None if unknown."""
 
     measurement: str
@@ -42,8 +43,7 @@ class ReadingError:
     within_threshold: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ICC:
+class ICC(Struct, frozen=True):
     """Intraclass correlations for single ratings; None where the ratings don't vary enough to have one."""
 
     icc_1_1: float | None = None
@@ -51,8 +51,7 @@ class ICC:
     icc_3_1: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
+class Agreement(Struct, frozen=True):
     """``pairs`` pairs were compared, ``dropped`` had a side missing. What needs more pairs than there are is None."""
 
     pairs: int
@@ -72,8 +71,7 @@ class Agreement:
     icc: ICC = ICC()
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """``too_few`` (under 30 pairs: show nothing), ``provisional`` (under 100), ``met`` or ``not_met``.
 
     ``failed`` names the criteria that are not met, or can't be judged; it is empty for ``too_few``.

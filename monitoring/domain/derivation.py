@@ -7,8 +7,9 @@ figures win where it supplied them; the difference from ours is then a figure of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Final
+from typing import Final
+
+from msgspec import Struct
 
 from monitoring.domain import agreement, disagreement, plausibility, quality
 from monitoring.domain.agreement import ReadingError
@@ -24,8 +25,7 @@ FORMULA_VERSION: Final = 1
 """Raised when anything here or in :mod:`monitoring.domain` computes another value from the same record."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True, omit_defaults=True):
     """What only the store knows of a session; None or empty is unknown.
 
     ``earlier_runs``: sessions of the same series before it. ``earlier_mm``: the same pseudonymous patient's
@@ -34,37 +34,27 @@ class Facts:
 
     sessions_last_hour: int | None = None
     earlier_runs: int | None = None
-    earlier_mm: Mapping[str, float] = field(default_factory=dict)
+    earlier_mm: Mapping[str, float] = {}
     days_since_earlier: float | None = None
-    reader_mm: Mapping[str, float] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, without what is unknown."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, {})}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Facts:
-        """From :meth:`to_dict`'s form; names of other versions are left out."""
-        return cls(**{item.name: data[item.name] for item in fields(cls) if item.name in data})
+    reader_mm: Mapping[str, float] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Derived:
+class Derived(Struct, frozen=True):
     """Everything that is computed of one session. ``ensemble`` and ``points`` are what is reported.
 
     ``differences`` are absolute, |host's - ours|, by the score's name, in its unit; of a point's score the largest.
     """
 
-    ensemble: Mapping[str, float] = field(default_factory=dict)
-    points: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
-    differences: Mapping[str, float] = field(default_factory=dict)
+    ensemble: Mapping[str, float] = {}
+    points: Mapping[int, Mapping[str, float]] = {}
+    differences: Mapping[str, float] = {}
     fused_confidence: ConfidenceRange | None = None
     missed: tuple[int, ...] = ()
-    missed_by_model: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    missed_by_model: Mapping[str, tuple[int, ...]] = {}
     findings: tuple[Finding, ...] = ()
     quality: Quality | None = None
-    z_scores: Mapping[str, float] = field(default_factory=dict)
-    side_differences_mm: Mapping[str, float] = field(default_factory=dict)
+    z_scores: Mapping[str, float] = {}
+    side_differences_mm: Mapping[str, float] = {}
     reading_errors: tuple[ReadingError, ...] = ()
 
 

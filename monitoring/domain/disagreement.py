@@ -22,10 +22,11 @@ What is missing:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from itertools import combinations
 from math import fsum, hypot, isfinite, sqrt
 from typing import Any, Final, NamedTuple
+
+from msgspec import Struct
 
 from monitoring.domain.anatomy import LABELS
 from monitoring.domain.statistics import is_number, mean, population_std
@@ -57,8 +58,7 @@ class BestDetections(NamedTuple):
     by_label: Mapping[int, Detection]
 
 
-@dataclass(frozen=True, slots=True)
-class PointDisagreement:
+class PointDisagreement(Struct, frozen=True):
     """How far the models disagree about one landmark; ``detected_by`` of them saw it."""
 
     detected_by: int
@@ -71,8 +71,7 @@ class PointDisagreement:
     outlier_risk: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ImageScores:
+class ImageScores(Struct, frozen=True):
     """Disagreement over a whole image, each 0 (none) to 1."""
 
     dds: float | None = None
@@ -81,8 +80,7 @@ class ImageScores:
     cds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TableFeatures:
+class TableFeatures(Struct, frozen=True):
     """The ten features of the application's tables, over those of 8 landmarks x C(M, 2) pairs that have a distance.
 
     ``mean_distance``, ``max_distance`` and ``distance_std`` (population) are mm; ``distance_cv`` is
@@ -102,8 +100,7 @@ class TableFeatures:
     model_agreement_rate: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Disagreement:
+class Disagreement(Struct, frozen=True):
     """All that is computed of one image: ``points`` holds every label 1 to 8, or nothing when no model ran."""
 
     models: int
@@ -120,8 +117,7 @@ class Disagreement:
         return {label: _known(point) for label, point in self.points.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class ConfidenceRange:
+class ConfidenceRange(Struct, frozen=True):
     """Mean, smallest and largest confidence of the fused landmarks, 0..1."""
 
     average: float
@@ -129,11 +125,11 @@ class ConfidenceRange:
     maximum: float
 
 
-POINT_SCORES: Final = tuple(item.name for item in fields(PointDisagreement) if item.name != "detected_by")
+POINT_SCORES: Final = tuple(name for name in PointDisagreement.__struct_fields__ if name != "detected_by")
 _SCORES: Final[Mapping[type, tuple[str, ...]]] = {
     PointDisagreement: POINT_SCORES,
-    ImageScores: tuple(item.name for item in fields(ImageScores)),
-    TableFeatures: tuple(item.name for item in fields(TableFeatures)),
+    ImageScores: ImageScores.__struct_fields__,
+    TableFeatures: TableFeatures.__struct_fields__,
 }
 
 Fused = dict[int, tuple[float, float, float]]

@@ -14,9 +14,10 @@ own: fit for plausibility and for following drift, not for diagnosis.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import ceil, isfinite
 from typing import Final
+
+from msgspec import Struct
 
 from monitoring.domain.anatomy import FEMUR, TIBIA
 
@@ -26,8 +27,7 @@ _MM_PER_CM: Final = 10.0
 _SOURCE: Final = "Anderson, Messner & Green, J Bone Joint Surg Am 1964;46:1197-1202"
 
 
-@dataclass(frozen=True, slots=True)
-class GrowthTable:
+class GrowthTable(Struct, frozen=True):
     """One bone of one sex: mean and standard deviation in cm at each birthday from 1 to 18."""
 
     mean_cm: tuple[float, ...]

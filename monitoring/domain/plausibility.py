@@ -26,9 +26,11 @@ Each rule is the function of its name; why its limits are what they are stands b
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from math import hypot, isfinite, sqrt
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from monitoring.domain.anatomy import ANKLE, FEMUR, HEAD, KNEE, LABELS, LEG, SIDES, TIBIA, measurement_name
 from monitoring.domain.growth import nearest_z_score
@@ -72,8 +74,7 @@ _BONES: Final = tuple((measurement_name(side, bone), bone) for side in SIDES for
 _LENGTHS: Final = tuple((measurement_name(side, bone), bone) for bone in (FEMUR, TIBIA, LEG) for side in SIDES)
 
 
-@dataclass(frozen=True, slots=True)
-class Exam:
+class Exam(Struct, frozen=True):
     """What is known of one image; whatever is left out is not judged.
 
     ``landmarks``: ``{label: (x, y, ...)}`` in pixels, as :func:`monitoring.domain.disagreement.fuse` gives them.
@@ -83,8 +84,8 @@ class Exam:
     them later ones, which are not judged.
     """
 
-    measurements_mm: Mapping[str, float] = field(default_factory=dict)
-    landmarks: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    measurements_mm: Mapping[str, float] = {}
+    landmarks: Mapping[int, tuple[float, ...]] = {}
     age_years: float | None = None
     age_span_years: float = 1.0
     sex: str | None = None
@@ -92,12 +93,11 @@ class Exam:
     columns: float | None = None
     row_mm: float | None = None
     column_mm: float | None = None
-    earlier_mm: Mapping[str, float] = field(default_factory=dict)
+    earlier_mm: Mapping[str, float] = {}
     days_since_earlier: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One rule that an exam broke.
 
     ``value`` lies outside ``low`` to ``high`` (either may be None: no limit; of ``asymmetry`` they are the band that it

@@ -26,9 +26,10 @@ probability of an error. A change of formula or weights raises :data:`QUALITY_VE
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from math import exp, fsum, log
 from typing import Final
+
+from msgspec import Struct
 
 from monitoring.domain.anatomy import LABELS, LEG, MEASUREMENTS, SIDE_AND_BONE, landmarks_of
 from monitoring.domain.disagreement import Disagreement, PointDisagreement
@@ -47,8 +48,7 @@ FULL_DISAGREEMENT_MM: Final = 10.0
 SOFT_FACTOR: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Components:
+class Components(Struct, frozen=True):
     """What a score is made of, each 0..1 with 1 the best; None is not known."""
 
     agreement: float | None = None
@@ -57,17 +57,16 @@ class Components:
     confidence: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Quality:
+class Quality(Struct, frozen=True):
     """The image's score with its components, and a score for each measurement that there is."""
 
     image: float | None
     components: Components
-    measurements: Mapping[str, float] = field(default_factory=dict)
+    measurements: Mapping[str, float] = {}
     version: int = QUALITY_VERSION
 
 
-_COMPONENTS: Final = tuple(item.name for item in fields(Components))
+_COMPONENTS: Final = Components.__struct_fields__
 
 
 def score(components: Components) -> float | None:

@@ -7,13 +7,13 @@ are handed to it, :mod:`monitoring.transport.sinks` says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+
+class Backend(Struct, frozen=True):
     """``section`` of the settings switches it on, where ``target`` in it says where the backend is.
 
     A state takes the newest totals and forgets the older ones; a log takes each session's lines.

@@ -10,9 +10,10 @@ series, a study or a patient.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
+
+from msgspec import Struct
 
 from monitoring.domain.anatomy import FEMUR, LABELS, LEG, MEASUREMENTS, TIBIA
 from monitoring.domain.plausibility import RULES, SEVERITIES
@@ -33,8 +34,7 @@ class Kind(StrEnum):
     HISTOGRAM = "histogram"
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(Struct, frozen=True):
     """A label and its values; ``closed`` ones take no others, open ones up to ``limit`` distinct others."""
 
     name: str
@@ -43,8 +43,7 @@ class Label:
     limit: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(Struct, frozen=True):
     """One metric. ``measurement`` and ``field`` are its place in InfluxDB, None when it has none there.
 
     ``is_pushed`` is False for what belongs to one session alone: Prometheus, which knows the latest value, isn't told.

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 from monitoring.exceptions import EncodingError
 
@@ -23,8 +24,7 @@ _MAX_NAME = 256
 _EARLIEST_NS, _LATEST_NS = -(2**63) + 2, 2**63 - 2  # InfluxDB keeps the outermost instants for itself
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(Struct, frozen=True):
     """One point without its timestamp: measurement, tag set, and fields (finite floats or short text)."""
 
     measurement: str

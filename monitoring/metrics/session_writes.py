@@ -6,11 +6,12 @@ newer formula's values can be compared with what was delivered.
 
 from __future__ import annotations
 
-import json
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
+from msgspec import Struct, field
 
 from monitoring.domain.derivation import Facts
 from monitoring.exceptions import RecordError
@@ -20,13 +21,12 @@ from monitoring.records.session_record import SessionRecord
 _TOLERANCE = 1e-9  # relative: another order of additions is no other value
 
 
-@dataclass(frozen=True, slots=True)
-class DerivedValues:
+class DerivedValues(Struct, frozen=True):
     """``values`` by the metric's name with its labels, as ``leglength_x{label=value}``."""
 
     formula: int
     facts: Facts = field(default_factory=Facts)
-    values: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, float] = {}
 
     @classmethod
     def of(cls, formula: int, facts: Facts, samples: Iterable[Sample]) -> DerivedValues:
@@ -39,17 +39,18 @@ class DerivedValues:
 
     def to_bytes(self) -> bytes:
         """Compressed JSON that :meth:`from_bytes` reads back."""
-        content = {"formula": self.formula, "facts": self.facts.to_dict(), "values": dict(self.values)}
-        return zlib.compress(json.dumps(content, separators=(",", ":")).encode(), level=1)
+        return zlib.compress(msgspec.json.encode(self), level=1)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> DerivedValues:
         """Read back; raises :class:`RecordError` for what :meth:`to_bytes` did not write."""
         try:
-            content = json.loads(zlib.decompress(data))
-            return cls(int(content["formula"]), Facts.from_dict(content["facts"]), dict(content["values"]))
-        except (zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+            return _DERIVED_VALUES.decode(zlib.decompress(data))
+        except (zlib.error, msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise RecordError(f"not a session's derived values: {type(error).__name__}") from None
+
+
+_DERIVED_VALUES = msgspec.json.Decoder(DerivedValues)
 
 
 def changed(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, tuple[float | None, float | None]]:
@@ -66,8 +67,7 @@ def changed(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, 
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class SessionWrites:
+class SessionWrites(Struct, frozen=True):
     """What one session adds to the store: ``lines`` (encoded, counted) per log backend, ``changes`` of the totals,
     and what was ``derived`` of it, None where a formula has failed.
     """
@@ -77,8 +77,7 @@ class SessionWrites:
     derived: DerivedValues | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TransactionContext:
+class TransactionContext(Struct, frozen=True):
     """What a session's points depend on and only the transaction that writes them knows."""
 
     timestamp_ns: int

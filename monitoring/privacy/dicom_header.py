@@ -15,9 +15,10 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+from msgspec import Struct
 
 from monitoring.privacy.radiography_devices import device_model, manufacturer
 from monitoring.records import coerce
@@ -44,12 +45,11 @@ _REPLACED = "\N{REPLACEMENT CHARACTER}"
 _PADDING = b" \0"  # DICOM PS3.5, 6.2
 
 
-@dataclass(frozen=True, slots=True)
-class ImageFacts:
+class ImageFacts(Struct, frozen=True):
     """What is kept of a header: ``context``, and the keyed hashes ``study_key``, ``patient_key``, ``accession_key``."""
 
-    context: dict[str, str | float] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
+    context: dict[str, str | float] = {}
+    keys: dict[str, str] = {}
 
 
 def read_image(path: Any, pseudonyms: Pseudonymizer, privacy: PrivacyConfig) -> ImageFacts:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from monitoring.metrics.catalogue import OTHER
 
 _LONGEST_READ = 256  # the attributes hold 64 characters
 
 
-@dataclass(frozen=True, slots=True)
-class Vendor:
+class Vendor(Struct, frozen=True):
     """A vendor's ``name``, how headers begin the words that mean it, and its ``families`` with theirs.
 
     Words are compared without capitals, spaces and punctuation. Of families the first that fits counts.
@@ -25,7 +25,7 @@ class Vendor:
 
     name: str
     spellings: Sequence[str]
-    families: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    families: Mapping[str, Sequence[str]] = {}
 
 
 VENDORS = (

@@ -10,8 +10,10 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from monitoring.domain.derivation import reading_errors
 from monitoring.metrics.session_writes import DerivedValues
@@ -26,8 +28,7 @@ from monitoring.store.readings import Compared
 _PIECE: Final = 100  # a running host waits for the store no longer than for one of these
 
 
-@dataclass(slots=True)
-class ImportedReadings:
+class ImportedReadings(Struct):
     """What became of the readings: ``kept`` by what they were (``new``, ``corrected``, ``known``), and who waits.
 
     ``sessions`` were compared; ``without_session`` wait for theirs; ``not_compared`` have one, but with nothing of

@@ -12,9 +12,10 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
+
+from msgspec import Struct
 
 from monitoring.domain.anatomy import FEMUR, LEG, SIDE_AND_BONE, TIBIA
 from monitoring.domain.plausibility import LENGTH_LIMITS_MM
@@ -51,14 +52,16 @@ _FROM_MM: Final = {bone: low for bone, (low, _) in LENGTH_LIMITS_MM.items()}
 _LIKELY_FROM_MM: Final = {**_FROM_MM, LEG: _FROM_MM[FEMUR] + _FROM_MM[TIBIA]}
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """One reader's measurements of one exam. ``identifiers`` by kind; ``place`` says where they were stated."""
 
-    identifiers: Mapping[str, str] = field(repr=False)
-    reader: str = field(repr=False)
+    identifiers: Mapping[str, str]
+    reader: str
     measurements_mm: Mapping[str, float]
     place: str = ""
+
+    def __repr__(self) -> str:  # of the exam and the reader, nothing
+        return f"Reading({dict(self.measurements_mm)!r}, {self.place!r})"
 
     @property
     def exam(self) -> tuple[str, str] | None:
@@ -66,8 +69,7 @@ class Reading:
         return next(((kind, self.identifiers[kind]) for kind in KINDS if kind in self.identifiers), None)
 
 
-@dataclass(frozen=True, slots=True)
-class KeyedReading:
+class KeyedReading(Struct, frozen=True):
     """The same without identity: keyed hashes of exam and reader."""
 
     key: str
@@ -75,8 +77,7 @@ class KeyedReading:
     measurements_mm: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(Struct, frozen=True):
     """What was read, what is wrong (a line each; the row is left out), and what is merely noticed."""
 
     readings: tuple[Reading, ...] = ()
@@ -87,8 +88,7 @@ class Parsed:
 NOTHING: Final = Parsed()
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """What a column holds: an identifier's kind, ``reader``, ``unit`` or a measurement; its unit in mm, if stated."""
 
     holds: str
@@ -104,8 +104,7 @@ class _InvalidRowError(Exception):
     """A row that can't be used; the message is its problem."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One row: its cells by column name. A cell's place is ``place``, ``joint`` and the column's name.
 
     What reads a cell raises when it holds something else, with the place and without the value.
@@ -113,7 +112,10 @@ class Row:
 
     place: str
     joint: str
-    cells: Mapping[str, Any] = field(repr=False)
+    cells: Mapping[str, Any]
+
+    def __repr__(self) -> str:  # cells hold identities
+        return f"Row({self.place!r}, {self.joint!r})"
 
     def at(self, name: str) -> str:
         """The place of a cell."""

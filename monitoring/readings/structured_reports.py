@@ -9,9 +9,10 @@ whose only observer is a device.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from monitoring.domain.anatomy import FEMUR, LEG, SIDE_AND_BONE, TIBIA, measurement_name
 from monitoring.exceptions import ConfigurationError
@@ -53,8 +54,7 @@ _OLDER_DESIGNATORS: Final = {"SNM3": "SRT", "99SDM": "SRT"}
 _DEEPEST: Final = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """What a file holds: readings (none, or one), and why it has none; ``left_out`` counts other measurements."""
 
     parsed: Parsed = NOTHING
@@ -118,8 +118,7 @@ def _observer(header: Any, content: Sequence[Any]) -> str | None:
     return " & ".join(dict.fromkeys(filter(None, names or verified[:1])))
 
 
-@dataclass(frozen=True, slots=True)
-class _Context:
+class _Context(Struct, frozen=True):
     """What the content around a measurement says of it."""
 
     tracking: str | None = None

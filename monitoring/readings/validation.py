@@ -9,8 +9,9 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct
 
 from monitoring.domain.agreement import (
     SHOWN_FROM_PAIRS,
@@ -35,8 +36,7 @@ _KEYS_AT_ONCE: Final = 500
 _NAMES: Final = tuple(metric.name for metric in catalogue.VALIDATION.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Validation:
+class Validation(Struct, frozen=True):
     """One measurement's agreement with readers. ``within_threshold_ratio`` is None without a pair."""
 
     measurement: str
@@ -45,11 +45,10 @@ class Validation:
     within_threshold_ratio: float | None = None
 
 
-@dataclass(slots=True)
-class _Pairs:
-    ours_mm: list[float] = field(default_factory=list)
-    reader_mm: list[float] = field(default_factory=list)
-    within: list[bool] = field(default_factory=list)
+class _Pairs(Struct):
+    ours_mm: list[float] = []
+    reader_mm: list[float] = []
+    within: list[bool] = []
 
 
 def validate(sessions: Iterable[Compared]) -> list[Validation]:

@@ -12,9 +12,10 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVarTuple
+
+from msgspec import Struct
 
 from monitoring.config_validator import Checked
 from monitoring.exceptions import ConfigurationError, ErrorGuard, StoreError
@@ -38,8 +39,7 @@ from monitoring.transport.deadline import Deadline
 Arguments = TypeVarTuple("Arguments")
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(Struct):
     session: Session
     recording: Recording | None
 

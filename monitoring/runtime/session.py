@@ -12,9 +12,9 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from monitoring.exceptions import code_location
@@ -33,22 +33,21 @@ _MOST_LANDMARKS = 10_000
 _LABELS = range(1, 9)
 
 
-@dataclass(slots=True)
-class _Draft:
+class _Draft(Struct):
     """The record while it grows."""
 
-    stages_seconds: dict[str, float] = field(default_factory=dict)
-    models: dict[str, ModelPerformance] = field(default_factory=dict)
-    measurements_mm: dict[str, float] = field(default_factory=dict)
-    ensemble: dict[str, float] = field(default_factory=dict)
-    points: dict[str, dict[str, float]] = field(default_factory=dict)
-    predictions: dict[str, Prediction] = field(default_factory=dict)
+    stages_seconds: dict[str, float] = {}
+    models: dict[str, ModelPerformance] = {}
+    measurements_mm: dict[str, float] = {}
+    ensemble: dict[str, float] = {}
+    points: dict[str, dict[str, float]] = {}
+    predictions: dict[str, Prediction] = {}
     issues: Counter[str] = field(default_factory=Counter)
-    custom: dict[str, float] = field(default_factory=dict)
-    context: dict[str, str | float] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
-    reader_mm: dict[str, dict[str, float]] = field(default_factory=dict)
-    thresholds_cm: dict[str, float] = field(default_factory=dict)
+    custom: dict[str, float] = {}
+    context: dict[str, str | float] = {}
+    keys: dict[str, str] = {}
+    reader_mm: dict[str, dict[str, float]] = {}
+    thresholds_cm: dict[str, float] = {}
     refused: Counter[str] = field(default_factory=Counter)
     queue_depth: float | None = None
 

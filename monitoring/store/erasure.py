@@ -11,8 +11,10 @@ import re
 import sqlite3
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Kind
@@ -28,8 +30,7 @@ _OF_ONE_IMAGE: Final = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Erased:
+class Erased(Struct, frozen=True):
     """What was found of a patient, and is gone. ``points_ns``: the sessions' points' time, unique in the store."""
 
     sessions: int

@@ -10,7 +10,8 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from monitoring.exceptions import StoreError
 from monitoring.metrics.samples import NANOSECONDS
@@ -28,8 +29,7 @@ _MEGABYTE = 1_000_000
 _NEVER = 2**62
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """Bytes, nanoseconds and free bytes that the store is held to."""
 
     max_bytes: int

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from monitoring.metrics import catalogue
 from monitoring.metrics.backends import STATES
@@ -18,8 +19,7 @@ from monitoring.store import totals
 from monitoring.store.rows import checksum, is_intact
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(Struct, frozen=True):
     """A line that a backend refused for good, why, and when (UTC nanoseconds)."""
 
     backend: str
@@ -28,8 +28,7 @@ class DeadLetter:
     created_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class BackendStatus:
+class BackendStatus(Struct, frozen=True):
     """One backend as the store knows it; instants are UTC nanoseconds."""
 
     name: str

@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from math import fsum
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from monitoring.domain.agreement import LARGEST_MM
 from monitoring.metrics.session_writes import DerivedValues
@@ -37,18 +39,16 @@ _HAS_NO_SESSION = " AND ".join(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Compared(StoredSession):
+class Compared(StoredSession, frozen=True):
     """A session and the readers' mean of each measurement that is compared in it.
 
     ``record`` is without its models: ten thousand may be held at once.
     """
 
-    reference_mm: Mapping[str, float] = field(default_factory=dict)
+    reference_mm: Mapping[str, float] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(Struct, frozen=True):
     """``readings`` by ``readers`` in the store, of which ``without_session`` wait for their session."""
 
     readings: int

@@ -10,8 +10,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from monitoring.exceptions import RecordError
 from monitoring.metrics.session_writes import DerivedValues
@@ -20,8 +21,7 @@ from monitoring.records.session_record import SessionRecord
 SESSION_COLUMNS = "sequence, routed, derived, timestamp_ns, record, checksum"
 
 
-@dataclass(frozen=True, slots=True)
-class StoredSession:
+class StoredSession(Struct, frozen=True):
     """A session as it was committed. ``timestamp_ns`` is its points' time, UTC and unique in the store."""
 
     sequence: int

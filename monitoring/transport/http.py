@@ -15,12 +15,12 @@ import ssl
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import urllib3
+from msgspec import Struct
 from urllib3 import exceptions
 
 from monitoring.transport import tls
@@ -34,8 +34,7 @@ _GZIP_FROM_BYTES = 1024
 _FORWARDED = "the answer came through the proxy that the environment names"
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(Struct, frozen=True):
     """What came back: ``status`` when a server answered, else ``error`` (one of the counted reasons).
 
     ``body`` is at most 64 KiB. It may quote the request, so it is classified and never logged. ``hint`` says in
@@ -43,7 +42,7 @@ class Response:
     """
 
     status: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     body: bytes = b""
     error: str | None = None
     hint: str = ""
@@ -109,8 +108,7 @@ class HttpTransport:
         self._routes.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class _Route:
+class _Route(Struct, frozen=True):
     """The way to an address: its connections, and what an answer that comes this way should be read with."""
 
     manager: urllib3.PoolManager

@@ -10,21 +10,24 @@ from __future__ import annotations
 import ipaddress
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
+
+from msgspec import Struct
 
 
 class UnusableProxyError(ValueError):
     """The environment's proxy can't be used. It is not gone around: nobody chose that way for the token."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
+class Proxy(Struct, frozen=True):
     """A proxy's address, and apart from it the user and password that are for the proxy alone."""
 
     url: str
-    credentials: tuple[str, str] | None = field(default=None, repr=False)
+    credentials: tuple[str, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"Proxy({self.url!r})"
 
 
 def proxy_for(url: str) -> Proxy | None:

@@ -6,8 +6,9 @@ RFC 9110. Nothing that a server said is ever quoted: it may hold a part of the r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 _WORDS = {
     "bad_answer": "",
@@ -41,8 +42,7 @@ class Action(StrEnum):
     KEEP = "keep"  # try again later
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """An answer's meaning: the action, and the reason under which a failure, or a refused line, is counted."""
 
     action: Action

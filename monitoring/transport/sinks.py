@@ -6,24 +6,23 @@ classifies it into a :class:`Delivery`; the outbox decides what becomes of the l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
+
+from msgspec import Struct
 
 from monitoring.transport.deadline import Deadline
 
 Batch = TypeVar("Batch", contravariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(Struct, frozen=True):
     """A line that a backend refuses for good: its index in the batch, and the reason (``rejected``, ``expired``)."""
 
     index: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """What became of a batch.
 
     ``accepted`` are the indexes of items that the backend has, ``rejected`` those that it refuses for
@@ -38,8 +37,7 @@ class Delivery:
     retry_after_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Total:
+class Total(Struct, frozen=True):
     """One stored value of the Prometheus state; ``part`` is as in :class:`monitoring.metrics.samples.Change`."""
 
     metric: str
@@ -48,8 +46,7 @@ class Total:
     value: float
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """The whole Prometheus state at one revision of the store, up to and with session ``sequence``.
 
     Without ``counts_all_runs`` (a store in memory) its counters begin at 0 with this process and must not

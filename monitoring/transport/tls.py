@@ -9,12 +9,12 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Trust:
+
+class Trust(Struct, frozen=True):
     """How an https:// address is trusted, and with which certificate it is asked; see the settings of these names."""
 
     ca_file: Path | None = None

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import astuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 from monitoring.domain.anatomy import LABELS
 from monitoring.domain.disagreement import (

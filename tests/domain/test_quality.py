@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
+from msgspec.structs import replace
 
 from monitoring.domain.anatomy import MEASUREMENTS
 from monitoring.domain.disagreement import PointDisagreement, disagreement, fuse
@@ -33,7 +33,7 @@ def assessed(models, measurements=LENGTHS, findings=()) -> Quality:
 
 def test_the_weights_sum_to_1_and_the_version_is_the_first():
     assert sum(WEIGHTS.values()) == pytest.approx(1)
-    assert {item.name for item in fields(Components)} == set(WEIGHTS)
+    assert set(Components.__struct_fields__) == set(WEIGHTS)
     assert QUALITY_VERSION == Quality(None, Components()).version == 1
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from monitoring.metrics import catalogue, samples
 from monitoring.metrics.catalogue import OTHER, Label

@@ -7,9 +7,10 @@ its figure missing. The files: https://docs.kernel.org/admin-guide/cgroup-v2.htm
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
 
 from monitoring.runtime.machine.kernel_files import line_after, read_number, read_text, whole_number
 
@@ -19,8 +20,7 @@ _MOST_PROCESSORS = 2**16
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerMemory:
+class ContainerMemory(Struct, frozen=True):
     """Bytes. ``used`` is the working set: what is in use, less file cache that can be dropped at once.
 
     ``limit`` is the smallest of all, and ``used`` then what counts against it; ``available`` is what is left until the
@@ -32,8 +32,7 @@ class ContainerMemory:
     available: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerCpu:
+class ContainerCpu(Struct, frozen=True):
     """``seconds`` of CPU used so far; ``limit`` in processors, and the seconds that count against it.
 
     ``processors`` are the numbers of those that may be used (cpuset), None where nothing is said of it.
@@ -126,8 +125,7 @@ class Cgroups:
         return [mount for line in _lines(self._root / "proc/self/mountinfo") if (mount := _mount(line))]
 
 
-@dataclass(frozen=True, slots=True)
-class _Mount:
+class _Mount(Struct, frozen=True):
     """Where a hierarchy is: ``root`` is the group that is seen at ``point``."""
 
     root: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
 
 from monitoring.records.session_record import Usage
 
@@ -17,23 +18,20 @@ SHORTEST_SPAN_SECONDS = 0.1
 """Work is not divided by less, unless the whole session is shorter: the kernel counts it in steps of up to 10 ms."""
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(Struct, frozen=True):
     """What is so at the moment. ``peak`` is the highest since the process began, where the source keeps that."""
 
     value: float
     peak: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Trailing:
+class Trailing(Struct, frozen=True):
     """What was so on average in the moment before."""
 
     value: float
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """A count that only grows, beside its clock: the share of two is (done2 - done1) / (clock2 - clock1) / capacity.
 
     A share is never over ``most``. ``counter`` says what is counted: counts of another can't be subtracted.
@@ -46,8 +44,7 @@ class Work:
     counter: Hashable = None
 
 
-@dataclass(frozen=True, slots=True)
-class Latest:
+class Latest(Struct, frozen=True):
     """What holds for the whole session once it is over: a limit, a peak."""
 
     value: float

@@ -22,10 +22,10 @@ _NUMBER_STANDS_FOR_ITSELF = 12
 _PADDING = " \0\r\n\t"
 # An accent may be a character of its own, as in the names of files that macOS wrote.
 _WORD = re.compile(r"[^\W_]+(?:[\u0300-\u036f\u3099\u309a]+[^\W_]*)*")
-# Several backslashes: JSON in JSON. "%25" is an escaped percent sign: an address in an address.
+# Two backslashes: JSON in JSON; a third is a text's own. "%25" is an escaped percent sign: an address in an address.
 _ESCAPES = re.compile(
-    r"(?P<bytes>(?:(?:\\+x|%(?:25)*)[0-9a-fA-F]{2})+)|(?P<utf16>(?:\\+u[0-9a-fA-F]{4})+)"
-    r"|\\+U(?P<code_point>00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4})|\\+[bfnrt]"
+    r"(?P<bytes>(?:(?:\\{1,2}x|%(?:25)*)[0-9a-fA-F]{2})+)|(?P<utf16>(?:\\{1,2}u[0-9a-fA-F]{4})+)"
+    r"|\\{1,2}U(?P<code_point>00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4})|\\[bfnrt]"
 )
 _CODE = re.compile(r"(?:\\+[xu]|%(?:25)*)([0-9a-fA-F]{2,4})")
 

@@ -99,36 +99,22 @@ def test_nothing_that_identifies_is_kept() -> None:
     assert not [word for word in ("Doe", "Jane", "2016", "1.2.") if word in kept]
 
 
-@pytest.mark.parametrize(
-    ("age", "years", "band"),
-    [
-        ("000D", 0, "0-1"),
-        ("364D", 0, "0-1"),
-        ("051W", 0, "0-1"),
-        ("023M", 1, "0-1"),
-        ("024M", 2, "2-4"),
-        ("004Y", 4, "2-4"),
-        ("005Y", 5, "5-8"),
-        ("008Y", 8, "5-8"),
-        ("009Y", 9, "9-12"),
-        ("012Y", 12, "9-12"),
-        ("013Y", 13, "13-17"),
-        ("017Y", 17, "13-17"),
-        ("018Y", 18, "18+"),
-        ("089Y", 89, "18+"),
-        ("095Y", 90, "18+"),
-    ],
-)
-def test_an_age_is_completed_years_and_a_band(age: str, years: float, band: str) -> None:
-    found = context(header(PatientAge=age))
-    assert (found["age_years"], found["age_band"]) == (years, band)
+AGES = {
+    "000D": (0, "0-1"), "364D": (0, "0-1"), "051W": (0, "0-1"), "023M": (1, "0-1"), "024M": (2, "2-4"),
+    "004Y": (4, "2-4"), "005Y": (5, "5-8"), "008Y": (8, "5-8"), "009Y": (9, "9-12"), "012Y": (12, "9-12"),
+    "013Y": (13, "13-17"), "017Y": (17, "13-17"), "018Y": (18, "18+"), "089Y": (89, "18+"), "095Y": (90, "18+"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("age", [None, "", "7", "7Y", "Y007", "007X", "-07Y", "999Y", "Doe^Jane", "20160131"])
-def test_an_age_that_is_none_is_missing(age: str | None) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert not {"age_years", "age_band"} & set(context(header(PatientAge=age)))
+def test_an_age_is_completed_years_and_a_band() -> None:
+    found = {age: context(header(PatientAge=age)) for age in AGES}
+    assert {age: (facts["age_years"], facts["age_band"]) for age, facts in found.items()} == AGES
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_age_that_is_none_is_missing() -> None:
+    for age in (None, "", "7", "7Y", "Y007", "007X", "-07Y", "999Y", "Doe^Jane", "20160131"):
+        assert not {"age_years", "age_band"} & set(context(header(PatientAge=age))), age
 
 
 @pytest.mark.parametrize("spacing", [None, [], [0.14], [0.0, 0.0], [-0.1, 0.1], [0.14, 0.14, 0.14]])
@@ -357,40 +343,39 @@ def test_two_threads_that_read_at_once_leave_no_rule_behind() -> None:
 # --- devices -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("maker", "model", "expected"),
-    [
-        ("SIEMENS", "Ysio Max", ("Siemens Healthineers", "Ysio")),
-        ("Siemens Healthineers", "MULTIX Impact", ("Siemens Healthineers", "Multix")),
-        ("SIEMENS ", "AXIOM Luminos dRF", ("Siemens Healthineers", "Luminos")),
-        ("Siemens AG", "Fluorospot Compact FD", ("Siemens Healthineers", "Fluorospot")),
-        ('"GE Healthcare"', '"Definium 8000"', ("GE HealthCare", "Definium")),
-        ("GE MEDICAL SYSTEMS", "Discovery XR656", ("GE HealthCare", "Discovery XR")),
-        ("GE_Healthcare", "Optima XR220amx", ("GE HealthCare", "Optima XR")),
-        ("Philips Medical Systems", "digitalDIAGNOST", ("Philips", "DigitalDiagnost")),
-        ("PHILIPS", "Digital Diagnost C90", ("Philips", "DigitalDiagnost")),
-        ("Philips", "ProGrade", ("Philips", "ProGrade")),
-        ("Canon Inc.", "CXDI Control Software NE", ("Canon", "CXDI")),
-        ("FUJIFILM Corporation", "FDR-Go PLUS", ("Fujifilm", "FDR")),
-        ("FUJI PHOTO FILM Co., ltd.", "FCR XG-1", ("Fujifilm", "FCR")),
-        ("CARESTREAM HEALTH", "DRX-Evolution", ("Carestream", "DRX")),
-        ("KODAK", "Kodak DirectView CR 975", ("Carestream", "DirectView")),
-        ("Agfa-Gevaert AG", "DX-D 300", ("Agfa", "DX-D")),
-        ("Samsung Electronics", "GC85A", ("Samsung", "GC85")),
-        ("KONICA MINOLTA", "AeroDR SYSTEM", ("Konica Minolta", "AeroDR")),
-        ("SHIMADZU", "RADspeed Pro", ("Shimadzu", "RadSpeed")),
-        ("EOS imaging", "EOSedge", ("EOS imaging", "EOSedge")),
-        ("EOS imaging", "EOS", ("EOS imaging", "EOS")),
-        ("Phantom Imaging", "LongLeg 1", ("other", "other")),
-        ("Siemens", "LongLeg 1", ("Siemens Healthineers", "other")),
-        ("Philips", "Ysio", ("Philips", "other")),
-        ("Gemini General Clinic", "Doe^Jane", ("other", "other")),
-        ("Videos Ltd", "EOS", ("other", "other")),
-        ("", "Ysio", ("other", "other")),
-    ],
-)
-def test_a_device_is_named_in_the_vocabularys_own_words(maker: str, model: str, expected: tuple[str, str]) -> None:
-    assert (manufacturer(maker), device_model(maker, model)) == expected
+DEVICES = {
+    ("SIEMENS", "Ysio Max"): ("Siemens Healthineers", "Ysio"),
+    ("Siemens Healthineers", "MULTIX Impact"): ("Siemens Healthineers", "Multix"),
+    ("SIEMENS ", "AXIOM Luminos dRF"): ("Siemens Healthineers", "Luminos"),
+    ("Siemens AG", "Fluorospot Compact FD"): ("Siemens Healthineers", "Fluorospot"),
+    ('"GE Healthcare"', '"Definium 8000"'): ("GE HealthCare", "Definium"),
+    ("GE MEDICAL SYSTEMS", "Discovery XR656"): ("GE HealthCare", "Discovery XR"),
+    ("GE_Healthcare", "Optima XR220amx"): ("GE HealthCare", "Optima XR"),
+    ("Philips Medical Systems", "digitalDIAGNOST"): ("Philips", "DigitalDiagnost"),
+    ("PHILIPS", "Digital Diagnost C90"): ("Philips", "DigitalDiagnost"),
+    ("Philips", "ProGrade"): ("Philips", "ProGrade"),
+    ("Canon Inc.", "CXDI Control Software NE"): ("Canon", "CXDI"),
+    ("FUJIFILM Corporation", "FDR-Go PLUS"): ("Fujifilm", "FDR"),
+    ("FUJI PHOTO FILM Co., ltd.", "FCR XG-1"): ("Fujifilm", "FCR"),
+    ("CARESTREAM HEALTH", "DRX-Evolution"): ("Carestream", "DRX"),
+    ("KODAK", "Kodak DirectView CR 975"): ("Carestream", "DirectView"),
+    ("Agfa-Gevaert AG", "DX-D 300"): ("Agfa", "DX-D"),
+    ("Samsung Electronics", "GC85A"): ("Samsung", "GC85"),
+    ("KONICA MINOLTA", "AeroDR SYSTEM"): ("Konica Minolta", "AeroDR"),
+    ("SHIMADZU", "RADspeed Pro"): ("Shimadzu", "RadSpeed"),
+    ("EOS imaging", "EOSedge"): ("EOS imaging", "EOSedge"),
+    ("EOS imaging", "EOS"): ("EOS imaging", "EOS"),
+    ("Phantom Imaging", "LongLeg 1"): ("other", "other"),
+    ("Siemens", "LongLeg 1"): ("Siemens Healthineers", "other"),
+    ("Philips", "Ysio"): ("Philips", "other"),
+    ("Gemini General Clinic", "Doe^Jane"): ("other", "other"),
+    ("Videos Ltd", "EOS"): ("other", "other"),
+    ("", "Ysio"): ("other", "other"),
+}
+
+
+def test_a_device_is_named_in_the_vocabularys_own_words() -> None:
+    assert {device: (manufacturer(device[0]), device_model(*device)) for device in DEVICES} == DEVICES
 
 
 def test_no_word_of_a_device_comes_from_the_file() -> None:
@@ -407,12 +392,12 @@ def test_no_word_of_a_device_comes_from_the_file() -> None:
     check()
 
 
-@pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
-def test_each_vendor_is_found_by_its_own_name_and_each_family_by_its_own(vendor: Any) -> None:
-    assert manufacturer(vendor.name) == vendor.name
-    assert manufacturer(vendor.spellings[0].upper()) == vendor.name
-    for family, spellings in vendor.families.items():
-        assert [device_model(vendor.name, spelling) for spelling in spellings] == [family] * len(spellings)
+def test_each_vendor_is_found_by_its_own_name_and_each_family_by_its_own() -> None:
+    for vendor in VENDORS:
+        assert manufacturer(vendor.name) == vendor.name
+        assert manufacturer(vendor.spellings[0].upper()) == vendor.name
+        for family, spellings in vendor.families.items():
+            assert [device_model(vendor.name, spelling) for spelling in spellings] == [family] * len(spellings)
 
 
 def test_a_device_that_the_header_lacks_is_missing_and_one_without_a_name_of_its_own_is_other() -> None:

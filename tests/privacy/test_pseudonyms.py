@@ -42,15 +42,13 @@ def test_anything_can_be_named(identifier: object) -> None:
 KINDS = ("series", "study", "patient", "accession", "reader")
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("identifier", [Hostile(), "", "  ", "\0\0", " \t\r\n\0"])
-def test_what_is_empty_or_cant_be_shown_has_no_pseudonym(kind: str, identifier: object) -> None:
-    assert getattr(Pseudonymizer(KEY.encode()), kind)(identifier) == ""
+def test_what_is_empty_or_cant_be_shown_has_no_pseudonym(identifier: object) -> None:
+    assert [getattr(Pseudonymizer(KEY.encode()), kind)(identifier) for kind in KINDS] == [""] * len(KINDS)
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
-def test_what_the_header_lacks_has_no_pseudonym(kind: str) -> None:
-    assert getattr(Pseudonymizer(KEY.encode()), kind)(None) == ""
+def test_what_the_header_lacks_has_no_pseudonym() -> None:
+    assert [getattr(Pseudonymizer(KEY.encode()), kind)(None) for kind in KINDS[1:]] == [""] * len(KINDS[1:])
 
 
 def test_the_same_text_has_another_pseudonym_as_another_kind_of_thing() -> None:

@@ -59,6 +59,12 @@ class BackendConnectionError(MonitoringError):
 # The name that existing hosts import.
 ConnectionError = BackendConnectionError  # noqa: A001 - an alias under the name that hosts already catch
 
+DELIVERY_FAILURES = (
+    "bad_answer", "dns", "forbidden", "http_4xx", "http_5xx", "internal", "not_found", "proxy", "rate_limited",
+    "redirect", "refused", "reset", "timeout", "tls", "unauthorized", "unavailable", "unreachable",
+)  # fmt: skip
+"""Why a delivery fails, as it is counted by the catalogue and told by the transport: there are no other reasons."""
+
 
 class ErrorGuard(Protocol):
     """Where errors end: the manager's one place that swallows them, handed down to what runs in threads."""

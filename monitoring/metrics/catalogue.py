@@ -17,10 +17,10 @@ from msgspec import Struct
 
 from monitoring.domain.anatomy import FEMUR, LABELS, LEG, MEASUREMENTS, TIBIA
 from monitoring.domain.plausibility import RULES, SEVERITIES
+from monitoring.exceptions import DELIVERY_FAILURES
 from monitoring.metrics.backends import BACKENDS
 from monitoring.metrics.stop_reasons import REASON_CLASSES
 from monitoring.records.session_record import STATUSES
-from monitoring.transport.reasons import FAILURE_REASONS
 
 OTHER = "other"
 """The value that a label takes when a host's value isn't taken."""
@@ -95,7 +95,7 @@ GPU = Label("gpu", tuple(map(str, range(16))))
 CUSTOM_NAME = Label("name", (), closed=False, limit=64)
 BACKEND = Label("backend", tuple(backend.name for backend in BACKENDS))
 LOSS = Label("reason", ("corrupt", "disk_full", "evicted", "expired", "rejected"))
-DELIVERY_FAILURE = Label("reason", FAILURE_REASONS)
+DELIVERY_FAILURE = Label("reason", DELIVERY_FAILURES)
 
 STAGE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 

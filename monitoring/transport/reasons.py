@@ -1,7 +1,8 @@
-"""Why a delivery fails: the reasons that are counted, what each HTTP status means, and words for a person.
+"""Why a delivery fails: what each HTTP status means, and words for a person.
 
-Both sinks read one table. Sources: the write API references of InfluxDB OSS 1.8, 2.7 and 3; the Pushgateway's README;
-RFC 9110. Nothing that a server said is ever quoted: it may hold a part of the request.
+Both sinks read one table; its reasons are those of :data:`monitoring.exceptions.DELIVERY_FAILURES`. Nothing that a
+server said is ever quoted: it may hold a part of the request. Sources: the write API references of InfluxDB OSS 1.8,
+2.7 and 3; the Pushgateway's README; RFC 9110.
 """
 
 from __future__ import annotations
@@ -11,26 +12,17 @@ from enum import StrEnum
 from msgspec import Struct
 
 _WORDS = {
-    "bad_answer": "",
     "dns": "the host's name is unknown",
     "forbidden": "the credentials don't allow writing there",
-    "http_4xx": "",
-    "http_5xx": "",
-    "internal": "",
     "not_found": "the address, organisation, bucket or database does not exist",
     "proxy": "the proxy wants a user and password that it accepts",
-    "rate_limited": "",
     "redirect": "the address answers with a redirect; set the address that it points to",
     "refused": "nothing listens at this address",
-    "reset": "",
     "timeout": "no answer in time",
     "tls": "no TLS connection comes about",
     "unauthorized": "the token or password is not accepted",
-    "unavailable": "",
-    "unreachable": "",
 }
-FAILURE_REASONS = tuple(_WORDS)
-"""Every reason: a label's values, so that there are no others."""
+"""What a person is told, for each reason that doesn't say it by its name and the status."""
 
 
 class Action(StrEnum):

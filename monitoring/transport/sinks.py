@@ -26,7 +26,7 @@ class Delivery(Struct, frozen=True):
     """What became of a batch.
 
     ``accepted`` are the indexes of items that the backend has, ``rejected`` those that it refuses for
-    good; all others are kept and tried again. ``error`` says why (one of ``reasons.FAILURE_REASONS``),
+    good; all others are kept and tried again. ``error`` says why (one of ``DELIVERY_FAILURES``),
     ``detail`` says it to a person, and ``retry_after_seconds`` is the backend's own wish.
     """
 

@@ -52,14 +52,10 @@ def _tell(error: BaseException | None, told: list[str], seen: set[int]) -> None:
     if error is None or id(error) in seen or len(told) >= _MOST_ERRORS:
         return
     seen.add(id(error))
-    told.append(f"{type(error).__name__} at {_places(error)}")
-    for part in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
-        _tell(part, told, seen)
-    _tell(error.__cause__ or (None if error.__suppress_context__ else error.__context__), told, seen)
-
-
-def _places(error: BaseException) -> str:
     frames = [
         f"{frame.f_globals.get('__name__', '?')}:{line}" for frame, line in traceback.walk_tb(error.__traceback__)
     ]
-    return " < ".join(frames[::-1][:_MOST_PLACES]) or "?"
+    told.append(f"{type(error).__name__} at {' < '.join(frames[::-1][:_MOST_PLACES]) or '?'}")
+    for part in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        _tell(part, told, seen)
+    _tell(error.__cause__ or (None if error.__suppress_context__ else error.__context__), told, seen)

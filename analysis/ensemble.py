@@ -1,13 +1,13 @@
 """One position per landmark from what several models saw, and how far the models disagree.
 
-The disagreement scores are those of the deployed application (docs: "Ensemble disagreement").
-Distances are in mm. What can't be computed is None, never 0: a point that one model saw has no
-pair and so no localisation disagreement.
+The disagreement scores are those of the deployed application (docs: "Ensemble disagreement"); the watcher has formulas
+of its own, since neither half knows the other. Distances are in mm. What can't be computed is None, never 0: a point
+that one model saw has no pair and so no localisation disagreement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from statistics import fmean
@@ -73,13 +73,9 @@ def best_sightings(detections: Detections) -> dict[int, Sighting]:
         usable = int(label) in LABELS and np.isfinite(box).all() and np.isfinite(score)
         if not usable or (int(label) in best and best[int(label)].confidence >= score):
             continue
-        best[int(label)] = _sighting(box, float(score))
+        x1, y1, x2, y2 = (float(edge) for edge in box)
+        best[int(label)] = Sighting((x1 + x2) / 2, (y1 + y2) / 2, min(max(float(score), 0.0), 1.0))
     return best
-
-
-def _sighting(box: npt.NDArray[np.float64], score: float) -> Sighting:
-    x1, y1, x2, y2 = (float(edge) for edge in box)
-    return Sighting((x1 + x2) / 2, (y1 + y2) / 2, min(max(score, 0.0), 1.0))
 
 
 def sightings_by_label(predictions: Predictions) -> dict[int, list[Sighting]]:
@@ -96,16 +92,11 @@ def fuse(predictions: Predictions, confidence_threshold: float = 0.0) -> dict[in
     """
     landmarks: dict[int, Landmark] = {}
     for label, sightings in sightings_by_label(predictions).items():
-        if sightings:
-            landmark = _fuse_point(label, sightings)
-            if landmark.confidence >= confidence_threshold:
-                landmarks[label] = landmark
+        confidence = _mean_of_present([seen.confidence for seen in sightings])
+        if confidence is not None and confidence >= confidence_threshold:
+            x, y = _weights(sightings) @ np.array([(seen.x, seen.y) for seen in sightings])
+            landmarks[label] = Landmark(label, float(x), float(y), confidence, len(sightings))
     return landmarks
-
-
-def _fuse_point(label: int, sightings: list[Sighting]) -> Landmark:
-    x, y = _weights(sightings) @ np.array([(s.x, s.y) for s in sightings])
-    return Landmark(label, float(x), float(y), fmean(s.confidence for s in sightings), len(sightings))
 
 
 def _weights(sightings: list[Sighting]) -> npt.NDArray[np.float64]:
@@ -130,34 +121,24 @@ def _point_uncertainty(sightings: list[Sighting], models: int, spacing: Spacing)
         return PointUncertainty(missed)
     scale = np.array([spacing.column_mm, spacing.row_mm])
     positions = np.array([(s.x, s.y) for s in sightings]) * scale
-    distances = _pair_distances(positions)
-    std_x, std_y = _weighted_std(positions, _weights(sightings))
+    distances = np.array([np.hypot(*(a - b)) for a, b in combinations(positions, 2)])
+    weights = _weights(sightings)
+    std_x, std_y = (float(std) for std in np.sqrt(weights @ (positions - weights @ positions) ** 2))
+    confidences = [seen.confidence for seen in sightings]
+    confidence = float(np.mean(confidences))
     return PointUncertainty(
         detection_disagreement=missed,
         localization_disagreement=float(np.mean(distances > _DISAGREEMENT_MM)),
         position_std_x_mm=std_x,
         position_std_y_mm=std_y,
         spatial_uncertainty_mm=float(np.hypot(std_x, std_y)),
-        confidence_uncertainty=_relative_spread([s.confidence for s in sightings]),
+        confidence_uncertainty=float(np.std(confidences)) / confidence if confidence > 0 else None,
         outlier_risk=_outlier_risk(distances),
     )
 
 
-def _pair_distances(positions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.array([np.hypot(*(a - b)) for a, b in combinations(positions, 2)])
-
-
-def _weighted_std(positions: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> tuple[float, float]:
-    variance = weights @ (positions - weights @ positions) ** 2
-    return float(np.sqrt(variance[0])), float(np.sqrt(variance[1]))
-
-
-def _relative_spread(confidences: list[float]) -> float | None:
-    mean = float(np.mean(confidences))
-    return float(np.std(confidences)) / mean if mean > 0 else None
-
-
 def _outlier_risk(distances: npt.NDArray[np.float64]) -> float:
+    """The share of pairs that are far apart, more the farther the farthest is: 0 to 1."""
     share = float(np.mean(distances > _RISK_LOW_MM))
     severity = min((float(distances.max()) - _RISK_LOW_MM) / (_RISK_HIGH_MM - _RISK_LOW_MM), 1.0)
     return min(share * (1 + severity), 1.0)
@@ -182,7 +163,7 @@ def _spatial_risk(uncertainty_mm: float | None) -> float | None:
     return min(max(risk, 0.0), 1.0)
 
 
-def _mean_of_present(values: list[float | None]) -> float | None:
+def _mean_of_present(values: Sequence[float | None]) -> float | None:
     present = [value for value in values if value is not None]
     return fmean(present) if present else None
 

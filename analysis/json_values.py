@@ -1,4 +1,4 @@
-"""Values as JSON can hold them."""
+"""Values as JSON can hold them: numpy's become plain, and what isn't finite becomes None."""
 
 from __future__ import annotations
 

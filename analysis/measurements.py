@@ -58,28 +58,31 @@ def _side_lengths(landmarks: Mapping[int, Landmark], spacing: Spacing, side: Sid
         for bone, label in ends.items()
         if label in landmarks
     }
-    if len(lengths) == len(ends):
+    if len(lengths) == len(ends):  # a leg with one bone missing has no length, rather than a short one
         lengths[f"PLL_{side}_LGL"] = sum(lengths.values())
     return lengths
 
 
 def find_issues(measurements: Measurements, settings: AnalysisSettings) -> list[Issue]:
     """Missing measurements and left-right differences beyond the thresholds, as issues."""
-    missing = [
+    issues: list[Issue] = [
         {"code": "measurement_missing", "severity": "error", "measurement": name}
         for name in MEASUREMENTS
         if name not in measurements
     ]
-    return missing + _differences(measurements, settings)
-
-
-def _differences(measurements: Measurements, settings: AnalysisSettings) -> list[Issue]:
-    issues: list[Issue] = []
     for bone, setting in _THRESHOLDS.items():
         difference_mm = left_right_difference_mm(measurements, bone)
         threshold_mm = getattr(settings, setting) * _MM_PER_CM
         if difference_mm is not None and abs(difference_mm) > threshold_mm:
-            issues.append(_difference_issue(bone, difference_mm, threshold_mm))
+            issues.append(
+                {
+                    "code": f"{BONE_WORDS[bone]}_length_difference",
+                    "severity": "warning",
+                    "measurement": f"PLL_{Side.LEFT if difference_mm > 0 else Side.RIGHT}_{bone}",  # the shorter one
+                    "difference_mm": abs(difference_mm),
+                    "threshold_mm": threshold_mm,
+                }
+            )
     return issues
 
 
@@ -89,14 +92,3 @@ def left_right_difference_mm(measurements: Measurements, bone: str) -> float | N
     if right is None or left is None:
         return None
     return right["millimeters"] - left["millimeters"]
-
-
-def _difference_issue(bone: str, difference_mm: float, threshold_mm: float) -> Issue:
-    shorter = Side.LEFT if difference_mm > 0 else Side.RIGHT
-    return {
-        "code": f"{BONE_WORDS[bone]}_length_difference",
-        "severity": "warning",
-        "measurement": f"PLL_{shorter}_{bone}",
-        "difference_mm": abs(difference_mm),
-        "threshold_mm": threshold_mm,
-    }

@@ -18,6 +18,7 @@ FEMUR_TO_TIBIA_LIMITS: Final = (1.05, 1.50)
 
 def find_implausible(measurements: Measurements) -> list[Issue]:
     """An issue of severity `hard` for each length and each ratio outside its limits."""
+    # An issue, not an error: the lengths are delivered, marked, for a person to judge.
     return [*_lengths(measurements), *_ratios(measurements)]
 
 

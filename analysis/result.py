@@ -1,4 +1,7 @@
-"""What came out of one series: frozen, and free of identity but for its file's name."""
+"""What came out of one series: frozen, and free of identity but for its file's name.
+
+Between the pipeline, which makes it, and whoever reports it: the run's `result.json`, and the monitoring.
+"""
 
 from __future__ import annotations
 
@@ -74,17 +77,13 @@ def summary(result: SeriesResult) -> dict[str, Any]:
             "measurements": result.measurements,
             "issues": result.issues,
             "landmarks": [asdict(landmark) for landmark in result.landmarks.values()],
-            "models": {name: _model_summary(model) for name, model in result.model_results.items()},
+            "models": {
+                name: {"inference_seconds": model.inference_seconds, "landmarks_detected": model.landmarks_detected}
+                for name, model in result.model_results.items()
+            },
             "image_metrics": result.performance.get("image_metrics", {}),
             "stage_seconds": dict(result.stage_seconds),
             "output_files": result.output_files,
         }
     )
     return values
-
-
-def _model_summary(model: ModelResult) -> dict[str, Any]:
-    return {
-        "inference_seconds": model.inference_seconds,
-        "landmarks_detected": model.landmarks_detected,
-    }

@@ -15,22 +15,21 @@ from scipy import ndimage
 
 from analysis.detectors.protocol import Detections, Image
 from analysis.detectors.working import (
+    CONDYLE_MM,
     Candidate,
     Grid,
     Half,
+    Leg,
     best_chain,
+    detect_legs,
     peaks,
     size_of,
-    split_legs,
-    to_detections,
-    working_image,
 )
 from analysis.landmarks import Joint, Spacing
 
 _HEAD_RADII_MM: Final = range(8, 29, 1)
 _GAPS_MM: Final = range(3, 10)
 _EDGE_SCALE_MM: Final = 1.3
-_CONDYLE_MM: Final = 20.0
 _LEAST_SCORE: Final = 0.4
 """Edges of a clear film score 0.7 to 0.9; those of a lone knee reach 0.35."""
 
@@ -41,15 +40,11 @@ class GradientEdges:
     name: Final = "gradient_edges"
 
     def detect(self, image: Image, spacing: Spacing) -> Detections:
-        """See `analysis.detectors.protocol.Detector`; a leg is found whole or not at all."""
-        small = working_image(image, spacing)
-        if small is None:
-            return Detections.of([], [], [])
-        legs = [(half, *leg) for half in split_legs(small) if (leg := _find_leg(half)) is not None]
-        return to_detections(legs, small, image, _LEAST_SCORE)
+        """See `analysis.detectors.protocol.Detector`."""
+        return detect_legs(image, spacing, _find_leg, _LEAST_SCORE)
 
 
-def _find_leg(half: Half) -> tuple[Mapping[Joint, Candidate], float] | None:
+def _find_leg(half: Half) -> Leg | None:
     down, across = _unit_gradient(half.pixels)
     heads = _circles(down, across)
     joints = _joint_lines(down)
@@ -123,8 +118,8 @@ def _points(down: Grid, head: Candidate, knee: Candidate, ankle: Candidate, size
     ankle_x = _joint_centre(down, ankle, size, 21)
     return {
         Joint.HEAD: head,
-        Joint.LATERAL_CONDYLE: _bone_end(down, centre - _CONDYLE_MM * size, knee.y, size),
-        Joint.MEDIAL_CONDYLE: _bone_end(down, centre + _CONDYLE_MM * size, knee.y, size),
+        Joint.LATERAL_CONDYLE: _bone_end(down, centre - CONDYLE_MM * size, knee.y, size),
+        Joint.MEDIAL_CONDYLE: _bone_end(down, centre + CONDYLE_MM * size, knee.y, size),
         Joint.ANKLE: _bone_end(down, ankle_x, ankle.y, size),
     }
 

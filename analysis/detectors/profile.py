@@ -16,19 +16,18 @@ from scipy import ndimage, signal
 
 from analysis.detectors.protocol import Detections, Image
 from analysis.detectors.working import (
+    CONDYLE_MM,
     Candidate,
     Grid,
     Half,
+    Leg,
     best_chain,
+    detect_legs,
     peaks,
     size_of,
-    split_legs,
-    to_detections,
-    working_image,
 )
 from analysis.landmarks import Joint, Spacing
 
-_CONDYLE_MM: Final = 20.0
 _END_SHARE: Final = 0.8
 """How far down into the dip a rounded bone end lies: the last thin rim of a condyle is nearly there."""
 _DEEPEST_DIP: Final = 1.2
@@ -46,15 +45,11 @@ class IntensityProfile:
     name: Final = "intensity_profile"
 
     def detect(self, image: Image, spacing: Spacing) -> Detections:
-        """See `analysis.detectors.protocol.Detector`; a leg is found whole or not at all."""
-        small = working_image(image, spacing)
-        if small is None:
-            return Detections.of([], [], [])
-        legs = [(half, *leg) for half in split_legs(small) if (leg := _find_leg(half)) is not None]
-        return to_detections(legs, small, image, _LEAST_SCORE)
+        """See `analysis.detectors.protocol.Detector`."""
+        return detect_legs(image, spacing, _find_leg, _LEAST_SCORE)
 
 
-def _find_leg(half: Half) -> tuple[Mapping[Joint, Candidate], float] | None:
+def _find_leg(half: Half) -> Leg | None:
     pixels = ndimage.gaussian_filter(half.pixels, 0.8)
     axis = _bone_axis(pixels)
     joints = _dips(pixels, axis)
@@ -77,10 +72,6 @@ def _bone_axis(pixels: Grid) -> npt.NDArray[np.int64]:
         options = np.stack([above[:-2] - 0.002, above[1:-1], above[2:] - 0.002])
         came[row] = options.argmax(axis=0)
         best[row] += options.max(axis=0)
-    return _walk_back(best, came)
-
-
-def _walk_back(best: npt.NDArray[np.float64], came: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
     axis = np.empty(best.shape[0], dtype=np.int64)
     axis[-1] = best[-1].argmax()
     for row in range(best.shape[0] - 1, 0, -1):
@@ -148,8 +139,8 @@ def _points(pixels: Grid, head: Candidate, knee: Candidate, ankle: Candidate, si
     ankle_x = _bone_centre(pixels, ankle, size, above=(4, 22))
     return {
         Joint.HEAD: head,
-        Joint.LATERAL_CONDYLE: _lower_end(pixels, centre - _CONDYLE_MM * size, knee.y, size),
-        Joint.MEDIAL_CONDYLE: _lower_end(pixels, centre + _CONDYLE_MM * size, knee.y, size),
+        Joint.LATERAL_CONDYLE: _lower_end(pixels, centre - CONDYLE_MM * size, knee.y, size),
+        Joint.MEDIAL_CONDYLE: _lower_end(pixels, centre + CONDYLE_MM * size, knee.y, size),
         Joint.ANKLE: _lower_end(pixels, ankle_x, ankle.y, size),
     }
 

@@ -18,14 +18,14 @@ from scipy import ndimage, signal
 
 from analysis.detectors.protocol import Detections, Image
 from analysis.detectors.working import (
+    CONDYLE_MM,
     Candidate,
     Grid,
     Half,
+    Leg,
     best_chain,
+    detect_legs,
     peaks,
-    split_legs,
-    to_detections,
-    working_image,
 )
 from analysis.landmarks import Joint, Spacing
 
@@ -56,12 +56,8 @@ class TemplateCorrelation:
     name: Final = "template_correlation"
 
     def detect(self, image: Image, spacing: Spacing) -> Detections:
-        """See `analysis.detectors.protocol.Detector`; a leg is found whole or not at all."""
-        small = working_image(image, spacing)
-        if small is None:
-            return Detections.of([], [], [])
-        legs = [(half, *leg) for half in split_legs(small) if (leg := _find_leg(half)) is not None]
-        return to_detections(legs, small, image, _LEAST_SCORE)
+        """See `analysis.detectors.protocol.Detector`."""
+        return detect_legs(image, spacing, _find_leg, _LEAST_SCORE)
 
 
 def _drawn(*parts: npt.NDArray[Any]) -> Grid:
@@ -125,8 +121,9 @@ def _correlation(pixels: Grid, joint: Joint, size: float, step: int) -> Grid:
     return result
 
 
-def _find_leg(half: Half) -> tuple[Mapping[Joint, Candidate], float] | None:
-    flat = _detrended(half.pixels)
+def _find_leg(half: Half) -> Leg | None:
+    smooth = ndimage.gaussian_filter(half.pixels, 0.8)
+    flat = smooth - ndimage.gaussian_filter(half.pixels, _DETREND_MM)  # no drawing has soft tissue's slow changes
     coarse = flat[::_STEP_MM, ::_STEP_MM]
     chains = [(size, chain) for size in _SIZES if (chain := _chain(coarse, float(size))) is not None]
     if not chains:
@@ -135,17 +132,14 @@ def _find_leg(half: Half) -> tuple[Mapping[Joint, Candidate], float] | None:
     return _points(flat, chain, float(size)), chain[1].y - chain[0].y
 
 
-def _detrended(pixels: Grid) -> Grid:
-    """Without the slow changes of soft tissue and beam, which no drawing has."""
-    smooth = ndimage.gaussian_filter(pixels, 0.8)
-    flat: Grid = smooth - ndimage.gaussian_filter(pixels, _DETREND_MM)
-    return flat
-
-
 def _chain(coarse: Grid, size: float) -> tuple[Candidate, Candidate, Candidate] | None:
     """The best head, knee and ankle at one size, in mm."""
     heads, knees, ankles = (
-        [_in_mm(peak) for peak in peaks(_correlation(coarse, joint, size, _STEP_MM), 6, 6, 0.2)] for joint in _DRAWINGS
+        [
+            Candidate(peak.x * _STEP_MM, peak.y * _STEP_MM, peak.score)
+            for peak in peaks(_correlation(coarse, joint, size, _STEP_MM), 6, 6, 0.2)
+        ]
+        for joint in _DRAWINGS
     )
     chain = best_chain(heads, knees, ankles, coarse.shape[0] * _STEP_MM)
     if chain is None or abs((chain[1].y - chain[0].y) / (_FEMUR_MM * size) - 1) > _FIT:
@@ -153,13 +147,9 @@ def _chain(coarse: Grid, size: float) -> tuple[Candidate, Candidate, Candidate] 
     return chain
 
 
-def _in_mm(peak: Candidate) -> Candidate:
-    return Candidate(peak.x * _STEP_MM, peak.y * _STEP_MM, peak.score)
-
-
 def _points(flat: Grid, chain: tuple[Candidate, Candidate, Candidate], size: float) -> Mapping[Joint, Candidate]:
     head, knee, ankle = (_refined(flat, joint, near, size) for joint, near in zip(_DRAWINGS, chain, strict=True))
-    lateral, medial = (Candidate(knee.x + sign * 20 * size, knee.y, knee.score) for sign in (-1, 1))
+    lateral, medial = (Candidate(knee.x + sign * CONDYLE_MM * size, knee.y, knee.score) for sign in (-1, 1))
     return {Joint.HEAD: head, Joint.LATERAL_CONDYLE: lateral, Joint.MEDIAL_CONDYLE: medial, Joint.ANKLE: ankle}
 
 

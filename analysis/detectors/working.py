@@ -6,7 +6,7 @@ has the same size in every image and a film of 4000 rows takes a fraction of a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +21,8 @@ Grid = npt.NDArray[np.float32]
 PIXEL_MM: Final = 1.0
 _SMALLEST_MM: Final = 150
 """No film with both legs of a walking child is smaller."""
+CONDYLE_MM: Final = 20.0
+"""From the middle of an adult's knee to the lowest point of a condyle."""
 _ADULT_FEMUR_MM: Final = 450.0
 # What one leg can look like, standing, from a toddler to a tall adult: wider than the plausible
 # range of anatomy, because its job is only to tell legs from other pictures.
@@ -66,7 +68,37 @@ class Candidate:
     """Of a femoral head, where the detector measures it."""
 
 
-def working_image(image: Image, spacing: Spacing) -> Grid | None:
+Leg = tuple[Mapping[Joint, Candidate], float]
+"""A leg's four landmarks in its half, and its femur in mm."""
+
+
+def detect_legs(
+    image: Image, spacing: Spacing, find_leg: Callable[[Half], Leg | None], least_score: float
+) -> Detections:
+    """What `find_leg` finds in each half of the image, as boxes in the image's pixels.
+
+    A leg is found whole or not at all: one whose weakest landmark scores below `least_score` isn't there.
+    """
+    small = _working_image(image, spacing)
+    if small is None:
+        return Detections.of([], [], [])
+    boxes, labels, scores = [], [], []
+    scale_x, scale_y = image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]
+    for half in _halves(small):
+        points, femur_mm = find_leg(half) or ({}, 0.0)
+        if min((point.score for point in points.values()), default=0.0) < least_score:
+            continue
+        for joint, point in points.items():
+            reach = _BOX_HALF_MM[joint] * size_of(femur_mm)
+            x, y = half.to_image_x(point.x) + 0.5, point.y + 0.5
+            box = np.array([x - reach, y - reach, x + reach, y + reach])
+            boxes.append(box * (scale_x, scale_y, scale_x, scale_y) - 0.5)
+            labels.append(LABEL[half.side, joint])
+            scores.append(min(max(point.score, 0.0), 1.0))
+    return Detections.of(boxes, labels, scores)
+
+
+def _working_image(image: Image, spacing: Spacing) -> Grid | None:
     """The image at 1 mm a pixel, values 0 to 1; None where it is too small to hold legs."""
     height = round(image.shape[0] * spacing.row_mm / PIXEL_MM)
     width = round(image.shape[1] * spacing.column_mm / PIXEL_MM)
@@ -93,22 +125,18 @@ def _area_mean(image: Image, size: int, axis: int) -> Image:
     return mean
 
 
-def split_legs(small: Grid) -> list[Half]:
+def _halves(small: Grid) -> list[Half]:
     """The right and left leg's halves, parted where the image is emptiest between the legs."""
-    middle = _parting(small)
-    return [
-        Half(Side.RIGHT, small[:, :middle], 0.0, mirrored=False),
-        Half(Side.LEFT, np.ascontiguousarray(small[:, middle:][:, ::-1]), float(middle), mirrored=True),
-    ]
-
-
-def _parting(small: Grid) -> int:
     width = small.shape[1]
     columns = ndimage.uniform_filter1d(small[small.shape[0] // 3 :].mean(axis=0), max(5, width // 30))
     first, last = int(0.4 * width), int(0.6 * width)
     # A slight pull to the centre decides where the gap between the legs is wide and flat.
     pull = 0.1 * np.abs(np.linspace(-1, 1, last - first))
-    return first + int(np.argmin(columns[first:last] + pull * columns.mean()))
+    middle = first + int(np.argmin(columns[first:last] + pull * columns.mean()))
+    return [
+        Half(Side.RIGHT, small[:, :middle], 0.0, mirrored=False),
+        Half(Side.LEFT, np.ascontiguousarray(small[:, middle:][:, ::-1]), float(middle), mirrored=True),
+    ]
 
 
 def peaks(score_map: Grid, count: int, apart_mm: int, least: float) -> list[Candidate]:
@@ -157,28 +185,3 @@ def _is_leg(head: Candidate, knee: Candidate, ankle: Candidate, height_mm: float
 def size_of(femur_mm: float) -> float:
     """A leg's size as a share of an adult's, by which joint widths scale."""
     return femur_mm / _ADULT_FEMUR_MM
-
-
-def to_detections(
-    legs: Sequence[tuple[Half, Mapping[Joint, Candidate], float]],
-    small: Grid,
-    image: Image,
-    least_score: float,
-) -> Detections:
-    """Boxes in the image's pixels from points in the halves; the float is the leg's femur in mm.
-
-    A leg whose weakest landmark scores below `least_score` isn't there.
-    """
-    boxes, labels, scores = [], [], []
-    scale_x, scale_y = image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]
-    for half, points, femur_mm in legs:
-        if min(point.score for point in points.values()) < least_score:
-            continue
-        for joint, point in points.items():
-            reach = _BOX_HALF_MM[joint] * size_of(femur_mm)
-            x, y = half.to_image_x(point.x) + 0.5, point.y + 0.5
-            box = np.array([x - reach, y - reach, x + reach, y + reach])
-            boxes.append(box * (scale_x, scale_y, scale_x, scale_y) - 0.5)
-            labels.append(LABEL[half.side, joint])
-            scores.append(min(max(point.score, 0.0), 1.0))
-    return Detections.of(boxes, labels, scores)

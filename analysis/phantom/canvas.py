@@ -40,12 +40,15 @@ class Layer:
     def tube(self, knots: Sequence[Knot]) -> None:
         """A shaft along the knots, which go down the image; its ends are cut straight."""
         ys = [knot.y for knot in knots]
+        columns = ([k.x for k in knots], [k.radius for k in knots], [k.hollow for k in knots])
+        # Bones have no kinks, and a shape-keeping curve adds no bulges of its own.
+        curves = [PchipInterpolator(ys, values) for values in columns]
         reach = max(knot.radius for knot in knots)
         xs = [knot.x for knot in knots]
 
         def chord(x: Grid, y: Grid) -> Grid:
             column = y[:, 0]
-            at = [_smooth(ys, values)(column).astype(np.float32)[:, None] for values in _columns(knots)]
+            at = [curve(column).astype(np.float32)[:, None] for curve in curves]
             return _shell_chord(np.abs(x - at[0]), at[1], at[1] * at[2])
 
         self._paint((min(xs) - reach, min(ys)), (max(xs) + reach, max(ys)), chord)
@@ -104,15 +107,6 @@ class Layer:
         block = self.thickness[rows, columns]
         if block.size:
             np.maximum(block, chord(self._x[None, columns], self._y[rows, None]), out=block)
-
-
-def _smooth(ys: Sequence[float], values: Sequence[float]) -> PchipInterpolator:
-    """Bones have no kinks, and a shape-keeping curve adds no bulges of its own."""
-    return PchipInterpolator(ys, values)
-
-
-def _columns(knots: Sequence[Knot]) -> list[list[float]]:
-    return [[k.x for k in knots], [k.radius for k in knots], [k.hollow for k in knots]]
 
 
 def _shell_chord(distance: Grid, outer: Grid | np.float32, inner: Grid | np.float32) -> Grid:

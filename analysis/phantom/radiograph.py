@@ -47,7 +47,7 @@ def make_phantom(rng: np.random.Generator, spacing: Spacing | None = None, missi
     """
     sex, age = str(rng.choice(["M", "F"])), int(rng.integers(2, 18))
     femur, tibia = draw_lengths_mm(sex, age, rng)
-    height, width = _film_mm(femur, tibia)
+    height, width = 1.36 * femur + tibia + 0.16 * femur + 2 * _MARGIN_MM, 0.8 * femur + 70  # of the exposed field
     grid = spacing or _pick_spacing(height, rng)
     legs = new_legs(width / 2 + rng.normal(0, 4), 0.36 * femur + _MARGIN_MM, femur, tibia, age, rng)
     shown = [leg for leg in legs if leg.side is not missing]
@@ -56,11 +56,6 @@ def make_phantom(rng: np.random.Generator, spacing: Spacing | None = None, missi
     inverted = bool(rng.random() < 0.25)
     pixels = _expose(density, inverted, grid, rng)
     return Phantom(pixels, grid, inverted, sex, age, _pixel_landmarks(shown, grid), _lengths(shown))
-
-
-def _film_mm(femur_mm: float, tibia_mm: float) -> tuple[float, float]:
-    """Height and width of the exposed field."""
-    return 1.36 * femur_mm + tibia_mm + 0.16 * femur_mm + 2 * _MARGIN_MM, 0.8 * femur_mm + 70
 
 
 def _pick_spacing(height_mm: float, rng: np.random.Generator) -> Spacing:
@@ -83,7 +78,8 @@ def _density(legs: list[Leg], shown: list[Leg], rows: int, columns: int, spacing
 def _expose(density: Grid, inverted: bool, spacing: Spacing, rng: np.random.Generator) -> Pixels:
     """Blur, an uneven beam, contrast, markers and noise, as 12 bit values."""
     image = ndimage.gaussian_filter(density, (_BLUR_MM / spacing.row_mm, _BLUR_MM / spacing.column_mm))
-    image *= _heel_effect(image.shape[0], rng)
+    heel = rng.uniform(-0.12, 0.12)  # the beam is weaker at the anode's side
+    image *= np.linspace(1 - heel, 1 + heel, image.shape[0], dtype=np.float32)[:, None]
     image /= np.percentile(image[::8, ::8], 99.8)
     gain, offset = rng.uniform(0.55, 0.8), rng.uniform(0.05, 0.15)
     image = np.float32(gain) * image ** np.float32(rng.uniform(0.75, 1.05)) + np.float32(offset)
@@ -93,11 +89,6 @@ def _expose(density: Grid, inverted: bool, spacing: Spacing, rng: np.random.Gene
     values = np.clip(image, 0, 1) * _FULL_SCALE
     stored: Pixels = (_FULL_SCALE - values if inverted else values).astype(np.uint16)
     return stored
-
-
-def _heel_effect(rows: int, rng: np.random.Generator) -> Grid:
-    slope = rng.uniform(-0.12, 0.12)
-    return np.linspace(1 - slope, 1 + slope, rows, dtype=np.float32)[:, None]
 
 
 def _stamp_markers(image: Grid, spacing: Spacing) -> None:

@@ -104,7 +104,7 @@ def refresh(database: Database) -> list[Validation]:
         shown = {
             (name, dict(total.labels)["measurement"]): total.value
             for name in _NAMES
-            for total in totals.read_metric(connection, name)
+            for total in totals.read(connection, name)
         }
         is_changed = shown != {(change.metric, change.labels["measurement"]): change.value for change in changes}
         # What has too few pairs now must not stay; nor may a clock that was once ahead keep old values.

@@ -21,7 +21,6 @@ from monitoring.records.session_record import SessionRecord
 from monitoring.runtime.backends import courier_makers, session_writes_builder
 from monitoring.settings import MonitoringConfig
 from monitoring.store import limits, totals
-from monitoring.store import open_sessions as traces
 from monitoring.store.database import Database
 from monitoring.store.location import instance_name
 from monitoring.store.locks import LivenessLock
@@ -65,22 +64,19 @@ class ActiveStore:
 
     def report_crashed(self, limit: int | None = None) -> int:
         """Commit the sessions of processes that died as crashed, at most ``limit``; returns how many."""
-        if self.database.path is None:
-            return 0
-        return traces.report_crashed(self.store, self.database.path, self.builder, limit)
+        return self.store.report_crashed(self.builder, limit)
 
     def trace(self, record: SessionRecord, durable: bool) -> None:
         """Keep what is known of an open session."""
         self.check()
         if self._owner is not None:
-            traces.keep(self.database, self._owner.token, record, durable)
+            self.store.keep_open(record, self._owner.token, durable)
 
     def commit(self, unsaved: list[SessionRecord]) -> None:
         """Keep finished sessions, the oldest first, and wake the delivery; takes each that is kept off the list."""
         self.check()
         while unsaved:
-            if limits.disk_is_nearly_full(self.database, self._limits):
-                self._need_room()
+            limits.require_room(self.database, self._limits)
             try:
                 self.store.commit(unsaved[0], self.builder)
             except StoreError:
@@ -92,12 +88,6 @@ class ActiveStore:
         self.threads.wake()
         if self.database.path is not None:
             self.enforce_limits(pieces=1)
-
-    def _need_room(self) -> None:
-        if not limits.has_free_pages(self.database):
-            limits.make_room(self.database)
-        if not limits.has_free_pages(self.database):
-            raise StoreError("the store's volume is nearly full")
 
     def make_missing_lines(self, pieces: int | None = None) -> None:
         """Make the lines of sessions that were recorded without a log backend, in at most so many pieces of work."""

@@ -1,4 +1,8 @@
-"""One SQLite file (or memory): how it is opened, written in transactions, and shared between threads."""
+"""One SQLite file (or memory): how it is opened, read and written in transactions, and shared between threads.
+
+Whatever fails is raised as this package's errors, told apart by what it means for the file: damaged, so that it is
+put aside (:mod:`monitoring.store.recovery`), or not usable for now. What the tables hold is not known here.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from monitoring.exceptions import StoreCorruptError, StoreError
@@ -23,23 +28,10 @@ _LOOK_EVERY_SECONDS = (0.0005, 0.002)
 Identity = tuple[int, int]
 """Device and inode: which file it is, whatever its name."""
 
-_NETWORK_FILESYSTEMS = frozenset(
-    {
-        "9p",
-        "afs",
-        "beegfs",
-        "ceph",
-        "cifs",
-        "fuse.glusterfs",
-        "fuse.sshfs",
-        "gpfs",
-        "lustre",
-        "nfs",
-        "nfs4",
-        "smb3",
-        "smbfs",
-    }
-)
+_NETWORK_FILESYSTEMS = frozenset({
+    "9p", "afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "gpfs", "lustre", "nfs", "nfs4", "smb3",
+    "smbfs",
+})  # fmt: skip
 _SMALLEST_PAGE = 512
 _CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _READ_ONLY_CODES = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_READONLY_DBMOVED})
@@ -60,27 +52,37 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         if self.path is None:
-            return self._connect()
-        with self._told_apart("can't open the store"):
+            return self._connect(":memory:")
+        with self._translating("can't open the store"):
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            is_new = _size(self.path) == 0
         # Turning a new file into a store can't be done by two at once: SQLite gives up on one of them.
-        with locks.opening(self.path, self._busy_seconds, exclusive=not _has_content(self.path)):
-            return self._connect()
+        with locks.opening(self.path, self._busy_seconds, exclusive=is_new):
+            # The file is never opened but by SQLite: closing any descriptor of it would end the locks of this
+            # process' other connections (POSIX; https://www.sqlite.org/howtocorrupt.html).
+            with self._translating("can't open the store"):
+                with suppress(FileExistsError):  # readable by its owner alone; SQLite's journals get the same mode
+                    os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+                if 0 < _size(self.path) < _SMALLEST_PAGE:  # SQLite would begin it anew, over what it holds
+                    raise StoreCorruptError(f"the store {self.path} is cut off")
+            return self._connect(str(self.path))
 
-    def _connect(self) -> sqlite3.Connection:
-        # The file is never opened but by SQLite: closing any descriptor of it would end the locks of this
-        # process' other connections (POSIX; https://www.sqlite.org/howtocorrupt.html).
-        with self._told_apart("can't open the store"):
-            if self.path is not None:
-                _make_private(self.path)
-                _check_length(self.path)
+    def _connect(self, name: str) -> sqlite3.Connection:
+        with self._translating("can't open the store"):
             connection = sqlite3.connect(
-                str(self.path or ":memory:"), timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
+                name, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
             )
         try:
-            with self._told_apart("can't use the store"):
+            with self._translating("can't use the store"):
                 _check_schema(connection)  # before anything is written: what is not ours stays as it is
-                _configure(connection, self.path)
+                # Text that was damaged is told by its checksum, not by an error in the middle of a query.
+                connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+                if not connection.execute("PRAGMA page_count").fetchone()[0]:  # in a store with content it would write
+                    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                is_shared = self.path is not None and is_on_network(self.path)
+                connection.execute(f"PRAGMA journal_mode = {'DELETE' if is_shared else 'WAL'}")
+                connection.execute("PRAGMA journal_size_limit = 4194304")
+                connection.execute("PRAGMA synchronous = FULL")
                 schema.migrate(connection)
         except BaseException:
             connection.close()
@@ -89,6 +91,7 @@ class Database:
 
     def sibling(self) -> Database:
         """A connection of its own to the same file; in memory, this one."""
+        # For each thread: a connection is locked for a whole transaction, and the host must not wait for a delivery's.
         return self if self.path is None else Database(self.path, self._busy_seconds)
 
     @contextmanager
@@ -97,7 +100,7 @@ class Database:
 
         Raises :class:`StoreError`.
         """
-        with self._lock, self._told_apart("can't write the store"):
+        with self._lock, self._translating("can't write the store"):
             connection = self._mine()
             if durable != self._durable:
                 connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -113,7 +116,7 @@ class Database:
     @contextmanager
     def read_transaction(self) -> Iterator[sqlite3.Connection]:
         """One consistent view of the store; raises :class:`StoreError`."""
-        with self._lock, self._told_apart("can't read the store"):
+        with self._lock, self._translating("can't read the store"):
             connection = self._mine()
             try:
                 connection.execute("BEGIN")
@@ -123,7 +126,7 @@ class Database:
                 _roll_back(connection)
 
     @contextmanager
-    def _told_apart(self, what: str) -> Iterator[None]:
+    def _translating(self, what: str) -> Iterator[None]:
         """Turn SQLite's and the system's errors into this package's, by what they mean for the file."""
         try:
             yield
@@ -140,14 +143,16 @@ class Database:
 
         Raises :class:`StoreError`, also when other processes read the old content for longer than our patience.
         """
-        with self._lock, self._told_apart("can't rewrite the store"):
+        with self._lock, self._translating("can't rewrite the store"):
             connection = self._mine()
             connection.execute("VACUUM")
             deadline = time.monotonic() + self._busy_seconds
             # SQLite waits for readers, but not for a checkpoint of another process, which this much content brings on.
-            while not (is_empty := _try_empty_log(connection)) and time.monotonic() < deadline:
+            while is_blocked := connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                if time.monotonic() >= deadline:
+                    break
                 time.sleep(random.uniform(*_LOOK_EVERY_SECONDS))  # noqa: S311 - no secret
-        if not is_empty:
+        if is_blocked:
             raise StoreError(f"can't rewrite the store {self.path}: other processes use it; try again")
 
     def be_patient(self, seconds: float) -> None:
@@ -174,13 +179,20 @@ class Database:
         deadline = time.monotonic() + self._busy_seconds
         connection.execute("PRAGMA busy_timeout = 0")
         try:
-            while not _try_begin_writing(connection, is_last=time.monotonic() >= deadline):
+            while True:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                    return
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                        raise
                 time.sleep(random.uniform(*_LOOK_EVERY_SECONDS))  # noqa: S311 - no secret
         finally:
             connection.execute(f"PRAGMA busy_timeout = {round(self._busy_seconds * 1000):d}")
 
     def _check_place(self) -> None:
         """What is written to a file that was put aside meanwhile would be lost with it."""
+        # Asked within the transaction: SQLite's lock is on the file that was opened, whatever its name is now.
         if self.path is not None and identity(self.path) != self.identity:
             raise StoreCorruptError(f"the store {self.path} was replaced by another process")
 
@@ -200,13 +212,12 @@ class Database:
         if self.path is not None and not is_in_use:
             self._drop_connection()
 
-    def after_fork_in_parent(self) -> None:
-        """Go on; the connection is opened again when it is needed."""
-        self._lock.release()
-
-    def after_fork_in_child(self) -> None:
-        """Go on with a lock of one's own."""
-        self._lock = threading.RLock()
+    def after_fork(self, in_child: bool) -> None:
+        """Go on, a child with a lock of its own; the connection is opened again when it is needed."""
+        if in_child:
+            self._lock = threading.RLock()
+        else:
+            self._lock.release()
 
 
 _OPENED: weakref.WeakSet[Database] = weakref.WeakSet()
@@ -221,33 +232,15 @@ def _before_fork() -> None:
         _at_fork.append(database)
 
 
-def _after_fork_in_parent() -> None:
+def _after_fork(in_child: bool) -> None:
     while _at_fork:
-        _at_fork.pop().after_fork_in_parent()
+        _at_fork.pop().after_fork(in_child)
     _one_fork.release()
 
 
-def _after_fork_in_child() -> None:
-    while _at_fork:
-        _at_fork.pop().after_fork_in_child()
-    _one_fork.release()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
-
-
-def _try_begin_writing(connection: sqlite3.Connection, is_last: bool) -> bool:
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
-        if is_last or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-            raise
-        return False
-    return True
-
-
-def _try_empty_log(connection: sqlite3.Connection) -> bool:
-    return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+os.register_at_fork(
+    before=_before_fork, after_in_parent=partial(_after_fork, False), after_in_child=partial(_after_fork, True)
+)
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
@@ -292,30 +285,8 @@ def _check_schema(connection: sqlite3.Connection) -> None:
         raise
 
 
-def _check_length(path: Path) -> None:
-    """Raise for a file that is too short to be a database, and that SQLite would begin anew over what it holds."""
-    if 0 < path.stat().st_size < _SMALLEST_PAGE:
-        raise StoreCorruptError(f"the store {path} is cut off")
-
-
-def _configure(connection: sqlite3.Connection, path: Path | None) -> None:
-    # Text that was damaged is told by its checksum, not by an error in the middle of a query.
-    connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
-    if not connection.execute("PRAGMA page_count").fetchone()[0]:  # in a store that is there, it would be a write
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    connection.execute(f"PRAGMA journal_mode = {'DELETE' if path and is_on_network(path) else 'WAL'}")
-    connection.execute("PRAGMA journal_size_limit = 4194304")
-    connection.execute("PRAGMA synchronous = FULL")
-
-
-def _has_content(path: Path) -> bool:
+def _size(path: Path) -> int:
     try:
-        return path.stat().st_size > 0
-    except OSError:
-        return False
-
-
-def _make_private(path: Path) -> None:
-    """Create the file readable by its owner alone; SQLite gives its journals the same mode."""
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

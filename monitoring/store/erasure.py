@@ -20,7 +20,7 @@ from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Kind
 from monitoring.store import totals
 from monitoring.store.database import Database
-from monitoring.store.outbox import enqueue
+from monitoring.store.outbox import delete_lines, enqueue
 from monitoring.store.rows import stored_record
 
 _COLUMNS: Final = "sequence, session_id, timestamp_ns, series_key, study_key, accession_key"
@@ -84,8 +84,7 @@ def _erase(connection: sqlite3.Connection, patient_key: str) -> Erased:
     waiting = dead = 0
     for sequence, session_id, timestamp_ns, *_ in rows:
         delete("DELETE FROM sessions WHERE sequence = ?", (sequence,))
-        lines = delete("DELETE FROM outbox WHERE session_id = ? RETURNING line_count", (session_id,)).fetchall()
-        waiting += sum(line_count for (line_count,) in lines)
+        waiting += delete_lines(connection, session_id)
         # An older version's letter may name no session: it is told by its line's time, as in the session's import.
         dead += delete(
             "DELETE FROM dead_letters WHERE session_id = ? OR (session_id = '' AND line LIKE ?)",

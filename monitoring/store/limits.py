@@ -18,11 +18,11 @@ from monitoring.metrics.samples import NANOSECONDS
 from monitoring.settings import StoreConfig
 from monitoring.store import readings, totals
 from monitoring.store.database import Database
-from monitoring.store.outbox import pushed_by_all
+from monitoring.store.outbox import delete_lines, pushed_by_all
 
 _PIECE = 200
 _OLDEST = 5000
-_PAGES_OF_A_SESSION = 16
+_PAGES_OF_A_SESSION = 16  # one with three models' predictions takes 3, and may split one in each table and index
 _DAY_NS = 86_400 * NANOSECONDS
 _MEGABYTE = 1_000_000
 
@@ -54,15 +54,29 @@ def used_bytes(connection: sqlite3.Connection) -> int:
     return int((pages - free) * size)
 
 
-def disk_is_nearly_full(database: Database, limits: Limits) -> bool:
-    """Whether the store's volume has less free space than the settings want to leave; on a small volume, a tenth."""
+def require_room(database: Database, limits: Limits) -> None:
+    """Raise :class:`StoreError` when the volume is nearly full, and no session fits into the pages that the file has.
+
+    Nearly full is less free space than the settings want to leave, or than a tenth of a small volume. Pages are made
+    free by deleting what is delivered, so that a host with a full disk goes on recording.
+    """
     if database.path is None:
-        return False
+        return
     try:
         usage = shutil.disk_usage(database.path.parent)
     except OSError as error:
         raise StoreError(f"can't use the store {database.path}: {error.strerror}") from error
-    return usage.free < min(limits.min_free_bytes, usage.total // 10)
+    if usage.free >= min(limits.min_free_bytes, usage.total // 10) or _has_free_pages(database):
+        return
+    with database.transaction(durable=False) as connection:
+        _evict_delivered(connection)
+    if not _has_free_pages(database):
+        raise StoreError("the store's volume is nearly full")
+
+
+def _has_free_pages(database: Database) -> bool:
+    with database.read_transaction() as connection:
+        return int(connection.execute("PRAGMA freelist_count").fetchone()[0]) >= _PAGES_OF_A_SESSION
 
 
 def enforce(database: Database, limits: Limits, pieces: int = 1, clock_ns: Callable[[], int] = time.time_ns) -> bool:
@@ -70,7 +84,8 @@ def enforce(database: Database, limits: Limits, pieces: int = 1, clock_ns: Calla
     for _ in range(pieces):
         with database.read_transaction() as connection:
             is_over = used_bytes(connection) > limits.max_bytes
-            is_old = _has_expired(connection, clock_ns() - limits.retention_ns)
+            before = (clock_ns() - limits.retention_ns,)
+            is_old = connection.execute("SELECT 1 FROM sessions WHERE ended_ns < ? LIMIT 1", before).fetchone()
         if not is_over and not is_old:
             return True
         with database.transaction(durable=False) as connection:
@@ -82,25 +97,25 @@ def enforce(database: Database, limits: Limits, pieces: int = 1, clock_ns: Calla
     return False
 
 
-def make_room(database: Database) -> None:
-    """Free one piece's pages for reuse, so that a commit needs no new space on a full volume."""
-    with database.transaction(durable=False) as connection:
-        _evict_delivered(connection)
-
-
-def has_free_pages(database: Database) -> bool:
-    """Whether a session fits into pages that the file already has."""
-    with database.read_transaction() as connection:
-        return int(connection.execute("PRAGMA freelist_count").fetchone()[0]) >= _PAGES_OF_A_SESSION
-
-
 def _evict(connection: sqlite3.Connection, now_ns: int) -> None:
-    if not (_evict_delivered(connection) or _evict_dead(connection)):
-        lost = _evict_waiting(connection)
-        if lost is None:
-            lost = _evict_requeued(connection)
-        totals.count_loss(connection, "evicted", lost, now_ns)
-        totals.bump_revision(connection)
+    """Remove one piece: of what is delivered, else of the dead letters, else of what waits."""
+    # Each dead letter was counted as a loss when the backend refused it.
+    dead = "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters ORDER BY id LIMIT ?)"
+    if _evict_delivered(connection) or connection.execute(dead, (_PIECE,)).rowcount:
+        return
+    rows = connection.execute(
+        "SELECT sequence, session_id, routed FROM sessions ORDER BY sequence LIMIT ?", (_PIECE,)
+    ).fetchall()
+    if rows:
+        # Lost is each line, and a session that no backend has seen. The totals stay: a state backend loses nothing.
+        is_seen = pushed_by_all(connection) is not None
+        lost = sum(delete_lines(connection, name) or int(not routed and not is_seen) for _, name, routed in rows)
+        _delete_sessions(connection, [row[0] for row in rows])
+    else:  # lines that were sent once more, of sessions that had left before
+        lines = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT ?) RETURNING line_count"
+        lost = sum(count for (count,) in connection.execute(lines, (_PIECE,)).fetchall())
+    totals.count_loss(connection, "evicted", lost, now_ns)
+    totals.bump_revision(connection)
 
 
 def _evict_delivered(connection: sqlite3.Connection) -> int:
@@ -117,60 +132,16 @@ def _evict_delivered(connection: sqlite3.Connection) -> int:
     return _delete_sessions(connection, [row[0] for row in rows])
 
 
-def _evict_dead(connection: sqlite3.Connection) -> int:
-    # Each was counted as a loss when the backend refused it.
-    return connection.execute(
-        "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters ORDER BY id LIMIT ?)", (_PIECE,)
-    ).rowcount
-
-
-def _evict_waiting(connection: sqlite3.Connection) -> int | None:
-    """Remove the oldest sessions; returns how many lines are lost by it, and sessions that no backend has seen.
-
-    The totals stay, so that a state backend loses nothing. None when there is no session.
-    """
-    rows = connection.execute(
-        "SELECT sequence, session_id, routed FROM sessions ORDER BY sequence LIMIT ?", (_PIECE,)
-    ).fetchall()
-    if not rows:
-        return None
-    is_seen = pushed_by_all(connection) is not None
-    lost = sum(
-        _delete_lines(connection, session_id) or int(not routed and not is_seen) for _, session_id, routed in rows
-    )
-    _delete_sessions(connection, [row[0] for row in rows])
-    return lost
-
-
-def _evict_requeued(connection: sqlite3.Connection) -> int:
-    """Remove the oldest lines of sessions that have left the store; called when no session is in it any more."""
-    rows = connection.execute(
-        "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT ?) RETURNING line_count", (_PIECE,)
-    ).fetchall()
-    return sum(row[0] for row in rows)
-
-
-def _has_expired(connection: sqlite3.Connection, before_ns: int) -> bool:
-    return connection.execute("SELECT 1 FROM sessions WHERE ended_ns < ? LIMIT 1", (before_ns,)).fetchone() is not None
-
-
 def _expire(connection: sqlite3.Connection, before_ns: int, now_ns: int) -> None:
     rows = connection.execute(
         "SELECT sequence, session_id FROM sessions WHERE ended_ns < ? ORDER BY ended_ns LIMIT ?", (before_ns, _PIECE)
     ).fetchall()
-    lost = sum(_delete_lines(connection, session_id) for _, session_id in rows)
+    # By the sessions' age alone: an import of old sessions expires as they would have.
+    lost = sum(delete_lines(connection, session_id) for _, session_id in rows)
     totals.count_loss(connection, "expired", lost, now_ns)
     connection.execute("DELETE FROM dead_letters WHERE created_ns < ?", (before_ns,))
     _delete_sessions(connection, [row[0] for row in rows])
     readings.forget_before(connection, before_ns)
-
-
-def _delete_lines(connection: sqlite3.Connection, session_id: str) -> int:
-    waiting = connection.execute(
-        "SELECT coalesce(sum(line_count), 0) FROM outbox WHERE session_id = ?", (session_id,)
-    ).fetchone()[0]
-    connection.execute("DELETE FROM outbox WHERE session_id = ?", (session_id,))
-    return int(waiting)
 
 
 def _delete_sessions(connection: sqlite3.Connection, sequences: list[int]) -> int:

@@ -28,12 +28,8 @@ def facts(connection: sqlite3.Connection, record: SessionRecord) -> Facts:
         earlier_runs=_earlier_runs(connection, record),
         earlier_mm=earlier_mm,
         days_since_earlier=days,
-        reader_mm=_readers_mean(connection, record),
+        reader_mm=readings.mean_of_readers({**readings.by_reader(connection, record.exam_keys), **record.reader_mm}),
     )
-
-
-def _readers_mean(connection: sqlite3.Connection, record: SessionRecord) -> dict[str, float]:
-    return readings.mean_of_readers({**readings.by_reader(connection, record.exam_keys), **record.reader_mm})
 
 
 def _sessions_last_hour(connection: sqlite3.Connection, record: SessionRecord) -> int:
@@ -77,14 +73,11 @@ def _earlier_exam(connection: sqlite3.Connection, record: SessionRecord) -> tupl
     )  # fmt: skip
     for stored in map(stored_session, rows):
         # The key's column has no checksum: a damaged one must not make this somebody else's exam.
-        if stored is None or stored.record.patient_key != record.patient_key or _is_older(stored.record, record):
+        if stored is None or stored.record.patient_key != record.patient_key:
             continue
+        then, now = stored.record.context.get("age_years"), record.context.get("age_years")
+        if isinstance(then, float) and isinstance(now, float) and then > now:
+            continue  # it was processed before, but the patient was older: it is the later exam
         if earlier_mm := stored.record.measurements_mm:
             return dict(earlier_mm), (record.ended_ns - stored.record.ended_ns) / _DAY_NS
     return {}, None
-
-
-def _is_older(earlier: SessionRecord, record: SessionRecord) -> bool:
-    """Whether the patient was older in the exam that was processed before: then it is the later exam."""
-    then, now = earlier.context.get("age_years"), record.context.get("age_years")
-    return isinstance(then, float) and isinstance(now, float) and then > now

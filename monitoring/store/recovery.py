@@ -1,4 +1,8 @@
-"""A damaged store is put aside, whole, and a new one is begun: the host goes on and nothing is destroyed."""
+"""A damaged store is put aside, whole, and a new one is begun: the host goes on and nothing is destroyed.
+
+What counts as damage is told by :mod:`monitoring.store.database` (SQLite's errors) and :mod:`monitoring.store.rows`
+(checksums): a single row that doesn't hold its checksum is left out or counted anew, and puts no store aside.
+"""
 
 from __future__ import annotations
 
@@ -32,23 +36,18 @@ def quarantine(
     aside = None
     with locks.opening(path, patience_seconds, exclusive=True):
         if identity(path) == damaged:  # else another process was first
-            aside = _put_aside(path)
+            aside = path.with_name(f"{path.name}.corrupt-{time.time_ns()}")
+            try:
+                for suffix in _JOURNALS:
+                    with suppress(FileNotFoundError):
+                        path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+            except OSError as error:
+                raise StoreError(f"can't put the damaged store {path} aside: {error.strerror}") from error
     database = _checked(path, patience_seconds)
     if aside is not None:
         with database.transaction() as connection:
             totals.count_loss(connection, "corrupt", 1, time.time_ns())
     return database, aside
-
-
-def _put_aside(path: Path) -> Path:
-    aside = path.with_name(f"{path.name}.corrupt-{time.time_ns()}")
-    try:
-        for suffix in _JOURNALS:
-            with suppress(FileNotFoundError):
-                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    except OSError as error:
-        raise StoreError(f"can't put the damaged store {path} aside: {error.strerror}") from error
-    return aside
 
 
 def _checked(path: Path, patience_seconds: float) -> Database:

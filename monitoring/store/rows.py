@@ -2,7 +2,7 @@
 
 SQLite notices a damaged structure but not a damaged value; so a row whose values leave the store ends with a CRC-32
 of the others, and a row that doesn't hold it is as if it weren't there. Which rows these are, and why, is told in
-``docs/decisions/0010-a-checksum-on-what-leaves-the-store.md``.
+``docs/decisions/0012-a-checksum-on-what-leaves-the-store.md``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""The store's tables, as numbered migrations. A released migration is never changed."""
+"""The store's tables, as numbered migrations. A released migration is never changed.
+
+A store is brought up to date when it is opened, and one of a newer version is left as it is. What the columns mean is
+told here; which rows carry a checksum, and why, in ``docs/decisions/0012-a-checksum-on-what-leaves-the-store.md``.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,8 @@ from functools import lru_cache
 
 from monitoring.exceptions import StoreCorruptError, StoreError, StoreVersionError
 
-# What is sent, and what decides where it is sent, carries a checksum (CRC-32), since SQLite notices a
-# damaged structure but not a damaged value, and a wrong value must never be delivered. `sessions.routed`
-# names the log backends whose lines were made, so that a relay can make them later for a host that knew
-# no backend. `state` without a checksum is the revision, where any change means "push again".
+# `sessions.routed` names the log backends whose lines were made, so that a relay can make them later for a host that
+# knew no backend. `state` without a checksum is the revision, where any change means "push again".
 _FIRST = """
 CREATE TABLE state (key TEXT PRIMARY KEY, value, checksum INTEGER) WITHOUT ROWID;
 CREATE TABLE sessions (
@@ -133,41 +135,31 @@ def check(connection: sqlite3.Connection) -> int:
         )
     if found < 0:
         raise StoreCorruptError("the store's version is damaged")
-    _check_tables(connection, found)
-    return found
+    there, expected = _tables(connection), _expected_tables(found)  # whatever else is there is somebody's own addition
+    if there >= expected and (found or not there):
+        return found
+    if there and not {name for _, name, _ in there} & {name for _, name, _ in _expected_tables(len(MIGRATIONS))}:
+        raise StoreError("this is another application's database")
+    raise StoreCorruptError("the store's tables are damaged")
 
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the store to the newest version, each step in one transaction; raises what :func:`check` does."""
     while (found := check(connection)) < len(MIGRATIONS):
-        _migrate_once(connection, found)
-
-
-def _migrate_once(connection: sqlite3.Connection, found: int) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        if check(connection) == found:  # another process may have been first
-            _apply(connection, found)
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if check(connection) == found:  # another process may have been first
+                _apply(connection, found)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
 
 
 def _apply(connection: sqlite3.Connection, found: int) -> None:
     for statement in filter(str.strip, MIGRATIONS[found].split(";")):
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {found + 1:d}")
-
-
-def _check_tables(connection: sqlite3.Connection, found: int) -> None:
-    """Raise unless the tables of version ``found`` are there; whatever else is there is somebody's own addition."""
-    there, expected = _tables(connection), _expected_tables(found)
-    if there >= expected and (found or not there):
-        return
-    if there and not {name for _, name, _ in there} & {name for _, name, _ in _expected_tables(len(MIGRATIONS))}:
-        raise StoreError("this is another application's database")
-    raise StoreCorruptError("the store's tables are damaged")
 
 
 def _tables(connection: sqlite3.Connection) -> frozenset[tuple[str, str, str]]:

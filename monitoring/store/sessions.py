@@ -1,8 +1,11 @@
-"""Sessions: what is committed when one ends, and how they are read back.
+"""Sessions: what is kept while one is open, what is committed when it ends, and how they are read back.
 
 :meth:`Store.commit` is the one transaction in which the record, its undelivered lines and the new totals are kept:
 all of it survives, or nothing. What each part means is said by its own file: :mod:`monitoring.store.outbox`,
 :mod:`monitoring.store.totals`, :mod:`monitoring.store.readings`, :mod:`monitoring.store.vocabulary`.
+
+Of an open session the record is kept that would be reported if its process died now. Whether a process lives is told
+by its lock (:mod:`monitoring.store.locks`).
 """
 
 from __future__ import annotations
@@ -18,9 +21,16 @@ from monitoring.metrics import catalogue
 from monitoring.metrics.samples import Change
 from monitoring.metrics.session_writes import BuildWrites, TransactionContext
 from monitoring.records.session_record import STATUSES, SessionRecord
-from monitoring.store import lookups, outbox, readings, totals
+from monitoring.store import locks, lookups, outbox, readings, totals
 from monitoring.store.database import Database
-from monitoring.store.rows import SESSION_COLUMNS, StoredSession, checksum, is_intact, stored_session
+from monitoring.store.rows import (
+    SESSION_COLUMNS,
+    StoredSession,
+    checksum,
+    is_intact,
+    stored_record,
+    stored_session,
+)
 from monitoring.store.vocabulary import growing_vocabulary
 
 _LARGEST = 2**62
@@ -44,7 +54,9 @@ class Store:
         of this store has that very instant. False when the session was there already, and is left as it is.
         """
         with self.database.transaction() as connection:
+            # In the same transaction: a session is reported once, as it ended or as crashed, wherever the process dies.
             connection.execute("DELETE FROM open_sessions WHERE session_id = ?", (record.session_id,))
+            # A session that was in memory, or is imported, may come twice; the totals must count it once.
             if connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (record.session_id,)).fetchone():
                 return False
             timestamp_ns = _free_timestamp(connection, record.ended_ns)
@@ -69,8 +81,49 @@ class Store:
             totals.bump_revision(connection)
         return True
 
+    def keep_open(self, record: SessionRecord, owner: str, durable: bool) -> None:
+        """Write or renew an open session's record under its process' token.
+
+        The first must be ``durable``; the later ones, at each stage, survive the process' death without it, though
+        perhaps not a power cut.
+        """
+        row = (record.session_id, owner, record.ended_ns, record.to_json())
+        with self.database.transaction(durable) as connection:
+            connection.execute("INSERT OR REPLACE INTO open_sessions VALUES (?, ?, ?, ?, ?)", (*row, checksum(*row)))
+
+    def report_crashed(self, build: BuildWrites, limit: int | None = None) -> int:
+        """Commit the open sessions of dead processes as crashed, at most ``limit``; returns how many."""
+        path = self.database.path
+        if path is None:
+            return 0
+        with self.database.read_transaction() as connection:
+            owners = [row[0] for row in connection.execute("SELECT DISTINCT owner FROM open_sessions")]
+        dead = {owner for owner in owners if not locks.is_alive(path, owner)}
+        with self.database.read_transaction() as connection:  # only now: the dead have written their last
+            rows = connection.execute("SELECT * FROM open_sessions").fetchall()
+        reported = 0
+        for row in rows:
+            if reported == limit:
+                break
+            session_id, owner, _, text, its_checksum = row
+            if is_intact(row) and owner not in dead:
+                continue
+            record = stored_record(text) if is_intact(row) else None
+            if record is not None:
+                reported += self.commit(record, build)
+                continue
+            with self.database.transaction() as connection:
+                # By the checksum, too: its owner may have written a whole one meanwhile.
+                connection.execute(
+                    "DELETE FROM open_sessions WHERE session_id = ? AND checksum = ?", (session_id, its_checksum)
+                )
+                totals.count_loss(connection, "corrupt", 1, time.time_ns())
+        locks.remove_stale(path)
+        return reported
+
     def initialise(self, zeros: Iterable[Change]) -> None:
         """Make series exist at 0 that are not there yet; writes nothing when all are."""
+        # Read first: nearly every process finds them all, and starts without a write.
         with self.database.read_transaction() as connection:
             known = set(connection.execute("SELECT metric, labels, part FROM totals"))
         missing = [item for item in zeros if (item.metric, totals.labels_key(item.labels), item.part) not in known]
@@ -117,24 +170,22 @@ class Store:
             rows = connection.execute(_NOT_ROUTED, (limit,)).fetchall()
             for row in rows:
                 stored = stored_session(row)
-                if stored is None:
+                if stored is None:  # it is marked, too: a relay would meet it at each turn for ever
                     totals.count_loss(connection, "corrupt", 1, time.time_ns())
                 else:
-                    self._make_lines(connection, stored, build)
+                    derived = stored.derived
+                    facts = derived.facts if derived else self._facts(connection, stored.record)
+                    context = TransactionContext(stored.timestamp_ns, facts, growing_vocabulary(connection))
+                    writes = build(stored.record, context)
+                    for name, (encoded, count) in writes.lines.items():
+                        outbox.enqueue(connection, name, stored.record.session_id, stored.timestamp_ns, encoded, count)
+                    # What newer formulas' lines are made of is kept, so that re-derivation compares with what was told.
+                    if writes.derived and (derived is None or derived.formula != writes.derived.formula):
+                        readings.set_derived(connection, stored.sequence, writes.derived)
                 connection.execute("UPDATE sessions SET routed = ? WHERE sequence = ?", (backend, row[0]))
             if rows:
                 totals.bump_revision(connection)
         return len(rows)
-
-    def _make_lines(self, connection: sqlite3.Connection, stored: StoredSession, build: BuildWrites) -> None:
-        record, derived = stored.record, stored.derived
-        facts = derived.facts if derived else self._facts(connection, record)
-        made = build(record, TransactionContext(stored.timestamp_ns, facts, growing_vocabulary(connection)))
-        for backend, (encoded, count) in made.lines.items():
-            outbox.enqueue(connection, backend, record.session_id, stored.timestamp_ns, encoded, count)
-        # By which formulas it was delivered is kept; values that newer ones would give are told by re-derivation.
-        if made.derived and (derived is None or derived.formula != made.derived.formula):
-            readings.set_derived(connection, stored.sequence, made.derived)
 
     def _facts(self, connection: sqlite3.Connection, record: SessionRecord) -> Facts:
         if self.database.path is None:  # a store in memory doesn't see all sessions

@@ -1,4 +1,8 @@
-"""The Prometheus state: counters, histograms and gauges over all runs, each value with its checksum."""
+"""The Prometheus state: counters, histograms and gauges over all runs, each value with its checksum.
+
+A backend is told whole totals, never increments; so a wrong one would stay wrong for ever, and a repeat has no
+effect. Which samples change which totals is the collector's (:mod:`monitoring.metrics_collector`).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import time
 import zlib
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import chain
 from math import isfinite
 
 from monitoring.metrics import catalogue
@@ -17,15 +22,15 @@ from monitoring.store.rows import as_bytes, checksum
 from monitoring.transport.sinks import Total
 
 _Key = tuple[str, str, str]
-_Row = tuple[str, str, str, float, int, int]
 _FIND = "SELECT value, time_ns, checksum FROM totals WHERE metric = ? AND labels = ? AND part = ?"
-_SET = "INSERT OR REPLACE INTO totals VALUES (?, ?, ?, ?, ?, ?)"
-_MAKE = "INSERT OR IGNORE INTO totals VALUES (?, ?, ?, ?, ?, ?)"
-_REPLACE = (
-    "INSERT INTO totals VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-    " value = excluded.value, time_ns = excluded.time_ns, checksum = excluded.checksum"
+_WRITE = (
+    "INSERT INTO totals VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET value = excluded.value, time_ns = excluded.time_ns, checksum = excluded.checksum"
     " WHERE excluded.time_ns >= time_ns OR time_ns > ?"
 )
+# Python gives its lock away at each row that SQLite works on, and a busy delivery thread keeps it for milliseconds.
+_TOGETHER = 32
+_WRITE_TOGETHER = _WRITE.replace("(?, ?, ?, ?, ?, ?)", ", ".join(["(?, ?, ?, ?, ?, ?)"] * _TOGETHER))
 _LARGEST_AHEAD_NS = 3600 * NANOSECONDS
 
 
@@ -33,7 +38,7 @@ def apply_changes(connection: sqlite3.Connection, changes: Iterable[Change], tim
     """Add to counters and histograms; replace gauges, unless the value there is of a later time.
 
     A time over an hour ahead was told by a wrong clock, and holds up nobody. A counter's damaged value stays as it is
-    until the store is opened the next time, and begins anew then.
+    until the store is opened the next time, and begins anew then; one that would be no number any more stays, too.
     """
     # The checksums are not made by a function within SQL: what a host's signal handler raises in such a
     # function, to leave the process, would end there.
@@ -45,15 +50,21 @@ def apply_changes(connection: sqlite3.Connection, changes: Iterable[Change], tim
             replaced[key] = float(change.value)
         else:
             added[key] = added.get(key, 0.0) + change.value
+    rows = [_row(key, value, time_ns) for key, value in replaced.items()]
+    for key, amount in added.items():
+        value, then_ns, expected = connection.execute(_FIND, key).fetchone() or (0.0, time_ns, None)
+        is_to_change = expected is None or (amount and _checksum(key, value, then_ns) == expected)
+        if is_to_change and isfinite(value + amount):
+            rows.append(_row(key, value + amount, max(then_ns, time_ns)))
     latest_ns = time.time_ns() + _LARGEST_AHEAD_NS
-    connection.executemany(_REPLACE, [(*_row(key, value, time_ns), latest_ns) for key, value in replaced.items()])
-    connection.executemany(_MAKE, [_row(key, 0.0, time_ns) for key, amount in added.items() if not amount])
-    connection.executemany(
-        _SET, [row for key, amount in added.items() if amount and (row := _sum(connection, key, amount, time_ns))]
-    )
+    alone = len(rows) % _TOGETHER
+    for start in range(alone, len(rows), _TOGETHER):
+        values = chain.from_iterable(rows[start : start + _TOGETHER])
+        connection.execute(_WRITE_TOGETHER, (*values, latest_ns))
+    connection.executemany(_WRITE, [(*row, latest_ns) for row in rows[:alone]])
 
 
-def _row(key: _Key, value: float, time_ns: int) -> _Row:
+def _row(key: _Key, value: float, time_ns: int) -> tuple[str, str, str, float, int, int]:
     return (*key, value, time_ns, _checksum(key, value, time_ns))
 
 
@@ -67,15 +78,6 @@ def _key_checksum(key: _Key) -> int:
     return checksum(*key, "")  # with the separator that ends it
 
 
-def _sum(connection: sqlite3.Connection, key: _Key, amount: float, time_ns: int) -> _Row | None:
-    """A counter's new row; None when its value is damaged, or would be no number any more."""
-    found = connection.execute(_FIND, key).fetchone()
-    value, then_ns, expected = found or (0.0, time_ns, _checksum(key, 0.0, time_ns))
-    if _checksum(key, value, then_ns) != expected or not isfinite(value + amount):
-        return None
-    return _row(key, value + amount, max(then_ns, time_ns))
-
-
 def count(connection: sqlite3.Connection, metric: Metric, amount: float, time_ns: int, **labels: str) -> None:
     """Add to one of the module's own counters."""
     if amount:
@@ -87,11 +89,13 @@ def count_loss(connection: sqlite3.Connection, reason: str, amount: int, time_ns
     count(connection, catalogue.MONITORING_DROPPED, amount, time_ns, reason=reason)
 
 
-def read(connection: sqlite3.Connection) -> list[Total]:
-    """Every value whose checksum holds."""
+def read(connection: sqlite3.Connection, name: str | None = None) -> list[Total]:
+    """Every value whose checksum holds, or one metric's."""
+    of_one = ("SELECT * FROM totals WHERE metric = ?", (name,))
+    rows = connection.execute(*of_one) if name else connection.execute("SELECT * FROM totals")
     return [
         Total(metric, _label_items(labels), part, value)
-        for metric, labels, part, value, time_ns, expected in connection.execute("SELECT * FROM totals")
+        for metric, labels, part, value, time_ns, expected in rows
         if _checksum((metric, labels, part), value, time_ns) == expected
     ]
 
@@ -117,19 +121,11 @@ def drop(connection: sqlite3.Connection, keys: Iterable[tuple[bytes, bytes, byte
 def values(connection: sqlite3.Connection, metric: Metric) -> dict[tuple[str, ...], float]:
     """A metric's values by its labels' values, in the catalogue's order."""
     names = [label.name for label in metric.labels]
-    rows = [row for row in read_metric(connection, metric.name) if not row.part]
-    return {tuple(dict(row.labels).get(name, "") for name in names): row.value for row in rows}
-
-
-def read_metric(connection: sqlite3.Connection, name: str) -> list[Total]:
-    """One metric's values whose checksums hold."""
-    return [
-        Total(metric, _label_items(labels), part, value)
-        for metric, labels, part, value, time_ns, expected in connection.execute(
-            "SELECT * FROM totals WHERE metric = ?", (name,)
-        )
-        if _checksum((metric, labels, part), value, time_ns) == expected
-    ]
+    return {
+        tuple(dict(total.labels).get(name, "") for name in names): total.value
+        for total in read(connection, metric.name)
+        if not total.part
+    }
 
 
 def bump_revision(connection: sqlite3.Connection) -> None:

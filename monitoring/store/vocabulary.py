@@ -29,6 +29,7 @@ def growing_vocabulary(connection: sqlite3.Connection) -> Vocabulary:
         """``value`` when the label may hold it, ``other`` once the label is full or closed to it."""
         if value in label.values or value == OTHER:
             return value
+        # What isn't a metric's name by its form could be anybody's: no free text becomes a label.
         if label.closed or coerce.metric_name(value) != value:
             return OTHER
         if label.name not in known:

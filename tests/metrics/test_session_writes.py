@@ -15,7 +15,6 @@ from monitoring.metrics.line_protocol import Point
 from monitoring.metrics.samples import Change
 from monitoring.metrics.session_writes import TransactionContext
 from monitoring.metrics_collector import SessionWritesBuilder
-from monitoring.store import open_sessions as traces
 from monitoring.store.database import Database
 from monitoring.store.locks import LivenessLock
 from monitoring.store.sessions import open_store
@@ -89,9 +88,9 @@ def test_a_process_that_died_in_a_session_of_which_nothing_can_be_computed_is_re
     path = tmp_path / "monitoring.db"
     with open_store(Database(path)) as store:
         owner = LivenessLock(path)
-        traces.keep(store.database, owner.token, realistic(status="crashed"), durable=True)
+        store.keep_open(realistic(status="crashed"), owner.token, durable=True)
         owner.close()
-        assert traces.report_crashed(store, path, SessionWritesBuilder()) == 1
+        assert store.report_crashed(SessionWritesBuilder()) == 1
         assert store.counts_by_status()["crashed"] == 1
         assert [stored.derived for stored in store.sessions()] == [None]
     assert broken_formula != []

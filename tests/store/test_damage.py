@@ -255,7 +255,9 @@ def open_and_drain(folder: Path) -> Outcome:
         sessions.update(stored.record.session_id for stored in running.store.sessions())
 
     sessions: set[str] = set()
-    assert store.use(work)
+    if not store.use(work):
+        Database(path).close()  # raises what the store has only logged
+        raise AssertionError("the store was not used, and opens")
     store.abandon()
     return Outcome(lines.lines, state.snapshots, sessions, sorted(folder.glob("*.corrupt-*")))
 

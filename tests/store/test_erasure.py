@@ -17,7 +17,6 @@ from monitoring.metrics import catalogue
 from monitoring.metrics.samples import NANOSECONDS
 from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.records.session_record import SessionRecord
-from monitoring.store import open_sessions as traces
 from monitoring.store import readings, totals
 from monitoring.store.database import Database
 from monitoring.store.erasure import erase
@@ -69,7 +68,7 @@ class Bench:
                 self.queue.requeue_dead()
         for patient in (ERASED, KEPT, ERASED, KEPT):
             self.commit(patient)
-            traces.keep(self.database, self.owner.token, self.record(patient, status="crashed"), durable=True)
+            self.store.keep_open(self.record(patient, status="crashed"), self.owner.token, durable=True)
 
     def _refuse_half(self, first_row: int) -> None:
         batch = self.queue.next_batch(10**6)
@@ -130,7 +129,7 @@ def test_sessions_that_ended_before_the_patient_was_known_are_found_by_their_ser
     for record in (*early, others):
         bench.store.commit(record, BUILDER)
     begun = bench.record("", patient_key=None, status="crashed", series_key=known.series_key)
-    traces.keep(bench.database, bench.owner.token, begun, durable=True)
+    bench.store.keep_open(begun, bench.owner.token, durable=True)
 
     rehearsed = erase(bench.database, ERASED, is_rehearsal=True)
     found = erase(bench.database, ERASED)
@@ -146,7 +145,7 @@ def test_sessions_that_ended_before_the_patient_was_known_are_found_by_their_ser
 
 def test_readings_of_an_exam_that_is_still_open_go_with_it(bench: Bench) -> None:
     begun = bench.record(ERASED, status="crashed", reader_mm={})
-    traces.keep(bench.database, bench.owner.token, begun, durable=True)
+    bench.store.keep_open(begun, bench.owner.token, durable=True)
     with bench.database.transaction() as connection:
         readings.keep(connection, str(begun.study_key), "0f" * 16, {"PLL_R_FEM": 401.0}, 1)
     found = erase(bench.database, ERASED)

@@ -39,7 +39,7 @@ def waited(database: Database, *seconds: float) -> float:
     with database.transaction() as connection:
         changes = [Change(name, labels, "sum", value, replaces=False) for value in seconds]
         totals.apply_changes(connection, changes, time.time_ns())
-        (row,) = totals.read_metric(connection, name)
+        (row,) = totals.read(connection, name)
     return row.value
 
 

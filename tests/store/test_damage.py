@@ -20,14 +20,15 @@ from monitoring.delivery.queue import BackendQueue
 from monitoring.exceptions import StoreVersionError, let_errors_pass
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import Change, zero_changes
-from monitoring.metrics_collector import changes, samples
+from monitoring.metrics_collector import SessionWritesBuilder, changes, samples
 from monitoring.records.session_record import SessionRecord
 from monitoring.runtime import active_store
 from monitoring.runtime.active_store import ActiveStore
 from monitoring.runtime.failover import FailoverStore
 from monitoring.settings import InfluxDBConfig, MonitoringConfig, PrometheusConfig, Secret, StoreConfig
-from monitoring.store import totals
+from monitoring.store import readings, totals
 from monitoring.store.database import Database
+from monitoring.store.outbox import backend_statuses
 from monitoring.store.sessions import Store
 from monitoring.transport.deadline import Deadline
 from monitoring.transport.sinks import Delivery, Rejection, Snapshot
@@ -371,3 +372,60 @@ def test_a_revision_that_was_damaged_is_pushed_again(original: Original, tmp_pat
             totals.bump_revision(connection)
         assert queue.has_news()
     database.close()
+
+
+def damaged_store(original: Original, folder: Path, statement: str) -> Store:
+    """A copy in which a value was changed, and nothing else."""
+    shutil.copytree(original.folder, folder / "copy")
+    store = Store(Database(folder / "copy" / "monitoring.db"))
+    with store.database.transaction() as connection:
+        assert connection.execute(statement).rowcount > 0
+    return store
+
+
+def test_no_lines_are_made_of_a_record_that_was_changed(original: Original, tmp_path: Path) -> None:
+    store = damaged_store(
+        original, tmp_path, "UPDATE sessions SET routed = '', record = replace(record, '412.5', '912.5')"
+    )
+    with store.database.transaction() as connection:
+        connection.execute("DELETE FROM outbox")
+    builder = SessionWritesBuilder({"instance": INSTANCE}, ("influxdb",))
+    assert store.route("influxdb", builder) == 12
+    with store.database.read_transaction() as connection:
+        assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+        assert totals.values(connection, catalogue.MONITORING_DROPPED)[("corrupt",)] == 12
+    assert list(store.sessions()) == []
+    store.database.close()
+
+
+def test_a_reading_that_was_changed_is_compared_with_nothing(original: Original, tmp_path: Path) -> None:
+    store = damaged_store(original, tmp_path, "UPDATE readings SET measurements = replace(measurements, '4', '9')")
+    with store.database.read_transaction() as connection:
+        keys = [key for (key,) in connection.execute("SELECT key FROM readings")]
+        assert readings.by_reader(connection, keys) == {}
+    store.database.close()
+
+
+def test_an_instance_that_was_changed_is_chosen_anew(tmp_path: Path) -> None:
+    store = Store(Database(tmp_path / "monitoring.db"))
+    assert store.state("instance", lambda: "here") == "here"
+    with store.database.transaction() as connection:
+        connection.execute("UPDATE state SET value = 'hers' WHERE key = 'instance'")
+    assert store.state("instance") is None
+    assert store.state("instance", lambda: "here") == "here"
+    store.database.close()
+
+
+def test_a_backend_whose_progress_was_changed_counts_as_never_reached(original: Original, tmp_path: Path) -> None:
+    store = damaged_store(
+        original, tmp_path, "UPDATE backends SET pushed_sequence = pushed_sequence + 4 WHERE name = 'prometheus'"
+    )
+    with store.database.read_transaction() as connection:
+        found = {status.name: status for status in backend_statuses(connection)}
+        before = totals.values(connection, catalogue.MONITORING_DELIVERED)
+    assert (found["prometheus"].pending, found["prometheus"].last_success_ns) == (12, None)
+    queue = BackendQueue(store.database, "prometheus", "")
+    queue.settle_state(queue.snapshot(), Delivery())
+    with store.database.read_transaction() as connection:
+        assert totals.values(connection, catalogue.MONITORING_DELIVERED) == before
+    store.database.close()

@@ -11,10 +11,9 @@ from typing import Any
 from msgspec import Struct
 
 from monitoring.domain.derivation import FORMULA_VERSION
-from monitoring.metrics.samples import Vocabulary, limit_cardinality
+from monitoring.metrics.samples import limit_cardinality
 from monitoring.metrics.session_writes import DerivedValues, changed
 from monitoring.metrics_collector import computed
-from monitoring.store.rows import StoredSession
 from monitoring.store.sessions import Store
 from monitoring.store.vocabulary import stored_vocabulary
 
@@ -43,16 +42,14 @@ def rederive(store: Store, limit: int | None = None) -> Iterator[Rederived]:
     with store.database.read_transaction() as connection:
         vocabulary = stored_vocabulary(connection)
     for stored in store.sessions(limit):
-        if stored.derived is None:
-            yield Rederived(stored.record.session_id, None)
-        else:
-            now = _now(stored, stored.derived, vocabulary)
-            yield Rederived(stored.record.session_id, stored.derived.formula, changed(stored.derived.values, now))
-
-
-def _now(stored: StoredSession, derived: DerivedValues, vocabulary: Vocabulary) -> Mapping[str, float]:
-    found, _ = computed(stored.record, derived.facts)
-    return DerivedValues.of(FORMULA_VERSION, derived.facts, limit_cardinality(found, vocabulary)).values
+        session_id, before = stored.record.session_id, stored.derived
+        if before is None:
+            yield Rederived(session_id, None)
+            continue
+        # From the facts of then: what the store knows of other sessions by now is not what the formulas would change.
+        found, _ = computed(stored.record, before.facts)
+        now = DerivedValues.of(FORMULA_VERSION, before.facts, limit_cardinality(found, vocabulary))
+        yield Rederived(session_id, before.formula, changed(before.values, now.values))
 
 
 class Summary(Struct):
@@ -70,15 +67,12 @@ class Summary(Struct):
         """Count them."""
         summary = cls()
         for one in found:
-            summary._add(one)
+            summary.sessions += 1
+            summary.unknown += one.formula_before is None
+            summary.differing += bool(one.differences)
+            for name, (before, now) in one.differences.items():
+                metric = name.partition("{")[0]
+                count, largest = summary.by_metric.get(metric, (0, 0.0))
+                difference = 0.0 if before is None or now is None else abs(now - before)
+                summary.by_metric[metric] = (count + 1, max(largest, difference))
         return summary
-
-    def _add(self, one: Rederived) -> None:
-        self.sessions += 1
-        self.unknown += one.formula_before is None
-        self.differing += bool(one.differences)
-        for name, (before, now) in one.differences.items():
-            metric = name.partition("{")[0]
-            count, largest = self.by_metric.get(metric, (0, 0.0))
-            difference = 0.0 if before is None or now is None else abs(now - before)
-            self.by_metric[metric] = (count + 1, max(largest, difference))

@@ -141,11 +141,9 @@ LAST_RUN = Metric(
     "leglength_last_run_timestamp_seconds", Kind.GAUGE, "s", "Unix time at which the latest session ended."
 )
 LAST_SUCCESS = Metric(
-    "leglength_last_success_timestamp_seconds",
-    Kind.GAUGE,
-    "s",
+    "leglength_last_success_timestamp_seconds", Kind.GAUGE, "s",
     "Unix time at which the latest completed session ended.",
-)
+)  # fmt: skip
 STAGE_DURATION = Metric(
     "leglength_stage_duration_seconds", Kind.HISTOGRAM, "s", "Time spent in one stage of one image's processing.",
     (STAGE,), "leglength_stage", "duration_seconds", STAGE_BUCKETS,
@@ -167,28 +165,22 @@ MODEL_LANDMARK_MISSES = Metric(
     (MODEL, LANDMARK), source="labels 1-8 that are not in the model's predictions",
 )  # fmt: skip
 
-
-def _confidence(statistic: str, words: str) -> Metric:
-    return Metric(
+_STATISTICS = (("average", "Mean"), ("minimum", "Smallest"), ("maximum", "Largest"))
+MODEL_CONFIDENCE = {
+    statistic: Metric(
         f"leglength_model_confidence_{statistic}_ratio", Kind.GAUGE, "ratio",
         f"{words} confidence of the model's detections in the latest image.",
         (MODEL,), "leglength_model", f"confidence_{statistic}", source="the model's detection scores",
-    )  # fmt: skip
-
-
-MODEL_CONFIDENCE = {
-    "average": _confidence("average", "Mean"),
-    "minimum": _confidence("minimum", "Smallest"),
-    "maximum": _confidence("maximum", "Largest"),
-}
-
+    )
+    for statistic, words in _STATISTICS
+}  # fmt: skip
 FUSED_CONFIDENCE = {
     statistic: Metric(
         f"leglength_ensemble_confidence_{statistic}_ratio", Kind.GAUGE, "ratio",
         f"{words} confidence of the fused landmarks; a landmark's is the mean of the models that saw it.",
         (), "leglength_ensemble", f"confidence_{statistic}", source="the models' detection scores",
     )
-    for statistic, words in (("average", "Mean"), ("minimum", "Smallest"), ("maximum", "Largest"))
+    for statistic, words in _STATISTICS
 }  # fmt: skip
 
 MEASUREMENT_MM = Metric(
@@ -216,7 +208,7 @@ _ENSEMBLE = {
 
 
 def _suffixed(key: str, unit: str) -> str:
-    suffix = {"mm": "_millimeters", "ratio": "_ratio"}[unit]
+    suffix = {"mm": "_millimeters", "ratio": "_ratio"}.get(unit, "")
     return key if key.endswith(suffix) else key + suffix
 
 
@@ -315,17 +307,11 @@ READING_WITHIN = Metric(
     (MEASUREMENT,), "leglength_reading", "within_threshold", source="monitoring/domain/agreement.py",
 )  # fmt: skip
 
-
-def _validation(key: str, unit: str, words: str) -> Metric:
-    suffix = {"mm": "_millimeters", "ratio": "_ratio"}.get(unit, "")
-    return Metric(
-        f"leglength_validation_{key}{suffix}", Kind.GAUGE, unit, words, (MEASUREMENT,),
-        source="monitoring/domain/agreement.py, over all compared images in the store",
-    )  # fmt: skip
-
-
 VALIDATION = {
-    key: _validation(key, unit, words)
+    key: Metric(
+        f"leglength_validation_{_suffixed(key, unit)}", Kind.GAUGE, unit, words, (MEASUREMENT,),
+        source="monitoring/domain/agreement.py, over all compared images in the store",
+    )
     for key, unit, words in (
         ("pairs", "1", "Images of which a reader's measurement is known."),
         ("bias", "mm", "Mean of measurement minus readers' mean."),
@@ -338,7 +324,7 @@ VALIDATION = {
         ("beyond_10_mm", "ratio", "Share of absolute errors over 10 mm."),
         ("criteria_failed", "1", "Criteria that are not met; from 100 images on only."),
     )
-}
+}  # fmt: skip
 
 _SYSTEM: dict[str, tuple[str, str, tuple[Label, ...]]] = {
     "process_cpu_ratio": ("ratio", "CPU of this process without its children, in processors (1 = one is busy)", ()),

@@ -51,6 +51,7 @@ class SessionWritesBuilder(Struct, frozen=True):
         if refused:
             labels = {"reason": "rejected"}
             all_changes.append(Change(catalogue.MONITORING_DROPPED.name, labels, "", float(refused), replaces=False))
+        # Kept only when whole: a part would look like values that a newer formula has brought back.
         derived = DerivedValues.of(FORMULA_VERSION, context.facts, found) if is_complete else None
         return SessionWrites(lines, all_changes, derived)
 
@@ -104,6 +105,7 @@ def points(derived: Sequence[Sample], record: SessionRecord, common_tags: Mappin
 
     Of what was folded into one field, times and counts add up, as they do in the totals; of the rest the last counts.
     """
+    # By series, since two points of one series and time overwrite each other in InfluxDB.
     fields: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, float]] = {}
     of_session = (("status", record.status),)
     for metric, value, labels in derived:
@@ -125,6 +127,7 @@ def changes(derived: Sequence[Sample]) -> list[Change]:
         if not metric.is_pushed:
             continue
         if metric.kind is Kind.HISTOGRAM:
+            # One bucket each, which the store accumulates at export: a session changes two rows and not fifteen.
             bound = next((bound for bound in metric.buckets if value <= bound), None)
             found.append(Change(metric.name, labels, bucket_part(bound), 1.0, replaces=False))
             found.append(Change(metric.name, labels, "sum", value, replaces=False))
@@ -172,6 +175,7 @@ def _session(record: SessionRecord, facts: Facts) -> Iterator[Sample]:
     ):
         if value is not None:
             yield Sample(metric, float(value))
+    # A completed session has no stop, not one of value 0: the labels would then name stages it never stopped in.
     if record.status != "completed":
         failure = record.failure
         reason = reason_class(record.reason, failure.type if failure else None)
@@ -243,6 +247,7 @@ def _findings(derived: Derived) -> Iterator[Sample]:
             value = getattr(finding, key)
             if value is not None:
                 yield Sample(metric, value, labels)
+        # Once an image, so that a rate counts images: a film whose scale is wrong breaks a rule with each of its bones.
         known = gravest.get(finding.rule, finding.severity)
         gravest[finding.rule] = max(known, finding.severity, key=catalogue.SEVERITY.values.index)
     for rule, severity in gravest.items():

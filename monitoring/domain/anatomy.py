@@ -27,6 +27,7 @@ def measurement_name(side: str, bone: str) -> str:
     return f"PLL_{side}_{bone}"
 
 
+# Looked up for every landmark of every session, so made once.
 _LANDMARKS: Final = {
     name: (*((HEAD[side],) if bone != TIBIA else ()), *KNEE[side], *((ANKLE[side],) if bone != FEMUR else ()))
     for name, (side, bone) in SIDE_AND_BONE.items()

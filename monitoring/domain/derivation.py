@@ -69,6 +69,7 @@ def derive(record: SessionRecord, facts: Facts) -> Derived:
     # A session that was skipped before it came to measuring has no quality, not a bad one.
     is_assessed = record.measurements_mm or record.status not in ("skipped", "crashed")
     return Derived(
+        # What the host states is what its own users see, so it is what is reported; ours is told as the difference.
         ensemble={**our_scores, **record.ensemble},
         points=_reported_points(our_points, record.points),
         differences=_differences(record, our_scores, our_points),
@@ -97,6 +98,7 @@ def reading_errors(record: SessionRecord, reader_mm: Mapping[str, float]) -> tup
 
 
 def _exam(record: SessionRecord, facts: Facts, landmarks: disagreement.Fused) -> Exam:
+    # A record that was imported may hold anything under these names; what is no number is not known.
     numbers = {name: value for name, value in record.context.items() if is_number(value)}
     sex = record.context.get("sex")
     return Exam(
@@ -130,7 +132,7 @@ def _differences(
     record: SessionRecord, scores: Mapping[str, float], points: Mapping[int, Mapping[str, float]]
 ) -> dict[str, float]:
     found = disagreement.compare(record.ensemble, scores)
-    for label, of_point in points.items():
+    for label, of_point in points.items() if record.points else ():
         for name, difference in disagreement.compare(record.points.get(str(label), {}), of_point).items():
             found[name] = max(difference, found.get(name, 0.0))
     return found

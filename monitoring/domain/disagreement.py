@@ -156,6 +156,7 @@ def disagreement(
         and all(0 < mm <= _LARGEST_SPACING_MM for mm in (row_mm, column_mm))
     ):
         scale = (float(column_mm), float(row_mm))
+    # Every label has a point, also one that nobody saw: were it left out, finding nothing would be perfect agreement.
     points: dict[int, PointDisagreement] = {}
     every_distance: list[float] = []
     for label, seen in _by_label(predictions).items():
@@ -174,7 +175,7 @@ def compare(host: Mapping[str, float], ours: Mapping[str, float]) -> dict[str, f
     return {
         name: difference
         for name, value in ours.items()
-        if is_number(value) and is_number(theirs := host.get(name)) and isfinite(difference := abs(theirs - value))
+        if is_number(theirs := host.get(name)) and is_number(value) and isfinite(difference := abs(theirs - value))
     }
 
 
@@ -187,6 +188,7 @@ def best_detections(prediction: Detections) -> BestDetections:
     for box, label, score in zip(prediction.boxes, prediction.labels, prediction.scores, strict=False):
         if label not in LABELS or not isfinite(score) or len(box) != 4:
             continue
+        # A label that a model gives twice would count as two models that agree, and make (M - n) / M negative.
         confidence = min(max(score, 0.0), 1.0)
         if label in best and confidence <= best[label].confidence:
             continue
@@ -248,6 +250,7 @@ def _by_label(predictions: Sequence[Detections]) -> dict[int, list[Detection]]:
 
 
 def _point(seen: Sequence[Detection], models: int, distances: list[float], scale: _Scale | None) -> PointDisagreement:
+    # One model alone has no spread of any kind: None, for a 0 would say that it agrees with somebody.
     missed, relative_spread = (models - len(seen)) / models, None
     if len(seen) > 1:
         confidences = [detection.confidence for detection in seen]

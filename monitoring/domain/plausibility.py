@@ -47,6 +47,7 @@ LENGTH_LIMITS_MM: Final[Mapping[str, Limits]] = {FEMUR: (60.0, 620.0), TIBIA: (5
 Z_SOFT: Final = 3.0
 Z_HARD: Final = 5.0
 
+# The boys' table has 1.248 to 1.273 at every age; the limits leave room for measuring between landmarks' centres.
 RATIO_SOFT: Final[Limits] = (1.15, 1.40)
 RATIO_HARD: Final[Limits] = (1.05, 1.50)
 

@@ -97,6 +97,7 @@ def assess(
     of which neither predictions nor a measurement are known has no score.
     """
     names = [name for name in MEASUREMENTS if is_number(measurements_mm.get(name))]
+    # No model at all is not known, and not bad; models that found nothing have fused nothing, and score 0.
     if ensemble is not None and ensemble.models == 0:
         ensemble = fused = None
     if fused is None and not names:

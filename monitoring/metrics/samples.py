@@ -17,6 +17,7 @@ from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import OTHER, Kind, Label, Metric
 
 NANOSECONDS = 1_000_000_000
+# Samples of one landmark or model share their labels' mapping, so nobody may write into it.
 _NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -76,6 +77,7 @@ def _is_known(sample: Sample) -> bool:
 
 def _limited(sample: Sample, vocabulary: Vocabulary, folded: Counter[str]) -> Sample:
     metric = sample.metric
+    # Folded and not dropped: a fault of this package must not make a host's number disappear unseen.
     if catalogue.BY_NAME.get(metric.name) is not metric:
         report_violation(metric.name)
         folded["metric"] += 1

@@ -25,6 +25,7 @@ from monitoring.store.database import Database
 from monitoring.store.outbox import enqueue
 from monitoring.store.readings import Compared
 
+# What was done stays when the import is interrupted, and the same import goes on from there.
 _PIECE: Final = 100  # a running host waits for the store no longer than for one of these
 
 
@@ -70,6 +71,7 @@ def _import_piece(
     changed = {item.key for item, state in zip(piece, states, strict=True) if state != readings.KNOWN}
     keys = {item.key for item in piece}
     matched: set[str] = set()
+    # Also sessions of the same exam that no reading here names: another film may now be the one that is compared.
     for session in readings.compared_with(connection, keys):
         own = keys.intersection(session.record.exam_keys)
         if own:
@@ -99,6 +101,7 @@ def _tell(
         facts = replace(derived.facts, reader_mm={**derived.facts.reader_mm, **news})
         values = {**derived.values, **DerivedValues.of(derived.formula, facts, found).values}
         readings.set_derived(connection, session.sequence, DerivedValues(derived.formula, facts, values))
+    # At the exam's time, so that an older exam's reading does not pass for the latest comparison.
     totals.apply_changes(connection, changes(found), session.timestamp_ns)
     totals.bump_revision(connection)
     return True

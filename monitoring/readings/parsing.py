@@ -24,6 +24,7 @@ from monitoring.records import coerce
 
 SERIES, STUDY, ACCESSION = KINDS = ("series", "study", "accession")
 """What can name an exam, the narrowest first; a reading is kept under the narrowest that it states."""
+# Wider than what plausibility calls impossible: here only another unit is refused, since a reader is not contradicted.
 SHORTEST_MM: Final = 30.0
 LONGEST_MM: Final = 1500.0
 _DECIMALS: Final = 6  # so that 37.13 cm is 371.3 mm, and the same reading in another unit no other one
@@ -49,6 +50,7 @@ _SEPARATORS = ",;\t"
 _STATED_SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # a first line that spreadsheets understand
 _SHOWN_NAME = re.compile(r"(?!.*\d{4})[A-Za-z][A-Za-z0-9 _.()/%-]{0,39}")
 _FROM_MM: Final = {bone: low for bone, (low, _) in LENGTH_LIMITS_MM.items()}
+# What no stated unit makes likely: a leg of 80 "mm" is 80 cm.
 _LIKELY_FROM_MM: Final = {**_FROM_MM, LEG: _FROM_MM[FEMUR] + _FROM_MM[TIBIA]}
 
 
@@ -246,6 +248,7 @@ def join(readings: Iterable[Reading]) -> Parsed:
     found: dict[object, Reading] = {}
     problems: list[str] = []
     contradicted = set()
+    # Neither value of a contradiction is kept: which of them was meant, only their author knows.
     for number, reading in enumerate(readings):
         key = (reading.exam or number, reader_name(reading.reader))
         known = found.setdefault(key, reading)
@@ -288,6 +291,7 @@ def parse_csv(data: bytes, name: str) -> Parsed:
     lines = lines[1:] if stated else lines
     if not lines:
         return Parsed(problems=(f"{name}: empty",))
+    # All of a bad header is told at once, and no row: its cells would be read under the wrong names.
     (number, header), *rest = lines
     if problems := [f"{name}, line {number}: {problem}" for problem in _header_problems(header)]:
         return Parsed(problems=tuple(problems))

@@ -29,6 +29,7 @@ class ReferenceReadings:
         self._by_key: dict[str, ByReader] = {}
         if setting is None:
             return
+        # A run must go on whatever its settings hold: a mistake costs the readings, and one line in the log.
         parsed = parse_document(setting, _PATH, needs_exam=False)
         for reading in parsed.readings:
             found = keyed(reading, pseudonyms)

@@ -51,7 +51,7 @@ _DEVICE: Final = ("DCM", "121007")
 _DEVICE_UID: Final = {("DCM", "121012")}
 _PERSON_NAME: Final = {("DCM", "121008")}
 _OLDER_DESIGNATORS: Final = {"SNM3": "SRT", "99SDM": "SRT"}
-_DEEPEST: Final = 50
+_DEEPEST: Final = 50  # a damaged file may nest without end
 
 
 class Report(Struct, frozen=True):
@@ -83,6 +83,7 @@ def read_report(path: Path, place: str) -> Report:
         if not lengths:
             refusal = "no length of a femur, a tibia or a leg that a reader has measured"
             return Report(left_out=left_out, refusal=refusal)
+        # Two values for one bone are two readers, or a correction: which one counts can't be told from here.
         contradicted = sorted({name for name, mm in lengths if mm != dict(lengths)[name]})
         if contradicted:
             problems = tuple(f"{place}: two values for {name}" for name in contradicted)
@@ -118,6 +119,8 @@ def _observer(header: Any, content: Sequence[Any]) -> str | None:
     return " & ".join(dict.fromkeys(filter(None, names or verified[:1])))
 
 
+# A report is a tree, and vendors put site, side and algorithm on the measurement, on its group or above: what holds of
+# an item holds of all below it, until something nearer says otherwise.
 class _Context(Struct, frozen=True):
     """What the content around a measurement says of it."""
 

@@ -30,6 +30,7 @@ from monitoring.store import readings, totals
 from monitoring.store.database import Database
 from monitoring.store.readings import Compared
 
+# A run waits for the comparison at its end: of more than these it is done for later runs, once an hour.
 _FEW_READINGS: Final = 500
 _REST_NS: Final = 3600 * 1_000_000_000
 _KEYS_AT_ONCE: Final = 500
@@ -100,6 +101,8 @@ def refresh(database: Database) -> list[Validation]:
     """Compute the gauges anew, and have them pushed where they have changed; raises :class:`StoreError`."""
     found = validate(readings.compared(database))
     changes = gauge_changes(found)
+    # Not durable: it can be computed again at any time. Read before it is replaced, so that an unchanged validation
+    # pushes nothing.
     with database.transaction(durable=False) as connection:
         shown = {
             (name, dict(total.labels)["measurement"]): total.value
@@ -132,7 +135,7 @@ def refresh_after(database: Database, records: Iterable[SessionRecord], is_in_a_
 
 
 def _can_wait(connection: sqlite3.Connection) -> bool:
-    """Whether there is much to compute, and it was done a while ago."""
+    """Whether there is much to compute, and it was done not long ago."""
     count = "SELECT count(*) FROM (SELECT 1 FROM readings LIMIT ?)"
     is_much = connection.execute(count, (_FEW_READINGS + 1,)).fetchone()[0] > _FEW_READINGS
     pairs = catalogue.VALIDATION["pairs"].name

@@ -25,8 +25,14 @@ class Pseudonymizer:
     and in Unicode's composed form; capitals stay, since "a1" and "A1" may be two patients.
     """
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes | None) -> None:
+        """Without a key nothing is named: every pseudonym is ""."""
         self._key = key
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells two keys apart and says nothing of either; "" without a key."""
+        return self._name("key", "fingerprint")[:16]
 
     def series(self, identifier: object) -> str:
         """A series' pseudonym, from whatever the host calls it, taken as it is."""
@@ -61,6 +67,8 @@ class Pseudonymizer:
         return self._name(kind, text) if text else ""
 
     def _name(self, kind: str, text: str) -> str:
+        if self._key is None:
+            return ""
         message = f"{kind}:{text}".encode(errors="surrogatepass")
         return hmac.new(self._key, message, hashlib.sha256).hexdigest()[:_PSEUDONYM_CHARACTERS]
 

@@ -22,11 +22,16 @@ KEY_FILE_NAME = "monitoring.key"
 _SHORTEST_KEY = 16  # characters; a shorter one can be found by trying
 
 
-def find_key(config: PrivacyConfig, folder: Path | None, environment: Mapping[str, str] | None = None) -> bytes:
-    """The site's key: from settings, environment or file, else one made once in ``folder`` (mode 0600).
+def find_key(
+    config: PrivacyConfig,
+    folder: Path | None,
+    environment: Mapping[str, str] | None = None,
+    may_make: bool = True,
+) -> bytes:
+    """The site's key: from settings, environment or the file in ``folder``, else one made there once (mode 0600).
 
-    Without a folder (a store in memory) the key lives as long as the process. Raises
-    :class:`ConfigurationError` for a key file that can't be used, :class:`StoreError` where none can be made.
+    Raises :class:`ConfigurationError` for a key file that can't be used, :class:`StoreError` where there is none and
+    none can or ``may_make`` be made: a key for one run would name sessions so that nobody ever finds them again.
     """
     environment = os.environ if environment is None else environment
     if config.key is not None:  # from the settings or their key_file
@@ -34,8 +39,19 @@ def find_key(config: PrivacyConfig, folder: Path | None, environment: Mapping[st
     if environment.get(KEY_VARIABLE):
         return _long_enough(environment[KEY_VARIABLE].encode(errors="surrogateescape"), KEY_VARIABLE)
     if folder is None:
-        return secrets.token_bytes(32)
-    return _made_once(folder / KEY_FILE_NAME)
+        raise StoreError("there is no folder to keep the site's key in")
+    path = folder / KEY_FILE_NAME
+    if not may_make and not _is_there(path):
+        raise StoreError(f"there is no {KEY_FILE_NAME} yet, and none is made while the store can't be used")
+    return _made_once(path)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError | NotADirectoryError)  # what can't be looked at may be there
+    return True
 
 
 def _read_key(path: Path) -> bytes:

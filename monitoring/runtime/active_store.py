@@ -16,6 +16,7 @@ from monitoring.delivery.threads import DeliveryThreads
 from monitoring.exceptions import ErrorGuard, StoreCorruptError, StoreError
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import NANOSECONDS, Change
+from monitoring.metrics.session_writes import SessionWrites, TransactionContext
 from monitoring.readings import validation
 from monitoring.records.session_record import SessionRecord
 from monitoring.runtime.backends import courier_makers, session_writes_builder
@@ -23,7 +24,7 @@ from monitoring.settings import MonitoringConfig
 from monitoring.store import limits, totals
 from monitoring.store.database import Database
 from monitoring.store.location import instance_name
-from monitoring.store.locks import LivenessLock
+from monitoring.store.locks import LivenessLock, unmark_ended
 from monitoring.store.outbox import backend_statuses
 from monitoring.store.sessions import Store
 from monitoring.transport.deadline import Deadline
@@ -34,7 +35,8 @@ _IN_MEMORY = "memory"
 class ActiveStore:
     """Commits sessions to one database and delivers what it holds.
 
-    ``instance`` is the name to report under; without it, the settings' or the store's own.
+    ``instance`` is the name to report under; without it, the settings' or the store's own. ``made_in_memory`` is what
+    a store in memory has already made of sessions, by their ids.
     """
 
     def __init__(
@@ -44,8 +46,10 @@ class ActiveStore:
         logger: logging.Logger,
         guard: ErrorGuard,
         instance: str | None = None,
+        made_in_memory: dict[str, tuple[int, SessionWrites]] | None = None,
     ) -> None:
         self.database = database
+        self._made_in_memory = {} if made_in_memory is None else made_in_memory
         self.store = Store(database)
         self.instance = instance or instance_name(config, self.store)
         self.builder = session_writes_builder(config, self.instance)
@@ -56,6 +60,7 @@ class ActiveStore:
         self.courier_makers = courier_makers(config, database, self.instance, self.owner)
         self.threads = DeliveryThreads(self.courier_makers, guard, logger)
         self._losses = LossLog(database, logger)
+        self._logger = logger
 
     def check(self) -> None:
         """Raise :class:`StoreCorruptError` when the delivery has found the store damaged."""
@@ -69,25 +74,56 @@ class ActiveStore:
     def trace(self, record: SessionRecord, durable: bool) -> None:
         """Keep what is known of an open session."""
         self.check()
-        if self._owner is not None:
+        if self._owner is not None and self.database.path is not None:
+            if durable:  # the session begins: room for its end is held back as well
+                limits.hold_ballast(self.database.path)
             self.store.keep_open(record, self._owner.token, durable)
 
     def commit(self, unsaved: list[SessionRecord]) -> None:
         """Keep finished sessions, the oldest first, and wake the delivery; takes each that is kept off the list."""
         self.check()
         while unsaved:
-            limits.require_room(self.database, self._limits)
+            limits.make_room(self.database, self._limits)
             try:
-                self.store.commit(unsaved[0], self.builder)
-            except StoreError:
+                self.store.commit(unsaved[0], self._build)
+            except StoreCorruptError:
                 raise
+            except StoreError:
+                if self.database.path is None or not limits.drop_ballast(self.database.path):
+                    raise
+                continue  # into the room that was held back
             except Exception:  # a record that can't be kept must not hold up those behind it
                 del unsaved[0]
                 raise
+            session_id = unsaved[0].session_id
+            if self.database.path is not None and session_id in self._made_in_memory:
+                del self._made_in_memory[session_id]
+                unmark_ended(self.database.path, session_id)
             del unsaved[0]
         self.threads.wake()
         if self.database.path is not None:
             self.enforce_limits(pieces=1)
+
+    def _build(self, record: SessionRecord, context: TransactionContext) -> SessionWrites:
+        """What is written of a session is made once, whatever keeps it: the same points, from memory and from the file.
+
+        Made anew in the file it would differ, since only the file knows the patient's earlier exams.
+        """
+        made = self._made_in_memory.get(record.session_id)
+        if made is not None and made[0] == context.timestamp_ns:
+            return made[1]
+        writes = self.builder(record, context)
+        if self.database.path is None:
+            self._made_in_memory[record.session_id] = (context.timestamp_ns, writes)
+        return writes
+
+    def note_key(self, fingerprint: str) -> None:
+        """Say it when the site's key is another than before: a lost key is noticed now, and not when it is needed."""
+        if self.store.is_another_key(fingerprint):
+            self._logger.error(
+                "monitoring: the site's key is another than before: sessions recorded until now can't be matched or"
+                " erased by their patient; if the key was lost, put it back"
+            )
 
     def make_missing_lines(self, pieces: int | None = None) -> None:
         """Make the lines of sessions that were recorded without a log backend, in at most so many pieces of work."""

@@ -17,9 +17,11 @@ from typing import TypeVarTuple
 
 from monitoring.exceptions import ErrorGuard, StoreCorruptError, StoreError
 from monitoring.metrics.samples import Change
+from monitoring.metrics.session_writes import SessionWrites
 from monitoring.records.session_record import SessionRecord
 from monitoring.runtime.active_store import ActiveStore
 from monitoring.settings import MonitoringConfig
+from monitoring.store import locks
 from monitoring.store.database import PATIENCE_SECONDS, Database, Identity
 from monitoring.store.location import is_gone_with_the_container
 from monitoring.store.recovery import open_or_recover, quarantine
@@ -37,12 +39,13 @@ _CRASHED_AT_ONCE = 20
 class FailoverStore:
     """The store in one file, opened when it is needed, and the one in memory that stands in for it.
 
-    ``instead`` says in the log what becomes of sessions while the file can't be used.
+    Without a ``path`` there is no place for a file; who owns this has said so. ``instead`` says in the log what becomes
+    of sessions while the file can't be used.
     """
 
     def __init__(
         self,
-        path: Path,
+        path: Path | None,
         config: MonitoringConfig,
         zeros: Iterable[Change],
         logger: logging.Logger,
@@ -58,6 +61,7 @@ class FailoverStore:
         """The name that the store reports under, once it could be read."""
         self._memory: ActiveStore | None = None
         self._unsaved: list[SessionRecord] = []
+        self._made_in_memory: dict[str, tuple[int, SessionWrites]] = {}
         self._identity: Identity | None = None
         self._resting_until = 0.0
         self._said: str | None = None
@@ -68,7 +72,7 @@ class FailoverStore:
 
         When it turns out to be damaged, it is put aside and the work is done anew, once.
         """
-        if time.monotonic() < self._resting_until:
+        if self.path is None or time.monotonic() < self._resting_until:
             return False
         try:
             try:
@@ -97,6 +101,9 @@ class FailoverStore:
         self._unsaved.append(record)
         self.use(ActiveStore.commit, self._unsaved)
         if self._unsaved:
+            # Its trace may be in the file, which can't be told that the session is over.
+            if self.path is not None:
+                locks.mark_ended(self.path, record.session_id)
             self._in_memory().commit([record])
 
     @property
@@ -107,7 +114,7 @@ class FailoverStore:
     @property
     def folder(self) -> Path | None:
         """Where the store lies, when it could be used."""
-        return self.path.parent if self.instance is not None else None
+        return self.path.parent if self.path is not None and self.instance is not None else None
 
     def describe(self) -> str:
         """Store and backends, for the log."""
@@ -160,27 +167,30 @@ class FailoverStore:
         if aside is not None:
             self._logger.error("monitoring: the store was damaged; it was put aside as %s and a new one begun", aside)
         with _undone_by(database.close):
-            active = ActiveStore(database, self._config, self._logger, self._guard)
+            active = self._new_store(database)
         self.instance = active.instance
         with _undone_by(active.abandon):
             active.store.initialise(self._zeros)
             if crashed := active.report_crashed(_CRASHED_AT_ONCE):
                 self._logger.warning("monitoring: %d session(s) of killed processes are reported as crashed", crashed)
-        if not self._has_warned and is_gone_with_the_container(self.path):
+        if not self._has_warned and database.path is not None and is_gone_with_the_container(database.path):
             self._logger.warning(
                 "monitoring: the store %s lies inside the container and is lost with it; mount a folder there,"
                 " or set store.path",
-                self.path,
+                database.path,
             )
         self._has_warned = True
         active.threads.start()
         self.active = active
         return active
 
+    def _new_store(self, database: Database, instance: str | None = None) -> ActiveStore:
+        return ActiveStore(database, self._config, self._logger, self._guard, instance, self._made_in_memory)
+
     def _in_memory(self) -> ActiveStore:
         if self._memory is None:
             # Under the store's name, where it is known: the points are the same that the file will deliver.
-            self._memory = ActiveStore(Database(None), self._config, self._logger, self._guard, self.instance)
+            self._memory = self._new_store(Database(None), self.instance)
             self._memory.threads.start()
         return self._memory
 

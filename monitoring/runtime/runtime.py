@@ -33,7 +33,7 @@ from monitoring.runtime.failover import FailoverStore
 from monitoring.runtime.machine.sampler import Sampler
 from monitoring.runtime.machine.usage import Recording
 from monitoring.runtime.session import Session
-from monitoring.store.location import lies_in, state_path, store_path
+from monitoring.store.location import lies_in, store_paths
 from monitoring.transport.deadline import Deadline
 
 Arguments = TypeVarTuple("Arguments")
@@ -62,7 +62,7 @@ class Runtime:
         self._guard = guard
         models = map(coerce.metric_name, coerce.plain_list(settings.get("models")))
         zeros = zero_changes(tuple(name for name in models if name))
-        self.store = FailoverStore(self._path_outside_the_output(), self.config, zeros, logger, guard)
+        self.store = FailoverStore(self._find_store(), self.config, zeros, logger, guard)
         self.store.open()
         self._pseudonyms = self._make_pseudonyms()
         self._thresholds_cm = thresholds_cm(settings)
@@ -167,22 +167,31 @@ class Runtime:
         self.store.after_fork()
         self._sampler = None
 
-    def _path_outside_the_output(self) -> Path:
-        """The store's path, but never in the host's output folder: what lies there is sent to the PACS."""
-        path = store_path(self.config.store)
-        if self._output_dir is None or not lies_in(path, self._output_dir):
-            return path
-        self._logger.error("monitoring: the store must not lie in the output folder; it is kept in %s", state_path())
-        return state_path()
+    def _find_store(self) -> Path | None:
+        """Where the store lies, but never in the host's output folder: what lies there is sent to the PACS."""
+        paths = list(store_paths(self.config.store))
+        outside = [path for path in paths if self._output_dir is None or not lies_in(path, self._output_dir)]
+        found = outside[0] if outside else None
+        if found is None:
+            self._logger.error("monitoring: there is no folder for the store; set store.path; sessions are in memory")
+        elif found != paths[0]:
+            self._logger.error("monitoring: the store must not lie in the output folder; it is kept in %s", found)
+        return found
 
     def _make_pseudonyms(self) -> Pseudonymizer:
+        folder, key = self.store.path.parent if self.store.path else None, None
         try:
-            key = find_key(self.config.privacy, self.store.folder)
+            # Whatever is wrong with the store: the sessions of this run are to be found by the key that is there.
+            key = find_key(self.config.privacy, folder, may_make=self.store.instance is not None)
         except (ConfigurationError, StoreError) as error:
-            self._logger.warning("monitoring: %s; pseudonyms of this run can't be linked to earlier ones", error)
-            key = os.urandom(32)
-        log_filter.protect([*secrets_of(self.config), key])
-        return Pseudonymizer(key)
+            self._logger.warning(
+                "monitoring: %s; sessions of this run carry no keyed hashes and can't be found by their patient", error
+            )
+        log_filter.protect([*secrets_of(self.config), *filter(None, [key])])
+        pseudonyms = Pseudonymizer(key)
+        if key is not None:
+            self.store.use(ActiveStore.note_key, pseudonyms.fingerprint)
+        return pseudonyms
 
     def _begin_recording(self) -> Recording | None:
         if not self.config.metrics.include_system_metrics:

@@ -6,10 +6,13 @@ in small pieces, so that no session pays for a long clean-up.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -27,6 +30,9 @@ _DAY_NS = 86_400 * NANOSECONDS
 _MEGABYTE = 1_000_000
 
 _NEVER = 2**62
+
+BALLAST_BYTES = 1 << 20
+"""Space that is held back for the sessions that are open when the volume fills up."""
 
 
 class Limits(Struct, frozen=True):
@@ -54,11 +60,12 @@ def used_bytes(connection: sqlite3.Connection) -> int:
     return int((pages - free) * size)
 
 
-def require_room(database: Database, limits: Limits) -> None:
-    """Raise :class:`StoreError` when the volume is nearly full, and no session fits into the pages that the file has.
+def make_room(database: Database, limits: Limits) -> None:
+    """On a nearly full volume, delete what is delivered until a session fits into pages that the file already has.
 
-    Nearly full is less free space than the settings want to leave, or than a tenth of a small volume. Pages are made
-    free by deleting what is delivered, so that a host with a full disk goes on recording.
+    Nearly full is less free space than the settings want to leave, or than a tenth of a small volume. What isn't
+    delivered is never given up for space that others may want: a session that ended is kept as long as the volume
+    takes it at all. Raises :class:`StoreError`.
     """
     if database.path is None:
         return
@@ -66,17 +73,13 @@ def require_room(database: Database, limits: Limits) -> None:
         usage = shutil.disk_usage(database.path.parent)
     except OSError as error:
         raise StoreError(f"can't use the store {database.path}: {error.strerror}") from error
-    if usage.free >= min(limits.min_free_bytes, usage.total // 10) or _has_free_pages(database):
+    if usage.free >= min(limits.min_free_bytes, usage.total // 10):
         return
+    with database.read_transaction() as connection:
+        if int(connection.execute("PRAGMA freelist_count").fetchone()[0]) >= _PAGES_OF_A_SESSION:
+            return
     with database.transaction(durable=False) as connection:
         _evict_delivered(connection)
-    if not _has_free_pages(database):
-        raise StoreError("the store's volume is nearly full")
-
-
-def _has_free_pages(database: Database) -> bool:
-    with database.read_transaction() as connection:
-        return int(connection.execute("PRAGMA freelist_count").fetchone()[0]) >= _PAGES_OF_A_SESSION
 
 
 def enforce(database: Database, limits: Limits, pieces: int = 1, clock_ns: Callable[[], int] = time.time_ns) -> bool:
@@ -95,6 +98,34 @@ def enforce(database: Database, limits: Limits, pieces: int = 1, clock_ns: Calla
                 _evict(connection, clock_ns())
             connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()
     return False
+
+
+def hold_ballast(store: Path) -> None:
+    """Take the ballast's space beside the store, unless it is held or there is not much more than that.
+
+    A volume that takes a session's trace when it begins can so be made to take its record when it ends, whatever
+    was written there in between.
+    """
+    ballast = store.with_name(f"{store.name}.ballast")
+    with suppress(OSError):
+        if ballast.exists() or shutil.disk_usage(store.parent).free < 2 * BALLAST_BYTES:
+            return
+        descriptor = os.open(ballast, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, BALLAST_BYTES)
+        finally:
+            os.close(descriptor)
+
+
+def drop_ballast(store: Path) -> bool:
+    """Give the ballast's space back; False where the volume isn't full, or none is held."""
+    try:
+        if shutil.disk_usage(store.parent).free >= BALLAST_BYTES:
+            return False
+        store.with_name(f"{store.name}.ballast").unlink()
+    except OSError:
+        return False
+    return True
 
 
 def _evict(connection: sqlite3.Connection, now_ns: int) -> None:

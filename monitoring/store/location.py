@@ -5,37 +5,46 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from monitoring.exceptions import StoreError
 from monitoring.settings import MonitoringConfig, StoreConfig
 from monitoring.store.sessions import Store
 
 STORE_FILE = "monitoring.db"
 
 
+def store_paths(config: StoreConfig, environment: Mapping[str, str] | None = None) -> Iterator[Path]:
+    """Where the store may lie, the best first: the setting, else the environment, else the user's state folder.
+
+    None at all where nothing is set and the user has no home, as in a hardened container.
+    """
+    environment = os.environ if environment is None else environment
+    variables = (environment.get("MONITORING_DATA_PATH"), environment.get("MODULE_PERSISTENCE_DIR"))
+    for chosen in (config.path, *(Path(folder) for folder in variables if folder)):
+        with suppress(RuntimeError):  # "~" of a user that has no home
+            if chosen is not None:
+                path = chosen.expanduser()
+                yield path if path.suffix == ".db" else path / STORE_FILE
+    with suppress(RuntimeError):
+        # XDG Base Directory Specification
+        state = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        yield Path(state) / "leglength-monitoring" / STORE_FILE
+
+
 def store_path(config: StoreConfig, environment: Mapping[str, str] | None = None) -> Path:
-    """Where the store lies: the setting, else the environment, else the user's state folder."""
-    environment = os.environ if environment is None else environment
-    chosen = config.path or environment.get("MONITORING_DATA_PATH") or environment.get("MODULE_PERSISTENCE_DIR")
-    return _store_file(Path(chosen)) if chosen else state_path(environment)
-
-
-def state_path(environment: Mapping[str, str] | None = None) -> Path:
-    """The store in the user's state folder (XDG Base Directory Specification)."""
-    environment = os.environ if environment is None else environment
-    state = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return _store_file(Path(state) / "leglength-monitoring")
+    """Where the store lies; raises :class:`StoreError` when it can't be told."""
+    found = next(store_paths(config, environment), None)
+    if found is None:
+        raise StoreError("there is no folder for the store: the user has no home; set store.path")
+    return found
 
 
 def lies_in(path: Path, folder: Path) -> bool:
     """Whether ``path`` lies in ``folder``, however both are written."""
     return path.resolve().is_relative_to(folder.resolve())
-
-
-def _store_file(chosen: Path) -> Path:
-    path = chosen.expanduser()
-    return path if path.suffix == ".db" else path / STORE_FILE
 
 
 def instance_name(config: MonitoringConfig, store: Store) -> str:

@@ -97,6 +97,31 @@ def _liveness_file(store: Path, token: str) -> Path:
     return store.with_name(f"{store.name}.alive-{token}")
 
 
+def mark_ended(store: Path, session_id: str) -> None:
+    """Say of an open session that it has ended, where the store can't be written.
+
+    By an empty file, since a full volume still takes one; so that it isn't reported as crashed when this process is
+    gone.
+    """
+    with suppress(OSError):
+        _ended_file(store, session_id).touch(mode=0o600)
+
+
+def is_marked_ended(store: Path, session_id: str) -> bool:
+    """Whether the session has ended, though the store says that it is open."""
+    return _ended_file(store, session_id).exists()
+
+
+def unmark_ended(store: Path, session_id: str) -> None:
+    """The store knows by now."""
+    with suppress(OSError):
+        _ended_file(store, session_id).unlink()
+
+
+def _ended_file(store: Path, session_id: str) -> Path:
+    return store.with_name(f"{store.name}.ended-{session_id}")
+
+
 @contextmanager
 def opening(path: Path, patience_seconds: float, exclusive: bool) -> Iterator[None]:
     """Hold the store's opening lock: shared to open the file that is there, exclusive to begin or to replace it.

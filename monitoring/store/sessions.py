@@ -109,7 +109,8 @@ class Store:
             if is_intact(row) and owner not in dead:
                 continue
             record = stored_record(text) if is_intact(row) else None
-            if record is not None:
+            has_ended = locks.is_marked_ended(path, session_id)
+            if record is not None and not has_ended:
                 reported += self.commit(record, build)
                 continue
             with self.database.transaction() as connection:
@@ -117,7 +118,9 @@ class Store:
                 connection.execute(
                     "DELETE FROM open_sessions WHERE session_id = ? AND checksum = ?", (session_id, its_checksum)
                 )
-                totals.count_loss(connection, "corrupt", 1, time.time_ns())
+                # What had ended was kept in memory, and told to the backends or said to be lost: it never crashed.
+                totals.count_loss(connection, "disk_full" if has_ended else "corrupt", 1, time.time_ns())
+            locks.unmark_ended(path, session_id)
         locks.remove_stale(path)
         return reported
 
@@ -163,6 +166,17 @@ class Store:
                 found = default()
                 connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (key, found, checksum(key, found)))
             return found
+
+    def is_another_key(self, fingerprint: str) -> bool:
+        """Whether sessions were named with another key so far; from now on this one is known, and where it began."""
+        known = self.state("key_fingerprint", lambda: fingerprint)
+        if known == fingerprint:
+            return False
+        with self.database.transaction() as connection:
+            newest = outbox.newest_sequence(connection)
+            for key, value in (("key_fingerprint", fingerprint), ("key_since_sequence", newest + 1)):
+                connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (key, value, checksum(key, value)))
+        return True
 
     def route(self, backend: str, build: BuildWrites, limit: int = 200) -> int:
         """Make the lines of sessions that were recorded without any log backend; returns how many sessions."""

@@ -124,8 +124,23 @@ def test_of_several_that_make_a_key_at_once_all_get_the_same(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == [KEY_FILE_NAME]
 
 
-def test_without_a_folder_the_key_lives_as_long_as_the_process() -> None:
-    assert find_key(PrivacyConfig(), None, {}) != find_key(PrivacyConfig(), None, {})
+def test_no_key_is_made_for_one_run_alone(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no folder"):
+        find_key(PrivacyConfig(), None, {})
+    with pytest.raises(StoreError, match="none is made"):
+        find_key(PrivacyConfig(), tmp_path, {}, may_make=False)
+    made = find_key(PrivacyConfig(), tmp_path, {})
+    assert find_key(PrivacyConfig(), tmp_path, {}, may_make=False) == made
+
+
+def test_without_a_key_nothing_is_named() -> None:
+    nameless = Pseudonymizer(None)
+    assert {
+        nameless.series("1.2.3"),
+        nameless.patient("4711", "there"),
+        nameless.reader("R"),
+        nameless.fingerprint,
+    } == {""}
 
 
 def test_a_key_that_can_be_guessed_is_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from monitoring.store.database import Database, identity
 from monitoring.store.recovery import open_or_recover, quarantine
 from monitoring.store.sessions import Store
 from tests.support.faults import FaultServer
-from tests.support.hosts import Host, base_settings, with_influxdb
+from tests.support.hosts import Host, with_influxdb
 from tests.support.recordings import (
     IN_MEMORY,
     RECORD_FOUR,
@@ -32,89 +32,6 @@ from tests.support.recordings import (
     stored_ids,
 )
 from tests.support.servers import InfluxDB1, wait_until
-
-# --- a full disk ----------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def small_volume(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A volume of its own, unmounted in the end."""
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("no volume may be mounted here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(volume: Path) -> Path:
-    filler = volume / "filler"
-    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        for size in (1 << 16, 1 << 12, 1):
-            with contextlib.suppress(OSError):
-                while file.write(b"x" * size):
-                    pass
-    return filler
-
-
-def test_a_disk_that_is_full_from_the_start_costs_nothing_but_durability(host: Host, influxdb1: InfluxDB1) -> None:
-    with small_volume(host.folder / "volume", 1) as volume:
-        filler = fill(volume)
-        host.settings = with_influxdb(base_settings(volume / "store"), influxdb1.write_settings())
-        ended = host.run(RECORD_FOUR)
-        assert_undisturbed(ended)
-        assert said(ended, IN_MEMORY) == 1
-        assert len(points(influxdb1)) == 4
-        filler.unlink()
-        assert_undisturbed(host.run(RECORD_FOUR))
-        assert len(points(influxdb1)) == 8
-    assert host.swallowed() == ""
-
-
-def test_a_disk_that_fills_up_keeps_what_was_committed_and_gets_the_rest_later(
-    host: Host, influxdb1: InfluxDB1
-) -> None:
-    """The stored sessions survive the full disk; those recorded meanwhile come into the file when there is room."""
-    with small_volume(host.folder / "volume", 2) as volume:
-        host.store_folder = volume / "store"
-        host.settings = base_settings(volume / "store")  # no backend: what is stored can only wait
-        before = host.run(RECORD_FOUR).said("ended")
-        filler = fill(volume)
-        script = SHORT_REST + RECORD_FOUR.replace('say("result")', f'say("result")\nos.remove({str(filler)!r})')
-        ended = host.run(script)
-        assert_undisturbed(ended)
-        assert said(ended, IN_MEMORY) == 1
-        assert "lost" not in ended.stderr
-        assert set(host.records()) == {*before, *ended.said("ended")}
-        host.settings = with_influxdb(host.settings, influxdb1.write_settings())
-        host.drain()
-        assert len(points(influxdb1)) == 8
-    assert host.swallowed() == ""
-
-
-def test_a_nearly_full_disk_evicts_delivered_sessions_rather_than_growing(host: Host, influxdb1: InfluxDB1) -> None:
-    with small_volume(host.folder / "volume", 32) as volume:
-        host.store_folder = volume / "store"
-        settings = with_influxdb(base_settings(volume / "store"), influxdb1.write_settings())
-        host.settings = settings
-        assert host.run(RECORD_FOUR.replace("range(4)", "range(400)")).code == 0
-        host.drain()
-        size = host.store_path.stat().st_size
-        # A tenth of a small volume is kept free, even if more is asked for.
-        host.settings = {**settings, "store": {"path": str(volume / "store"), "min_free_mb": 100}}
-        with (volume / "filler").open("wb") as file:
-            file.write(bytes(31_000_000 - size))
-        ended = host.run(RECORD_FOUR)
-        assert_undisturbed(ended)
-        assert said(ended, IN_MEMORY) == 0
-        assert host.store_path.stat().st_size <= size + 3 * 4096
-        assert len(points(influxdb1)) == 404
-        assert set(ended.said("ended")) <= set(host.records())
-
 
 # --- no permission --------------------------------------------------------------------------------
 

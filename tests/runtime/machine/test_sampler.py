@@ -408,7 +408,7 @@ def test_a_sessions_record_holds_the_machine_whatever_the_interval(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(system_resources, "PATIENCE_SECONDS", 60.0)
-    system = recorded({"metrics": {"collection_interval": 3600}}, tmp_path)["system"]
+    system = recorded({"metrics": {"collection_interval": 3600}}, tmp_path / "out")["system"]
     assert set(system) >= {*QUICK, "disk_free_bytes/output", "disk_used_bytes/store"}
 
 

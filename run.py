@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.crash import log_without_messages
-from analysis.dicom import mute_dicom
-from analysis.errors import AnalysisError
+from analysis.dicom_file import mute_dicom
+from analysis.errors import INPUT_FAILURES, INPUT_SKIPS, AnalysisError
+from analysis.files import replace_file
 from analysis.identity import identifying_texts
 from analysis.pipeline import (
     ModelResult,
@@ -118,11 +119,13 @@ def record(session: ManagedSession, result: SeriesResult, waiting: int) -> None:
     session.record_performance_data(result.performance)
     for name, model in result.model_results.items():
         session.record_model_performance(name, model_metrics(model))
+    # The monitoring names classes of reasons; result.json and the log have the exact one.
+    reason = "bad_input" if result.reason in {**INPUT_SKIPS, **INPUT_FAILURES} else result.reason
     if result.status == "skipped":
-        session.skip(result.reason, result.failed_stage)
+        session.skip(reason, result.failed_stage)
     elif result.status == "failed":
         kind, _, location = (result.failure or "").partition(" at ")
-        session.fail(result.reason, result.failed_stage, kind, location)
+        session.fail(reason, result.failed_stage, kind, location)
 
 
 def model_metrics(model: ModelResult) -> dict[str, Any]:
@@ -174,12 +177,9 @@ def try_write_result(out_dir: Path, results: Sequence[SeriesResult], monitor: Mo
     if monitor.is_enabled():
         content["monitoring"] = {"sessions": monitor.session_records()}
     path = out_dir / "result.json"
-    draft = path.with_suffix(".json.part")
     try:
-        draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        draft.replace(path)
+        replace_file(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
     except OSError as error:
-        draft.unlink(missing_ok=True)
         LOG.error("OUT: result.json can't be written: %s", error.strerror)
         return False
     return True

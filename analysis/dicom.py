@@ -6,20 +6,17 @@ Whatever a file holds, the outcome is an image or a `SeriesStop` with a stated r
 from __future__ import annotations
 
 import logging
-import math
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID
 
+from analysis.dicom_file import MOST_PIXELS, number, quiet_dicom, read_dicom, value_of, whole_number
 from analysis.errors import SeriesFailed, SeriesSkipped, SeriesStop
 from analysis.landmarks import Spacing
 
@@ -49,41 +46,16 @@ class Radiograph:
 
 
 def find_series(in_dir: Path | str) -> list[SeriesFiles]:
-    """The series of a folder, sorted by name; only files ending in .dcm count.
+    """The series of a folder, sorted by name; whatever ends in .dcm counts, but for folders.
 
+    A pipe, a device or a link to nothing is broken input, and not to be passed over in silence.
     Raises OSError when the folder can't be listed.
     """
     groups: dict[str, list[Path]] = {}
     for path in sorted(Path(in_dir).iterdir()):
-        if path.suffix.lower() == ".dcm" and path.is_file():
+        if path.suffix.lower() == ".dcm" and not path.is_dir():
             groups.setdefault(path.stem.split("#", 1)[0], []).append(path)
     return [SeriesFiles(name, tuple(files)) for name, files in sorted(groups.items())]
-
-
-_LIBRARIES: Final = ("pydicom", "highdicom")
-
-
-@contextmanager
-def quiet_dicom() -> Iterator[None]:
-    """Keep the DICOM libraries' warnings and log lines away: they quote values of the header."""
-    loggers = [logging.getLogger(name) for name in _LIBRARIES]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            for logger in loggers:
-                logger.setLevel(logging.CRITICAL + 1)
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-def mute_dicom() -> None:
-    """Keep them away for the rest of the process, wherever the libraries are used."""
-    for name in _LIBRARIES:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-        warnings.filterwarnings("ignore", module=rf"{name}(\.|\Z)")
 
 
 def choose_image(files: Iterable[Path]) -> Path:
@@ -95,7 +67,7 @@ def choose_image(files: Iterable[Path]) -> Path:
     stops: list[SeriesStop] = []
     for path in files:
         try:
-            count = _pixel_count(_read_header(path))
+            count = _pixel_count(path)
         except SeriesStop as stop:
             stops.append(stop)
             continue
@@ -111,13 +83,24 @@ def choose_image(files: Iterable[Path]) -> Path:
     raise min(stops, key=lambda stop: isinstance(stop, SeriesSkipped))
 
 
+def _pixel_count(path: Path) -> int:
+    """Rows times columns of one file; raises `SeriesStop` where it isn't an image, or not a whole one."""
+    with quiet_dicom():
+        found = read_dicom(path, with_pixels=False)
+        if found.breaks_off:
+            raise SeriesFailed("truncated_header")
+        if not found.has_pixels and _is_image_class(found.dataset):
+            raise SeriesFailed("no_pixel_data")
+        return _require_image(found.dataset)
+
+
 def read_radiograph(path: Path) -> Radiograph:
     """Read, check and decode one file; raises `SeriesStop`."""
     with quiet_dicom():
-        dataset = _read(path)
+        dataset = read_dicom(path).dataset
         _require_plain_image(dataset)
-        spacing = read_spacing(dataset)
         _require_all_pixels(dataset)
+        spacing = read_spacing(dataset)
         return Radiograph(dataset, _bone_bright_pixels(dataset), spacing)
 
 
@@ -127,19 +110,10 @@ def read_spacing(dataset: Dataset) -> Spacing:
     Both hold two values: first the distance between rows, then between columns (DICOM PS3.3, 10.7.1.3).
     """
     for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
-        value = _value(dataset, keyword)
+        value = value_of(dataset, keyword)
         if value is not None:
             return _checked_spacing(value, dataset)
     raise SeriesSkipped("no_pixel_spacing")
-
-
-def _value(dataset: Dataset, keyword: str) -> Any:
-    """An attribute's value, None where it is absent or empty."""
-    try:
-        value = dataset.get(keyword)
-    except Exception:  # a damaged value may raise anything when it is decoded
-        return ()
-    return None if value is None or value in ("", []) else value
 
 
 def _checked_spacing(value: Any, dataset: Dataset) -> Spacing:
@@ -155,64 +129,53 @@ def _checked_spacing(value: Any, dataset: Dataset) -> Spacing:
     return Spacing(row_mm, column_mm)
 
 
-def _read_header(path: Path) -> Dataset:
-    with quiet_dicom():
-        return _read(path, stop_before_pixels=True)
+def _is_image_class(dataset: Dataset) -> bool:
+    """Whether the file says that it is an image, be it only in its file meta information, which comes first."""
+    classes = [
+        value_of(dataset.file_meta, "MediaStorageSOPClassUID"),
+        value_of(dataset, "SOPClassUID"),
+    ]
+    return any("Image Storage" in UID(str(found)).name for found in classes if found)
 
 
-def _read(path: Path, *, stop_before_pixels: bool = False) -> Dataset:
-    try:
-        return pydicom.dcmread(path, stop_before_pixels=stop_before_pixels)
-    except InvalidDicomError:
-        raise SeriesFailed("not_dicom") from None
-    except Exception:  # a damaged header may raise anything out of the parser
-        raise SeriesFailed("unreadable") from None
-
-
-def _pixel_count(dataset: Dataset) -> int:
-    """Rows times columns; raises `SeriesSkipped` where the object isn't an image."""
-    try:
-        count = int(dataset.Rows) * int(dataset.Columns)
-    except Exception:  # absent, or damaged
-        count = 0
-    if count <= 0:
+def _require_image(dataset: Dataset) -> int:
+    """Rows times columns; raises `SeriesStop` where the object isn't an image, or none that can be worked on."""
+    count = max(whole_number(dataset, "Rows", 0), 0) * max(whole_number(dataset, "Columns", 0), 0)
+    if count == 0:
         raise SeriesSkipped("not_an_image")
+    if count > MOST_PIXELS:
+        raise SeriesFailed("image_too_large")
     return count
 
 
 def _require_plain_image(dataset: Dataset) -> None:
-    _pixel_count(dataset)
-    if _whole(dataset, "NumberOfFrames", 1) > 1:
+    _require_image(dataset)
+    if whole_number(dataset, "NumberOfFrames", 1) > 1:
         raise SeriesSkipped("multi_frame")
-    if _whole(dataset, "SamplesPerPixel", 1) > 1:
+    if whole_number(dataset, "SamplesPerPixel", 1) > 1:
         raise SeriesSkipped("colour_image")
-
-
-def _whole(dataset: Dataset, keyword: str, default: int) -> int:
-    value = _value(dataset, keyword)
-    try:
-        return default if value is None else int(value)
-    except (TypeError, ValueError):
-        return default
 
 
 def _require_all_pixels(dataset: Dataset) -> None:
     """Raise `SeriesFailed` where the file ended before its pixels did."""
-    data = dataset.get("PixelData")
+    data = value_of(dataset, "PixelData")
     if data is None:
         if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
             return
         raise SeriesFailed("no_pixel_data")
+    if not isinstance(data, bytes):
+        raise SeriesFailed("undecodable_pixel_data")
     if _is_native(dataset):
-        bits = _pixel_count(dataset) * _whole(dataset, "BitsAllocated", 16)
+        bits = _require_image(dataset) * whole_number(dataset, "BitsAllocated", 16)
         if len(data) < bits // _NATIVE_BITS:
             raise SeriesFailed("truncated_pixel_data")
 
 
 def _is_native(dataset: Dataset) -> bool:
-    syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
-    if syntax is None:
+    stated = value_of(dataset.file_meta, "TransferSyntaxUID")
+    if stated is None:
         return True
+    syntax = UID(str(stated))
     if not syntax.is_transfer_syntax:
         raise SeriesFailed("undecodable_pixel_data")
     return not syntax.is_encapsulated
@@ -226,22 +189,13 @@ def _bone_bright_pixels(dataset: Dataset) -> npt.NDArray[np.float32]:
     if pixels.ndim != 2:  # rows and columns
         raise SeriesSkipped("multi_frame")
     pixels = np.nan_to_num(_rescaled(pixels, dataset), copy=False)
-    if str(_value(dataset, "PhotometricInterpretation")) == "MONOCHROME1":
+    if str(value_of(dataset, "PhotometricInterpretation")) == "MONOCHROME1":
         pixels = pixels.max() + pixels.min() - pixels
     return pixels
 
 
 def _rescaled(pixels: npt.NDArray[np.float32], dataset: Dataset) -> npt.NDArray[np.float32]:
-    slope, intercept = _number(dataset, "RescaleSlope", 1.0), _number(dataset, "RescaleIntercept", 0.0)
+    slope, intercept = number(dataset, "RescaleSlope", 1.0), number(dataset, "RescaleIntercept", 0.0)
     if slope == 0:
         return pixels
     return pixels * np.float32(slope) + np.float32(intercept)
-
-
-def _number(dataset: Dataset, keyword: str, default: float) -> float:
-    value = _value(dataset, keyword)
-    try:
-        number = default if value is None else float(value)
-    except (TypeError, ValueError):
-        return default
-    return number if math.isfinite(number) else default

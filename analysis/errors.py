@@ -64,12 +64,17 @@ FAILURE_REASONS = {
     "undecodable_pixel_data": "the pixel data can't be decoded",
     "error": "an unexpected error ended the processing of this series",
 }
+INPUT_SKIPS: dict[str, str] = {}
+INPUT_FAILURES = {
+    "truncated_header": "the file ends within its header",
+    "image_too_large": "the image, or what its file inflates to, is larger than any long-leg radiograph",
+}
 
 
 class SeriesStop(AnalysisError):  # noqa: N818 - an outcome, not a fault
     """Ends one series with a machine-readable `code` and a text free of identity."""
 
-    reasons: ClassVar[dict[str, str]] = {**SKIP_REASONS, **FAILURE_REASONS}
+    reasons: ClassVar[dict[str, str]] = {**SKIP_REASONS, **INPUT_SKIPS, **FAILURE_REASONS, **INPUT_FAILURES}
 
     def __init__(self, code: str) -> None:
         self.code = code
@@ -80,10 +85,10 @@ class SeriesStop(AnalysisError):  # noqa: N818 - an outcome, not a fault
 class SeriesSkipped(SeriesStop):
     """The series can't be measured, and that is no failure of the run."""
 
-    reasons = SKIP_REASONS
+    reasons: ClassVar[dict[str, str]] = {**SKIP_REASONS, **INPUT_SKIPS}
 
 
 class SeriesFailed(SeriesStop):
     """The series' input is broken."""
 
-    reasons = FAILURE_REASONS
+    reasons: ClassVar[dict[str, str]] = {**FAILURE_REASONS, **INPUT_FAILURES}

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import pydicom
 from pydicom.charset import decode_bytes
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from analysis.dicom import quiet_dicom
+from analysis.dicom_file import MOST_BYTES, quiet_dicom, read_dicom
+from analysis.files import read_file
 
 _NO_TEXT: Final = frozenset({"AT", "FD", "FL", "OD", "OF", "OL", "OV", "OW", "SL", "SS", "SV", "UL", "US", "UV"})
 _MAYBE_TEXT: Final = frozenset({"OB", "UN"})
@@ -70,16 +70,15 @@ def _of_name(path: Path) -> Iterator[str]:
 
 def _of_file(path: Path) -> set[str]:
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, defer_size=_LARGEST_VALUE)
+        header = read_dicom(path, with_pixels=False).dataset
         return {*_of_dataset(header, ["iso8859"]), *_of_dataset(header.file_meta, ["iso8859"])}
-    except Exception:  # a damaged header may raise anything out of the parser
+    except Exception:  # a damaged header may raise anything as its values are decoded
         return _of_bytes_of(path)
 
 
 def _of_bytes_of(path: Path) -> set[str]:
     try:
-        with path.open("rb") as file:
-            runs = [_shown(run) for run in _RUN.findall(file.read(_SEARCHED))]
+        runs = [_shown(run) for run in _RUN.findall(read_file(path, MOST_BYTES)[:_SEARCHED])]
     except OSError:
         return set()
     # What follows a value, the next tag's first byte, may be a character too.
@@ -121,7 +120,7 @@ def _of_sequence(dataset: Dataset, tag: Any, value: Any, encodings: Sequence[str
 
 
 def _of_bytes(vr: str, value: bytes, encodings: Sequence[str]) -> Iterator[str]:
-    if vr in _NO_TEXT:
+    if vr in _NO_TEXT or len(value) > _LARGEST_VALUE:
         return
     value = value.strip(b" \0")
     if vr in _MAYBE_TEXT:

@@ -17,16 +17,20 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 from analysis.errors import SettingsError
+from analysis.files import read_file
 
 BUILT_IN_MODELS: Final = ("intensity_profile", "gradient_edges", "template_correlation")
 TASK_FILE: Final = "task.json"
 _PATH: Final = "process.settings"
+_MOST_TASK_BYTES: Final = 1 << 24
+_MOST_LEVELS: Final = 64
+_LONGEST_SHOWN: Final = 80
 _NOT_OURS: Final = frozenset({"monitoring", "reference_readings", "settings"})
 
 
@@ -67,7 +71,8 @@ def load_task(in_dir: Path | str) -> dict[str, Any]:
     """
     path = Path(in_dir) / TASK_FILE
     try:
-        task = json.loads(path.read_text(encoding="utf-8-sig"))
+        task = json.loads(read_file(path, _MOST_TASK_BYTES).decode("utf-8-sig"))
+        _require_shallow(task)
     except FileNotFoundError:
         return {}
     except json.JSONDecodeError as error:
@@ -75,6 +80,8 @@ def load_task(in_dir: Path | str) -> dict[str, Any]:
         raise SettingsError([f"{path}: {where}: not valid JSON: {error.msg}"]) from None
     except UnicodeDecodeError as error:
         raise SettingsError([f"{path}: byte {error.start}: not valid UTF-8"]) from None
+    except ValueError:  # Python reads no number of more than 4300 digits
+        raise SettingsError([f"{path}: holds a number with too many digits"]) from None
     except RecursionError:
         raise SettingsError([f"{path}: nested too deeply"]) from None
     except OSError as error:
@@ -82,6 +89,22 @@ def load_task(in_dir: Path | str) -> dict[str, Any]:
     if not isinstance(task, dict):
         raise SettingsError([f"{path}: expected an object, got {_type_name(task)}"])
     return task
+
+
+def _require_shallow(task: object) -> None:
+    """Raise RecursionError for what is nested so deeply that whoever walks through it may run out of stack."""
+    level = [task]
+    for _ in range(_MOST_LEVELS):
+        level = [item for value in level for item in _items(value)]
+        if not level:
+            return
+    raise RecursionError
+
+
+def _items(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def settings_section(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,7 +204,12 @@ def _unknown_keys(section: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(_unknown_key(key, [*known, "monitoring", "reference_readings"]) for key in unknown)
 
 
+def shown(text: str) -> str:
+    """A text of somebody else's within one line: control characters escaped, and cut where it is long."""
+    return repr(text[:_LONGEST_SHOWN])[1:-1] + ("..." if len(text) > _LONGEST_SHOWN else "")
+
+
 def _unknown_key(key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{_PATH}.{key}: unknown setting, ignored{hint}"
+    return f"{_PATH}.{shown(key)}: unknown setting, ignored{hint}"

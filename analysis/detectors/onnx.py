@@ -32,8 +32,11 @@ def verify_checksum(path: Path, sha256: str | None) -> None:
     if sha256 is None:
         _LOG.warning("the checkpoint %s runs unverified: the registry lists no sha256", path.name)
         return
-    with path.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read: {error.strerror}") from None
     if actual != sha256.lower():
         message = f"{path}: sha256 is {actual}, the registry lists {sha256.lower()}; not loaded"
         raise ModelChecksumMismatch(message)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,10 +16,14 @@ from analysis.detectors.profile import IntensityProfile
 from analysis.detectors.protocol import Detector
 from analysis.detectors.template import TemplateCorrelation
 from analysis.errors import ModelError, ModelNotFound
+from analysis.files import read_file
+from analysis.settings import shown
 
 MODELS_DIR_VARIABLE: Final = "LEGLENGTH_MODELS_DIR"
 _SHIPPED: Final = Path(__file__).parents[2] / "models"
 _REGISTRY_FILE: Final = "registry.json"
+_MOST_REGISTRY_BYTES: Final = 1 << 20
+_LONGEST_NAME: Final = 200
 
 BUILT_IN: Final[dict[str, Callable[[], Detector]]] = {
     "intensity_profile": IntensityProfile,
@@ -43,16 +48,25 @@ def load(names: Sequence[str], models_dir: Path | str | None = None) -> list[Det
 def _read_registry(folder: Path) -> dict[str, dict[str, Any]]:
     """The listed checkpoints; a folder without its own list is read with the shipped one."""
     path = folder / _REGISTRY_FILE
-    if not path.is_file():
+    if not path.exists():
         path = _SHIPPED / _REGISTRY_FILE
     try:
-        models: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["models"]
-        # Touching both keys here turns a broken entry into one line instead of a later KeyError.
-        return {name: {"file": str(entry["file"]), "sha256": entry["sha256"]} for name, entry in models.items()}
+        models = json.loads(read_file(path, _MOST_REGISTRY_BYTES).decode("utf-8-sig"))["models"]
+        return {name: _checked_entry(entry) for name, entry in models.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: not a model registry ({type(error).__name__})") from None
+
+
+def _checked_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's file and checksum; raises what `_read_registry` makes one line of, instead of a later crash."""
+    file, sha256 = entry["file"], entry["sha256"]
+    if not isinstance(file, str) or not file.isprintable() or len(file.encode()) > _LONGEST_NAME:
+        raise ValueError
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise ValueError
+    return {"file": file, "sha256": sha256}
 
 
 def _require(name: str, folder: Path, listed: dict[str, dict[str, Any]]) -> None:
@@ -61,8 +75,8 @@ def _require(name: str, folder: Path, listed: dict[str, dict[str, Any]]) -> None
     if name not in listed:
         near = difflib.get_close_matches(name, [*BUILT_IN, *listed], n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        known = f"built in: {', '.join(BUILT_IN)}; listed: {', '.join(sorted(listed)) or 'none'}"
-        raise ModelNotFound(f"unknown model {name!r}; {hint}{known}")
+        known = f"built in: {', '.join(BUILT_IN)}; listed: {', '.join(map(shown, sorted(listed))) or 'none'}"
+        raise ModelNotFound(f"unknown model '{shown(name)}'; {hint}{known}")
     path = folder / listed[name]["file"]
     if not path.is_file():
         message = f"the model {name!r} has no checkpoint: {path} not found; built in: {', '.join(BUILT_IN)}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from analysis.files import output_stem, write_new
 from analysis.outputs import qa_image, results_json, structured_report
 from analysis.outputs.content import ReportContent
 
-_WRITERS: tuple[tuple[str, Callable[[ReportContent, Path], None]], ...] = (
-    ("_sr.dcm", structured_report.write),
-    ("_qa.dcm", qa_image.write),
-    ("_results.json", results_json.write),
+_WRITERS: tuple[tuple[str, Callable[[ReportContent], bytes]], ...] = (
+    ("_sr.dcm", structured_report.encode),
+    ("_qa.dcm", qa_image.encode),
+    ("_results.json", results_json.encode),
 )
 
 
@@ -21,11 +22,11 @@ def write_outputs(content: ReportContent, out_dir: Path, stem: str) -> tuple[str
     All or none: each is written under a passing name first, so that nobody downstream picks up
     a half-written report. Raises OSError when the folder can't be written to.
     """
-    names = tuple(f"{stem}{suffix}" for suffix, _ in _WRITERS)
+    names = tuple(f"{output_stem(stem)}{suffix}" for suffix, _ in _WRITERS)
     partial = [out_dir / f".{name}.partial" for name in names]
     try:
-        for (_, write), path in zip(_WRITERS, partial, strict=True):
-            write(content, path)
+        for (_, encode), path in zip(_WRITERS, partial, strict=True):
+            write_new(path, encode(content))
         for path, name in zip(partial, names, strict=True):
             path.replace(out_dir / name)
     finally:

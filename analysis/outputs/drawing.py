@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -50,12 +51,16 @@ class _Sheet:
         return (x + 0.5) * self.scale_x, (y + 0.5) * self.scale_y
 
     def text(self, at: Point, words: str, colour: Colour, *, size: int = _TEXT, anchor: str = "lm") -> None:
-        font = ImageFont.load_default(size)
-        self.draw.text(at, words, fill=colour, font=font, anchor=anchor, stroke_width=3, stroke_fill=_SHADOW)
+        self.draw.text(at, words, fill=colour, font=_font(size), anchor=anchor, stroke_width=3, stroke_fill=_SHADOW)
 
     def line(self, start: Point, end: Point, colour: Colour, width: int = 3) -> None:
         self.draw.line((start, end), fill=_SHADOW, width=width + 3)
         self.draw.line((start, end), fill=colour, width=width)
+
+
+@lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
 
 
 def draw_picture(content: ReportContent) -> npt.NDArray[np.uint8]:
@@ -110,7 +115,7 @@ def _draw_bone(sheet: _Sheet, end: Point, knee: Point, words: str, side: Side) -
 
 def _outward_text(sheet: _Sheet, at: Point, words: str, side: Side, gap: float) -> None:
     """Text away from the other leg, turned inward where it would leave the image."""
-    width = sheet.draw.textlength(words, font=ImageFont.load_default(_TEXT))
+    width = sheet.draw.textlength(words, font=_font(_TEXT))
     leftward = side is Side.RIGHT
     if leftward and at[0] - gap - width < 0:
         leftward = False

@@ -6,22 +6,21 @@ It carries no text from the header, so that a copy of the pixels alone names nob
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
-from analysis.dicom import quiet_dicom
+from analysis.dicom_file import dicom_bytes, quiet_dicom
 from analysis.outputs.content import MANUFACTURER, MODEL_NAME, SOFTWARE_VERSION, ReportContent
 from analysis.outputs.drawing import draw_picture
 
 
-def write(content: ReportContent, path: Path) -> None:
-    """Write the picture as a secondary capture; raises OSError when the file can't be written."""
+def encode(content: ReportContent) -> bytes:
+    """The picture as the bytes of a DICOM file."""
     with quiet_dicom():
-        build(content).save_as(path, enforce_file_format=True)
+        return dicom_bytes(build(content))
 
 
 def build(content: ReportContent) -> FileDataset:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from analysis.json_values import json_safe
@@ -13,9 +12,9 @@ from analysis.measurements import BONE_WORDS, left_right_difference_mm
 from analysis.outputs.content import SOFTWARE_VERSION, ReportContent
 
 
-def write(content: ReportContent, path: Path) -> None:
-    """Write the results; raises OSError when the file can't be written."""
-    path.write_text(json.dumps(json_safe(build(content)), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+def encode(content: ReportContent) -> bytes:
+    """The results as the bytes of a JSON file."""
+    return (json.dumps(json_safe(build(content)), indent=2, allow_nan=False) + "\n").encode()
 
 
 def build(content: ReportContent) -> dict[str, Any]:

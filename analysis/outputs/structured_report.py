@@ -6,16 +6,16 @@ and side as its finding site, and the image as its source.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from highdicom import sr
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import UID, ComprehensiveSRStorage, generate_uid
+from pydicom.uid import UID, ComprehensiveSRStorage, DigitalXRayImageStorageForPresentation, generate_uid
 
-from analysis.dicom import quiet_dicom
+from analysis.dicom_file import dicom_bytes, quiet_dicom
 from analysis.outputs.content import (
     CHARACTER_SET,
     MANUFACTURER,
@@ -38,18 +38,17 @@ _DEVICE_UID: Final = UID("2.25.279563478209213841025710093175205471003")
 _DECIMALS: Final = 2
 
 
-def write(content: ReportContent, path: Path) -> None:
-    """Write the report; raises OSError when the file can't be written."""
+def encode(content: ReportContent) -> bytes:
+    """The report as the bytes of a DICOM file."""
     with quiet_dicom():
-        report = build(content)
-        report.save_as(path, enforce_file_format=True)
+        return dicom_bytes(build(content))
 
 
 def build(content: ReportContent) -> Dataset:
     """The report as a dataset."""
     now = datetime.now(tz=UTC).astimezone()
     report = sr.ComprehensiveSR(
-        evidence=[content.header],
+        evidence=[_evidence(content.header)],
         content=_measurement_report(content)[0],
         series_instance_uid=generate_uid(),
         series_number=content.series_number(2),
@@ -65,8 +64,24 @@ def build(content: ReportContent) -> Dataset:
         content_time=now.time(),
         specific_character_set=CHARACTER_SET,
     )
+    _reference_the_class(report, content.header.SOPClassUID)
     assert report.SOPClassUID == ComprehensiveSRStorage  # noqa: S101 - what readers dispatch on
     return report
+
+
+def _evidence(header: Dataset) -> Dataset:
+    """The source as an image of a class that highdicom has a table for: it looks up what to copy there, and no more."""
+    evidence = deepcopy(header)
+    evidence.SOPClassUID = DigitalXRayImageStorageForPresentation
+    return evidence
+
+
+def _reference_the_class(report: Dataset, sop_class: UID) -> None:
+    """Have the report's evidence name the class that the source really is of."""
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    (series,) = study.ReferencedSeriesSequence
+    (instance,) = series.ReferencedSOPSequence
+    instance.ReferencedSOPClassUID = sop_class
 
 
 def _measurement_report(content: ReportContent) -> sr.MeasurementReport:

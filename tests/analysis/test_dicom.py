@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import io
+import os
+import tracemalloc
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -7,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from analysis.dicom import choose_image, find_series, read_radiograph, read_spacing
 from analysis.errors import SeriesFailed, SeriesSkipped, SeriesStop
@@ -178,3 +183,89 @@ def test_a_damaged_header_is_a_stop_and_never_another_exception(dicom_file: Path
         dicom_file.write_bytes(damaged)
         with suppress(SeriesStop):  # anything else fails the test
             read_radiograph(choose_image([dicom_file]))
+
+
+# --- what could block, never end, or take all memory --------------------------------------------
+
+
+def deflated(path: Path, more: bytes = b"") -> Path:
+    """The file deflated, with more bytes behind its last element."""
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    stream = io.BytesIO()
+    dataset.save_as(stream)
+    content = stream.getvalue()
+    meta_end = 144 + int.from_bytes(content[140:144], "little")
+    inflated = zlib.decompress(content[meta_end:], -zlib.MAX_WBITS)
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    path.write_bytes(content[:meta_end] + packer.compress(inflated + more) + packer.flush())
+    return path
+
+
+def test_a_deflated_image_is_read_like_any_other(dicom_file: Path):
+    plain = read_radiograph(dicom_file).pixels
+    assert np.array_equal(read_radiograph(deflated(dicom_file)).pixels, plain)
+
+
+def test_what_inflates_to_more_than_its_header_says_is_refused_before_memory_is_spent(dicom_file: Path):
+    bomb = deflated(dicom_file, b"\0" * 300_000_000)
+    assert bomb.stat().st_size < 4_000_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(SeriesFailed, match="image_too_large"):
+            choose_image([bomb])
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_header_that_states_more_pixels_than_any_film_has_is_refused(dicom_file: Path):
+    with pytest.raises(SeriesFailed, match="image_too_large"):
+        choose_image([edited(dicom_file, Rows=60_000, Columns=60_000)])
+    assert stop_of(dicom_file).code == "image_too_large"
+
+
+@pytest.mark.parametrize("target", ["pipe", "/dev/zero", "/dev/tty", "/proc/kmsg", "/proc/self/pagemap", "nowhere"])
+def test_what_is_no_plain_file_is_broken_input_at_once(inbox: Path, target: str):
+    path = inbox / "1.2.dcm"
+    if target == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(target)
+    (series,) = find_series(inbox)
+    with pytest.raises(SeriesFailed, match="unreadable"):
+        choose_image(series.files)
+
+
+def test_a_link_to_an_image_is_followed(dicom_file: Path, tmp_path: Path):
+    (tmp_path / "a.dcm").symlink_to(dicom_file)
+    assert read_radiograph(tmp_path / "a.dcm").spacing == Spacing(0.5, 0.5)
+
+
+# --- files that break off -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_file_that_breaks_off_in_its_header_is_broken_and_never_only_no_image(dicom_file: Path, syntax: str):
+    dataset = pydicom.dcmread(dicom_file)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.save_as(dicom_file)
+    content = dicom_file.read_bytes()
+    header = content.rindex(b"\xe0\x7f\x10\x00")
+    for end in np.linspace(0, header + 4, 60).astype(int):
+        dicom_file.write_bytes(content[:end])
+        with pytest.raises(SeriesFailed):
+            choose_image([dicom_file])
+
+
+def test_a_header_that_breaks_off_within_a_sequence_is_broken(dicom_file: Path):
+    dataset = pydicom.dcmread(dicom_file)
+    item = Dataset()
+    item.CodeValue, item.CodeMeaning = "T-D", "Leg" * 20
+    dataset.ProcedureCodeSequence = [item]
+    dataset["ProcedureCodeSequence"].is_undefined_length = True
+    dataset.save_as(dicom_file)
+    content = dicom_file.read_bytes()
+    dicom_file.write_bytes(content[: content.index(b"LegLeg") + 20])
+    with pytest.raises(SeriesFailed, match=r"truncated_header|unreadable"):
+        choose_image([dicom_file])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -153,3 +154,43 @@ def test_a_broken_registry_is_one_line(tmp_path, content):
 def test_the_built_in_detectors_need_no_registry_entry_and_no_onnxruntime(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert [detector.name for detector in load_detectors(AnalysisSettings(), tmp_path)] == list(registry.BUILT_IN)
+
+
+MALFORMED_REGISTRIES = {
+    "nested too deeply": "[" * 100_000,
+    "not UTF-8": b"\xff\xfe\x00",
+    "a list": "[]",
+    "no models": "{}",
+    "models are a list": '{"models": []}',
+    "an entry is text": '{"models": {"a": "a.onnx"}}',
+    "an entry has no file": '{"models": {"a": {"sha256": null}}}',
+    "a file is a number": '{"models": {"a": {"file": 7, "sha256": null}}}',
+    "a file has too long a name": json.dumps({"models": {"a": {"file": "x" * 4000, "sha256": None}}}),
+    "a file's name has a zero": '{"models": {"a": {"file": "a\\u0000", "sha256": null}}}',
+    "a checksum is a number": '{"models": {"a": {"file": "a.onnx", "sha256": 7}}}',
+    "a checksum is cut": '{"models": {"a": {"file": "a.onnx", "sha256": "abc"}}}',
+    "too many digits": '{"models": {"a": {"file": "a.onnx", "sha256": ' + "9" * 5000 + "}}}",
+}
+
+
+@pytest.mark.parametrize("content", MALFORMED_REGISTRIES.values(), ids=MALFORMED_REGISTRIES)
+def test_a_malformed_registry_is_one_line(tmp_path: Path, content: str | bytes):
+    (tmp_path / "registry.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "a.onnx").write_bytes(b"x")
+    with pytest.raises(ModelError) as caught:
+        registry.load(["a"], tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / 'registry.json'}: not a model registry (")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_registry_that_is_a_pipe_does_not_block(tmp_path: Path):
+    os.mkfifo(tmp_path / "registry.json")
+    with pytest.raises(ModelError, match="not a model registry"):
+        registry.load(["a"], tmp_path)
+
+
+def test_an_unknown_models_name_stays_on_its_line(tmp_path: Path):
+    with pytest.raises(ModelNotFound) as caught:
+        registry.load(["a\nERROR forged" + "x" * 5000], tmp_path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000

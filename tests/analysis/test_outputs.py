@@ -177,3 +177,42 @@ def test_nothing_half_written_is_left_when_a_writer_fails(dicom_file: Path, inbo
     result = process_series(series, load_detectors(SETTINGS), SETTINGS, outbox)
     assert (result.status, result.reason, result.failed_stage) == ("failed", "error", "dicom_generation")
     assert list(outbox.iterdir()) == []
+
+
+def test_a_file_name_of_240_characters_has_outputs_with_a_shortened_one(dicom_file: Path, inbox: Path, outbox: Path):
+    long = dicom_file.rename(inbox / f"{'9' * 236}#1.dcm")
+    (series,) = find_series(inbox)
+    result = process_series(series, load_detectors(SETTINGS), SETTINGS, outbox)
+    assert (result.status, result.stem) == ("completed", long.stem)
+    assert {path.name for path in outbox.iterdir()} == set(result.output_files)
+
+
+@pytest.mark.parametrize("sop_class", ["1.2.840.113619.4.26", "1.2.840.10008.5.1.4.1.1.9999", "1.2.840.10008.1.1"])
+def test_a_class_that_the_library_does_not_know_is_reported_on_and_named(
+    dicom_file: Path, inbox: Path, outbox: Path, sop_class: str
+):
+    dataset = pydicom.dcmread(dicom_file)
+    dataset.SOPClassUID = sop_class
+    dataset.save_as(dicom_file)
+    (series,) = find_series(inbox)
+    result = process_series(series, load_detectors(SETTINGS), SETTINGS, outbox)
+    assert (result.status, result.failure) == ("completed", None)
+    report = hd.sr.srread(outbox / f"{dicom_file.stem}_sr.dcm")
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    (instance,) = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert instance.ReferencedSOPClassUID == sop_class
+    assert {keyword: report[keyword].value for keyword in IDENTITY} == {k: dataset[k].value for k in IDENTITY}
+
+
+def test_a_link_where_an_output_is_to_lie_is_not_written_through(
+    dicom_file: Path, inbox: Path, outbox: Path, tmp_path: Path
+):
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"untouched")
+    for ending in ("_sr.dcm", "_qa.dcm", "_results.json"):
+        (outbox / f"{dicom_file.stem}{ending}").symlink_to(victim)
+        (outbox / f".{dicom_file.stem}{ending}.partial").symlink_to(victim)
+    (series,) = find_series(inbox)
+    assert process_series(series, load_detectors(SETTINGS), SETTINGS, outbox).status == "completed"
+    assert victim.read_bytes() == b"untouched"
+    assert not any(path.is_symlink() for path in outbox.iterdir())

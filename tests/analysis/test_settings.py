@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,8 @@ def test_a_task_file_is_read_with_or_without_a_byte_order_mark(tmp_path: Path):
         (b"null", "expected an object, got null"),
         (b'{"a": "\xff"}', "byte 7: not valid UTF-8"),
         (b"[" * 100_000, "nested too deeply"),
+        (b'{"monitoring": ' + b'{"a": ' * 990 + b"1" + b"}" * 991, "nested too deeply"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "holds a number with too many digits"),
     ],
 )
 def test_a_broken_task_file_is_one_line_with_its_place(tmp_path: Path, content: bytes, message: str):
@@ -153,3 +156,20 @@ def test_a_task_file_that_cannot_be_read_is_one_line(tmp_path: Path):
     (tmp_path / "task.json").mkdir()
     with pytest.raises(SettingsError, match="can't be read"):
         load_task(tmp_path)
+
+
+def test_a_task_file_that_is_a_pipe_or_has_no_end_is_one_line_at_once(tmp_path: Path):
+    path = tmp_path / "task.json"
+    os.mkfifo(path)
+    with pytest.raises(SettingsError, match="can't be read: not a regular file"):
+        load_task(tmp_path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(SettingsError, match="can't be read: not a regular file"):
+        load_task(tmp_path)
+
+
+def test_an_unknown_key_stays_on_its_line_and_within_bounds():
+    settings = AnalysisSettings.from_mapping({"a\nERROR forged\x1b[2J": 1, "b" * 5000: 2})
+    assert [line for line in settings.warnings if len(line) > 200 or not line.isprintable()] == []
+    assert len(settings.warnings) == 2

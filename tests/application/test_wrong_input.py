@@ -166,3 +166,51 @@ def test_an_out_that_takes_no_result_is_one_error(app: App, unspaced_file: Path)
     app.add(unspaced_file)
     (app.out / "result.json").mkdir()
     assert_one_error(app.run(), SERIES_FAILED, "OUT: result.json can't be written")
+
+
+def test_a_task_that_is_a_pipe_is_one_error_at_once(app: App, unspaced_file: Path) -> None:
+    app.add(unspaced_file)
+    os.mkfifo(app.inbox / "task.json")
+    assert_one_error(app.run(), WRONG_INPUT, "task.json", "can't be read: not a regular file")
+
+
+def test_pipes_and_endless_links_fail_their_series_and_no_other(app: App, unspaced_file: Path) -> None:
+    app.add(unspaced_file)
+    os.mkfifo(app.inbox / "1.2.3.dcm")
+    (app.inbox / "1.2.4.dcm").symlink_to("/dev/zero")
+    app.settings(monitoring={"enabled": True})
+    run = app.run()
+    assert_clean(run)
+    assert run.code == SERIES_FAILED
+    assert run.result["counts"] == {"completed": 0, "skipped": 1, "failed": 2}
+
+
+@pytest.mark.parametrize("name", ["result.json", ".result.json.part", "result.json.part"])
+def test_a_link_where_the_result_is_to_lie_is_not_written_through(name: str, app: App, unspaced_file: Path) -> None:
+    app.add(unspaced_file)
+    victim = app.folder / "victim"
+    victim.write_text("untouched")
+    (app.out / name).symlink_to(victim)
+    run = app.run()
+    assert (run.code, run.series[0]["status"]) == (MEASURED, "skipped")
+    assert victim.read_text() == "untouched"
+    assert not (app.out / "result.json").is_symlink()
+
+
+def test_a_newline_in_an_unknown_setting_makes_no_line_of_its_own(app: App, unspaced_file: Path) -> None:
+    app.add(unspaced_file)
+    app.settings(**{"a\nERROR forged": 1})
+    run = app.run()
+    assert_clean(run)
+    assert run.errors == []
+
+
+def test_a_malformed_registry_of_models_is_one_error(app: App, unspaced_file: Path) -> None:
+    app.add(unspaced_file)
+    models = app.folder / "models"
+    models.mkdir()
+    (models / "registry.json").write_text('{"models": {"mine": {"file": "mine.onnx", "sha256": 7}}}')
+    (models / "mine.onnx").write_bytes(b"x")
+    app.environment["LEGLENGTH_MODELS_DIR"] = str(models)
+    app.settings(models=["mine"])
+    assert_one_error(app.run(), WRONG_INPUT, "registry.json: not a model registry")

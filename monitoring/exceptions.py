@@ -16,13 +16,6 @@ None of these reaches a host: :class:`monitoring.MonitorManager` swallows and co
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeVar, TypeVarTuple
-
-T = TypeVar("T")
-D = TypeVar("D")
-Arguments = TypeVarTuple("Arguments")
-
 
 class MonitoringError(Exception):
     """The root of this package's errors."""
@@ -64,18 +57,6 @@ DELIVERY_FAILURES = (
     "redirect", "refused", "reset", "timeout", "tls", "unauthorized", "unavailable", "unreachable",
 )  # fmt: skip
 """Why a delivery fails, as it is counted by the catalogue and told by the transport: there are no other reasons."""
-
-
-class ErrorGuard(Protocol):
-    """Where errors end: the manager's one place that swallows them, handed down to what runs in threads."""
-
-    def __call__(self, otherwise: D, call: Callable[[*Arguments], T], /, *arguments: *Arguments) -> T | D:
-        """What the call returns; or ``otherwise``, after what it raised was reported."""
-
-
-def let_errors_pass(_: object, call: Callable[[*Arguments], T], /, *arguments: *Arguments) -> T:
-    """The :class:`ErrorGuard` of who handles errors himself: a command, a test."""
-    return call(*arguments)
 
 
 def code_location(error: BaseException) -> str | None:

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from monitoring.delivery.couriers import Courier, Step
 from monitoring.delivery.queue import BackendQueue
-from monitoring.exceptions import StoreError, let_errors_pass
+from monitoring.delivery.threads import let_errors_pass
+from monitoring.exceptions import StoreError
 from monitoring.metrics.samples import zero_changes
 from monitoring.runtime.active_store import ActiveStore
 from monitoring.settings import MonitoringConfig

@@ -9,11 +9,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar, TypeVarTuple
 
 from monitoring.delivery.couriers import Courier, Step
-from monitoring.exceptions import ErrorGuard, StoreCorruptError
+from monitoring.exceptions import StoreCorruptError
 from monitoring.metrics.backends import Backend
 from monitoring.transport.deadline import Deadline
+
+T = TypeVar("T")
+D = TypeVar("D")
+Arguments = TypeVarTuple("Arguments")
 
 _STAYS = "monitoring: %s: %s; what is recorded stays in the store until it answers"
 
@@ -21,6 +26,18 @@ _IDLE_SECONDS = 30.0
 _BUSY_SECONDS = 1.0
 _GATHER_SECONDS = 0.5
 _LAST_WORDS_SECONDS = 0.1
+
+
+class ErrorGuard(Protocol):
+    """Where errors end: the manager's one place that swallows them, handed down to what runs in threads."""
+
+    def __call__(self, otherwise: D, call: Callable[[*Arguments], T], /, *arguments: *Arguments) -> T | D:
+        """What the call returns; or ``otherwise``, after what it raised was reported."""
+
+
+def let_errors_pass(_: object, call: Callable[[*Arguments], T], /, *arguments: *Arguments) -> T:
+    """The :class:`ErrorGuard` of who handles errors himself: a command, a test."""
+    return call(*arguments)
 
 
 class DeliveryThreads:

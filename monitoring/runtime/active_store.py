@@ -12,8 +12,8 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from monitoring.delivery.threads import DeliveryThreads
-from monitoring.exceptions import ErrorGuard, StoreCorruptError, StoreError
+from monitoring.delivery.threads import DeliveryThreads, ErrorGuard
+from monitoring.exceptions import StoreCorruptError, StoreError
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import NANOSECONDS, Change
 from monitoring.metrics.session_writes import SessionWrites, TransactionContext

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVarTuple
 
-from monitoring.exceptions import ErrorGuard, StoreCorruptError, StoreError
+from monitoring.delivery.threads import ErrorGuard
+from monitoring.exceptions import StoreCorruptError, StoreError
 from monitoring.metrics.samples import Change
 from monitoring.metrics.session_writes import SessionWrites
 from monitoring.records.session_record import SessionRecord

@@ -18,7 +18,8 @@ from typing import Any, TypeVarTuple
 from msgspec import Struct
 
 from monitoring.config_validator import Checked
-from monitoring.exceptions import ConfigurationError, ErrorGuard, StoreError
+from monitoring.delivery.threads import ErrorGuard
+from monitoring.exceptions import ConfigurationError, StoreError
 from monitoring.metrics.samples import zero_changes
 from monitoring.privacy import log_filter
 from monitoring.privacy.dicom_header import read_image

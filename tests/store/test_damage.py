@@ -17,7 +17,8 @@ import pytest
 
 from monitoring.delivery.couriers import LineCourier, StateCourier, Step
 from monitoring.delivery.queue import BackendQueue
-from monitoring.exceptions import StoreVersionError, let_errors_pass
+from monitoring.delivery.threads import let_errors_pass
+from monitoring.exceptions import StoreVersionError
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import Change, zero_changes
 from monitoring.metrics_collector import SessionWritesBuilder, changes, samples

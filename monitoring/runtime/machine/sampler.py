@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from monitoring.exceptions import ErrorGuard
+from monitoring.delivery.threads import ErrorGuard
 from monitoring.records.session_record import Usage
 from monitoring.runtime.machine.gpu import open_gpus, torch_figures
 from monitoring.runtime.machine.probes import SystemProbe, VolumeProbe

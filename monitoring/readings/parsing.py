@@ -87,9 +87,6 @@ class Parsed(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
-NOTHING: Final = Parsed()
-
-
 class Column(Struct, frozen=True):
     """What a column holds: an identifier's kind, ``reader``, ``unit`` or a measurement; its unit in mm, if stated."""
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 from monitoring.domain.anatomy import FEMUR, LEG, SIDE_AND_BONE, TIBIA, measurement_name
 from monitoring.exceptions import ConfigurationError
 from monitoring.privacy.dicom_header import quiet_pydicom, read_header, text_of, value_of
-from monitoring.readings.parsing import NOTHING, Parsed, Row, parse_rows
+from monitoring.readings.parsing import Parsed, Row, parse_rows
 from monitoring.records import coerce
 
 _Code = tuple[str, str]
@@ -57,7 +57,7 @@ _DEEPEST: Final = 50  # a damaged file may nest without end
 class Report(Struct, frozen=True):
     """What a file holds: readings (none, or one), and why it has none; ``left_out`` counts other measurements."""
 
-    parsed: Parsed = NOTHING
+    parsed: Parsed = Parsed()
     left_out: int = 0
     refusal: str = ""
     is_report: bool = True

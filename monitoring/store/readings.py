@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import fsum
 from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from monitoring.domain.agreement import LARGEST_MM
+from monitoring.domain.statistics import mean
 from monitoring.metrics.session_writes import DerivedValues
 from monitoring.store.database import Database
 from monitoring.store.rows import SESSION_COLUMNS, StoredSession, checksum, is_intact, stored_session
@@ -91,7 +91,7 @@ def mean_of_readers(readings: Mapping[str, Mapping[str, float]]) -> dict[str, fl
         for name, millimeters in measurements.items():
             if abs(millimeters) <= LARGEST_MM:
                 taken.setdefault(name, []).append(millimeters)
-    return {name: fsum(values) / len(values) for name, values in taken.items()}
+    return {name: mean(values) for name, values in taken.items()}
 
 
 def compared(database: Database, newest: int = NEWEST_SESSIONS) -> Iterator[Compared]:

@@ -45,6 +45,7 @@ class InfluxClient:
 
     def send(self, lines: list[bytes], deadline: Deadline) -> Delivery:
         """See :class:`monitoring.transport.sinks.LineSink`."""
+        # A stack of what is still to be sent: the whole first, then the halves of what was refused as a whole.
         outcome = _Outcome()
         waiting = [range(len(lines))]
         while waiting and outcome.error is None and not outcome.refused_throughout():
@@ -152,6 +153,7 @@ def write_url(config: InfluxDBConfig) -> str:
 
 def authorization(config: InfluxDBConfig) -> dict[str, str]:
     """The header that carries the credentials."""
+    # A token wins over a user: version 1 has the latter alone, and its settings may still hold an old one.
     if config.token is not None:
         token = config.token.get_secret_value()
         user, colon, password = token.partition(":")

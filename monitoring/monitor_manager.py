@@ -129,6 +129,7 @@ class MonitorManager:
         if not checked.config.enabled:
             return None
         runtime = Runtime(checked, settings, output_dir, self._logger, self._guarded)
+        # For a host that never closes: sessions left open end as failed, and what waits gets its chance.
         atexit.register(self.close)
         self._termination = Termination(self._terminate, MonitorManager._guarded.__code__)
         self._termination.install()
@@ -167,6 +168,7 @@ class MonitorManager:
         from monitoring.transport.deadline import Deadline
 
         seconds = runtime.config.shutdown_timeout if timeout is None else max(0.0, float(timeout))
+        # First: whatever comes in from now on, from a finalizer or another thread, finds monitoring off.
         self._runtime = None
         atexit.unregister(self.close)
         try:
@@ -237,7 +239,7 @@ class ManagedSession:
             self._manager._renew_trace(session)
         try:
             yield
-        except BaseException as error:
+        except BaseException as error:  # KeyboardInterrupt and SystemExit too: they end the stage as well
             if session := self._manager._open_session(self.id):
                 self._manager._guarded(None, session.note_failure, error)
             raise

@@ -72,6 +72,7 @@ def _histogram(metric: Metric, names: list[str], rows: list[Total]) -> Family:
         parts = list(series)
         values = {row.part: row.value for row in parts}
         bounds = [*metric.buckets, None]
+        # Kept one by one in the store, so that a bucket added by a later version starts at 0 and the others stay.
         cumulative = accumulate(values.get(bucket_part(bound), 0.0) for bound in bounds)
         edges = ["+Inf" if bound is None else repr(bound) for bound in bounds]
         family.add_metric(
@@ -191,6 +192,7 @@ class TextfileClient:
 
 
 def _judge(response: Response) -> Delivery:
+    # 202: a gateway whose consistency check is switched off; 204: a proxy in front that sees an empty body.
     if response.status in (200, 202, 204):
         return Delivery()
     reason = response.error or "unreachable"

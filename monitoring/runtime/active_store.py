@@ -101,6 +101,7 @@ class ActiveStore:
                 unmark_ended(self.database.path, session_id)
             del unsaved[0]
         self.threads.wake()
+        # A piece with each session: no session ever pays for a long clean-up.
         if self.database.path is not None:
             self.enforce_limits(pieces=1)
 

@@ -139,6 +139,7 @@ class FailoverStore:
             self.be_patient(deadline.remaining())
             self.try_again_at_once()
             self.use(ActiveStore.commit, self._unsaved)
+        # Both at once: they share the deadline, and neither waits for the other's backends.
         stores = [store for store in (self.active, self._memory) if store is not None]
         for store in stores:
             store.threads.begin_close(deadline)
@@ -164,6 +165,7 @@ class FailoverStore:
         self._unsaved = []
 
     def _activate(self, database: Database, aside: Path | None) -> ActiveStore:
+        # Which file it is: another process may put it aside meanwhile, and the next one must not follow.
         self._identity = database.identity
         if aside is not None:
             self._logger.error("monitoring: the store was damaged; it was put aside as %s and a new one begun", aside)

@@ -48,6 +48,7 @@ class Relay:
         while not stop.is_set():
             self.take_turn()
             stop.wait(interval_seconds)
+            # Raised here and not in the thread that met it: the service manager sees the end, and its traceback.
             if self._fault is not None:
                 raise self._fault
         if self.store.active is not None:
@@ -56,6 +57,7 @@ class Relay:
 
     def take_turn(self) -> None:
         """Look after the store once; a file that can't be used is closed, since another may lie there next time."""
+        # A person may have mended the file a moment ago, and watches the log.
         self.store.try_again_at_once()
         if not self.store.use(self._look_after):
             self.store.abandon()

@@ -77,6 +77,7 @@ class Runtime:
 
     def begin(self, series_id: object) -> Session:
         """Open a session for one image; its trace is durable when this returns."""
+        # The series' name ends here: from now on there is only its pseudonym.
         session = Session(self._pseudonyms.series(series_id))
         session.record_thresholds(self._thresholds_cm)
         self._record_readings(session, {})
@@ -105,6 +106,7 @@ class Runtime:
         self._serial.run(self._trace, session, False)
 
     def _trace(self, session: Session, durable: bool) -> None:
+        # A postponed trace may come after its session's end, and would make a crashed one of it.
         if session.session_id in self._sessions:
             self.store.use(ActiveStore.trace, self._wanted(session.trace()), durable)
 
@@ -155,6 +157,7 @@ class Runtime:
             self._guard(None, self._end, session_id, None)
         if self._sampler:
             self._sampler.close()
+        # Last, and once for all sessions: it reads every exam that a reader has measured.
         if self._committed and self.store.has_all and not deadline.passed():
             self._guard(None, self.store.use, ActiveStore.refresh_validation, self.committed)
         self.store.close(deadline)
@@ -204,6 +207,7 @@ class Runtime:
         return self._sampler.begin()
 
 
+# Weakly: a host that drops its manager without closing it must not keep its store open for ever.
 _RUNTIMES: weakref.WeakSet[Runtime] = weakref.WeakSet()
 
 

@@ -58,6 +58,7 @@ class Session:
     def __init__(self, series_key: str = "", session_id: str | None = None) -> None:
         self.session_id = session_id or uuid.uuid4().hex
         self.series_key = series_key
+        # Both clocks: the instant is for people and may jump, the duration must not.
         self.started_ns = time.time_ns()
         self.started_monotonic = time.monotonic()
         self._draft = _Draft()
@@ -71,10 +72,11 @@ class Session:
 
     def enter_stage(self, name: Any) -> None:
         """A stage begins."""
-        self._active_stages.append(coerce.metric_name(name) or catalogue.OTHER)
+        self._active_stages.append(self._code(name))
 
     def leave_stage(self, name: Any, seconds: Any) -> None:
         """The innermost stage ends, after ``seconds``."""
+        # A host's threads may leave in another order than they entered: an empty stack is no reason to fail.
         if self._active_stages:
             self._active_stages.pop()
         self.record_stage(name, seconds)
@@ -92,6 +94,7 @@ class Session:
             return
         with self._lock:
             stage = self._name(name)
+            # Added up, since a stage may run once per model or per image part; two huge ones make infinity.
             total = coerce.finite_float(self._draft.stages_seconds.get(stage, 0.0) + duration)
             if total is None:
                 self._refuse("stage_seconds")
@@ -138,6 +141,7 @@ class Session:
             self._refuse("confidence_scores")
         measurements_mm = self._millimeters(given.get("measurements"))
         performance = ModelPerformance(self._name(model_name), duration, count, scores, measurements_mm)
+        # By the name as given: two models whose names can't be kept both become "other", and are still two.
         key = _model_key(model_name)
         with self._lock:
             self._draft.models[key] = _merged(self._draft.models.get(key), performance)
@@ -207,6 +211,7 @@ class Session:
 
     def note_failure(self, error: BaseException) -> None:
         """Remember where ``error`` came from; the innermost stage that sees it first is the one that failed."""
+        # An error passes through the stages around it; the innermost one, which sees it first, is where it happened.
         if self._failure is None:
             self._failure = Failure(type(error).__name__, self.current_stage, code_location(error))
 
@@ -218,6 +223,7 @@ class Session:
     def freeze(self, status: Any = None, system: Mapping[str, Usage] | None = None) -> SessionRecord:
         """The finished record, the same one each time; ``status`` is the host's word where it has one."""
         with self._lock:
+            # Once: a commit that failed is tried again with the same record, and so with the same points.
             if self._frozen is None:
                 final = self._final_status(status)
                 failure = self._failure if final == "failed" else None
@@ -297,6 +303,7 @@ class Session:
         given = coerce.plain_mapping(given.get("predictions", given))
         columns = [coerce.plain_list(given.get(key)) for key in _COLUMNS]
         rows = [row for row in map(_detection, *columns) if row is not None]
+        # Columns of unequal length can't be told apart by row: whose score would it be?
         if any(given.get(key) is None for key in _COLUMNS) or len({len(column) for column in columns}) != 1:
             self._refuse("predictions")
             return

@@ -37,7 +37,7 @@ class Termination:
         """
         if (
             threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+            and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # a host's own handler is never replaced
             and os.getpid() != _INIT_PROCESS
         ):
             signal.signal(signal.SIGTERM, self._on_signal)
@@ -74,5 +74,6 @@ class Termination:
     def _end(self) -> None:
         self._is_pending = False
         self._finish()
+        # By the signal itself, so that whoever started the process sees what ended it.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -58,6 +58,7 @@ class Cgroups:
             return ContainerMemory(groups[0].used() if groups and not groups[0].is_root else None)
         used = {group: group.used() for _, group in limits}
         limit, group = min(limits, key=lambda pair: pair[0])
+        # The tightest group need not be the one with the lowest limit: its neighbours may use up the one above.
         left = [max(limit - known, 0.0) for limit, group in limits if (known := used[group]) is not None]
         return ContainerMemory(used[group], limit, min(left, default=None))
 
@@ -116,6 +117,7 @@ class Cgroups:
         paths: dict[str, str] = {}
         for line in _lines(self._root / "proc/self/cgroup"):
             number, controllers, path = (*line.split(":", 2), "", "")[:3]
+            # Version 2's hierarchy is number 0 and names no controller; another without one is of no use.
             if path.startswith("/") and (controllers or number == "0"):
                 paths |= dict.fromkeys(controllers.split(","), path)
         return paths

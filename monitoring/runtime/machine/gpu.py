@@ -28,6 +28,7 @@ def open_gpus() -> GpuProbe | None:
     except pynvml.NVMLError:
         return None
     probe = GpuProbe(pynvml)
+    # A driver without a GPU, as on a node that lends its GPUs to other containers: nothing is to be sampled.
     if not probe.labels:
         probe.close()
         return None
@@ -118,6 +119,7 @@ def torch_figures() -> Figures:
             return figures
         for device, label in zip(range(cuda.device_count()), _LABELS, strict=False):
             for what in ("allocated", "reserved"):
+                # Each figure by itself: a device that is lost in between has no peak, and may have no present.
                 now = peak = None
                 with suppress(*_TORCH_ERRORS):
                     now = coerce.finite_float(getattr(cuda, f"memory_{what}")(device))

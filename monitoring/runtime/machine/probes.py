@@ -44,6 +44,7 @@ class SystemProbe:
         return dict((*self._process(), *self._cpu(), *self._memory()))
 
     def _process(self) -> Iterator[tuple[str, Figure]]:
+        # Over all processors: a process that keeps two busy uses 2.0 of them.
         yield "process_cpu_ratio", Work(time.process_time(), time.monotonic())
         status = read_text(self._status)
         # Lines as ``VmRSS:     1764 kB``.
@@ -72,6 +73,7 @@ class SystemProbe:
         with suppress(*_UNREADABLE):
             machine = psutil.virtual_memory()
             container = self._cgroups.memory(float(machine.total))
+            # Whichever ends first: the kernel kills at the container's limit, and at the machine's.
             left = float(machine.available)
             if container.available is not None:
                 left = min(left, container.available)

@@ -41,6 +41,7 @@ class _QuickProbe:
         self.read_process = self._system.read_process
 
     def read(self) -> Figures:
+        # Each by itself: a torch that fails in an unheard-of way must not cost the system's figures.
         figures: dict[str, Figure] = {}
         for read in (self._system.read, torch_figures):
             figures |= self._guard({}, read)
@@ -100,6 +101,7 @@ class Sampler:
             self._question.notify_all()
 
     def _begin(self, recording: Recording) -> None:
+        # Of this process at once, on the host's thread: what it uses from its very first line on is the session's.
         recording.add(self._quick.read_process(), time.monotonic())
         self._ask(recording, [self._quick_lane, *self._slow_lanes])
         self._guard(None, self._start, self._quick_lane)
@@ -107,6 +109,7 @@ class Sampler:
             recording.add(self._quick.read(), time.monotonic())
 
     def _finish(self, recording: Recording) -> None:
+        # Asked before the own reading, so that they are at it meanwhile.
         tickets = self._ask(recording, self._slow_lanes)
         recording.add(self._quick.read(), time.monotonic())
         with self._answer:
@@ -115,6 +118,7 @@ class Sampler:
             self._answer.wait_for(
                 lambda: all(lane.answered >= ticket for lane, ticket in waited_for.items()), PATIENCE_SECONDS
             )
+            # What has hung once would cost each further session the whole wait.
             for lane, ticket in waited_for.items():
                 lane.is_prompt = lane.answered >= ticket
 
@@ -154,6 +158,7 @@ class Sampler:
         """Until a sample is asked for or due; False when all is over."""
         with self._question:
             while not self._is_closed:
+                # Between sessions nothing is read: a host that idles for a night must not touch a disk each interval.
                 left = lane.due_at - time.monotonic() if self._recordings else None
                 if left is not None and (left <= 0 or lane.asked > lane.answered):
                     return True
@@ -163,6 +168,7 @@ class Sampler:
     def _sample(self, lane: _Lane, probe: Probe) -> None:
         with self._question:
             asked, recordings = lane.asked, list(self._recordings)
+        # Without the lock, since this may hang; a session that began meanwhile has asked for a sample of its own.
         started = time.monotonic()
         figures = self._guard({}, probe.read)
         with self._answer:

@@ -66,6 +66,7 @@ class _Fold(Generic[F]):
 
     def add(self, figure: F, at: float) -> None:
         """Take a further figure; one that is older than the last is too late, and is left out."""
+        # Threads answer when they can: a sample that was overtaken would count its span twice.
         if at >= self.last_at:
             self.span(figure, at - self.last_at)
             self.last, self.last_at = figure, at
@@ -98,6 +99,7 @@ class _Levels(_Fold[Level]):
 
     def usage(self) -> Usage:
         seconds = self.last_at - self.first_at
+        # By rounding alone an average may pass the largest of what it was made of.
         average = self._area / seconds if seconds > 0 else (self.first.value + self.last.value) / 2
         return Usage(min(average, self._maximum), self._maximum)
 
@@ -162,6 +164,7 @@ class Recording:
         with self._lock:
             for key, figure in figures.items():
                 fold = self._folds.get(key)
+                # A processor that went offline, or a container moved to another group, is another counter.
                 if fold is not None and fold.goes_on_with(figure):
                     fold.add(figure, at)
                 else:

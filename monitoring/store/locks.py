@@ -134,20 +134,18 @@ def opening(path: Path, patience_seconds: float, exclusive: bool) -> Iterator[No
         descriptor = os.open(path.with_name(f"{path.name}.door"), os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as error:
         raise StoreError(f"can't use the store {path}: {error.strerror}") from error
+    operation, deadline = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, time.monotonic() + patience_seconds
     try:
-        _lock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, path, time.monotonic() + patience_seconds)
+        while True:
+            try:
+                fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise StoreError(f"can't use the store {path}: another process is busy opening it") from None
+                time.sleep(_LOOK_EVERY_SECONDS)
+            except OSError:  # a filesystem without locks
+                break
         yield
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int, operation: int, path: Path, deadline: float) -> None:
-    while True:
-        try:
-            return fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise StoreError(f"can't use the store {path}: another process is busy opening it") from None
-            time.sleep(_LOOK_EVERY_SECONDS)
-        except OSError:  # a filesystem without locks
-            return None

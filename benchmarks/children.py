@@ -25,7 +25,7 @@ class Child:
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.tasks", task, json.dumps(arguments)],
-            cwd=ROOT, env=_environment(), text=True,
+            cwd=ROOT, env=environment(), text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
         )  # fmt: skip
         self.ended_at = 0.0
@@ -98,7 +98,8 @@ def run(task: str, timeout: float = 300.0, **arguments: Any) -> dict[str, Any]:
         return child.told(timeout)
 
 
-def _environment() -> dict[str, str]:
-    """No proxy, no settings of the user's own."""
+def environment() -> dict[str, str]:
+    """No proxy, no settings of the user's own; what was compiled once stays so, as where it is installed."""
     kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return {name: value for name, value in kept.items() if not name.startswith(("OTEL_", "INFLUXDB_", "MONITORING_"))}

@@ -10,7 +10,7 @@ import tempfile
 from typing import Any
 
 from benchmarks import workload
-from benchmarks.children import ROOT
+from benchmarks.children import ROOT, environment
 from benchmarks.report import Findings, Table, milliseconds, times
 from benchmarks.scale import Scale
 from benchmarks.targets import MODULES_OFF, START_OFF, START_ON
@@ -62,7 +62,9 @@ def _programs(folder: str) -> dict[str, tuple[str, str]]:
 def _measure(code: str, before: str) -> dict[str, Any]:
     # The client's exit is not the question here, and may take minutes where nothing listens.
     command = [sys.executable, "-m", "benchmarks.cold", code, before]
-    with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
         assert process.stdout is not None
         found: dict[str, Any] = json.loads(process.stdout.readline())
         process.kill()

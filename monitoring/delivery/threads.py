@@ -26,6 +26,7 @@ _IDLE_SECONDS = 30.0
 _BUSY_SECONDS = 1.0
 _GATHER_SECONDS = 0.5
 _LAST_WORDS_SECONDS = 0.1
+_SETTLE_SECONDS = 0.1
 
 
 class ErrorGuard(Protocol):
@@ -116,6 +117,10 @@ class DeliveryThreads:
         made: list[Courier] = []
         goes_on = True
         try:
+            with self._changed:
+                # Clients and their libraries take longer to load than the host to start, on the same processor: so
+                # the host comes first, unless there is something to deliver.
+                self._changed.wait_for(lambda: self._generation or self._closing, _SETTLE_SECONDS)
             while goes_on and not (self._closing and self._closing.passed()):
                 # Read before the step: what is committed while it runs is news, and not slept over.
                 seen = self._generation

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from monitoring.domain.agreement import THRESHOLD_SETTINGS
 from monitoring.privacy.pseudonyms import Pseudonymizer
-from monitoring.readings.parsing import keyed, parse_document
 from monitoring.records import coerce
 
 SETTING: Final = "reference_readings"
@@ -29,6 +28,8 @@ class ReferenceReadings:
         self._by_key: dict[str, ByReader] = {}
         if setting is None:
             return
+        from monitoring.readings.parsing import keyed, parse_document  # most runs have no readings
+
         # A run must go on whatever its settings hold: a mistake costs the readings, and one line in the log.
         parsed = parse_document(setting, _PATH, needs_exam=False)
         for reading in parsed.readings:

@@ -5,6 +5,8 @@ Which backends there are, :mod:`monitoring.metrics.backends` declares; nothing h
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -42,7 +44,27 @@ def _courier(
     backend: Backend, section: Any, labels: Mapping[str, str], batch_lines: int, database: Database, owner: str
 ) -> Courier:
     queue = BackendQueue(database.sibling(), backend.name, owner)
-    client = backend.load_client().open(section, labels)
+    with _LOADING:
+        client = backend.load_client().open(section, labels)
     if backend.is_state:
         return StateCourier(queue, client, section.timeout)
     return LineCourier(queue, client, batch_lines, section.timeout)
+
+
+# A child that is forked while a thread imports has the module locked by a thread that it hasn't: its own import of
+# the same would wait for ever. So a fork waits for the clients to be loaded, though not for ever either.
+_LOADING = threading.Lock()
+_FORK_PATIENCE_SECONDS = 1.0
+_forking = threading.local()
+
+
+def _before_fork() -> None:
+    _forking.may_release = _LOADING.acquire(timeout=_FORK_PATIENCE_SECONDS)
+
+
+def _after_fork() -> None:
+    if _forking.may_release:
+        _LOADING.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -7,7 +7,6 @@ in small pieces, so that no session pays for a long clean-up.
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -70,16 +69,22 @@ def make_room(database: Database, limits: Limits) -> None:
     if database.path is None:
         return
     try:
-        usage = shutil.disk_usage(database.path.parent)
+        free, total = _free_and_total_bytes(database.path.parent)
     except OSError as error:
         raise StoreError(f"can't use the store {database.path}: {error.strerror}") from error
-    if usage.free >= min(limits.min_free_bytes, usage.total // 10):
+    if free >= min(limits.min_free_bytes, total // 10):
         return
     with database.read_transaction() as connection:
         if int(connection.execute("PRAGMA freelist_count").fetchone()[0]) >= _PAGES_OF_A_SESSION:
             return
     with database.transaction(durable=False) as connection:
         _evict_delivered(connection)
+
+
+def _free_and_total_bytes(folder: Path) -> tuple[int, int]:
+    """Of the folder's volume; as shutil.disk_usage, which would load two compressors at each start."""
+    volume = os.statvfs(folder)
+    return volume.f_bavail * volume.f_frsize, volume.f_blocks * volume.f_frsize
 
 
 def enforce(database: Database, limits: Limits, pieces: int = 1, clock_ns: Callable[[], int] = time.time_ns) -> bool:
@@ -108,7 +113,7 @@ def hold_ballast(store: Path) -> None:
     """
     ballast = store.with_name(f"{store.name}.ballast")
     with suppress(OSError):
-        if ballast.exists() or shutil.disk_usage(store.parent).free < 2 * BALLAST_BYTES:
+        if ballast.exists() or _free_and_total_bytes(store.parent)[0] < 2 * BALLAST_BYTES:
             return
         descriptor = os.open(ballast, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
@@ -120,7 +125,7 @@ def hold_ballast(store: Path) -> None:
 def drop_ballast(store: Path) -> bool:
     """Give the ballast's space back; False where the volume isn't full, or none is held."""
     try:
-        if shutil.disk_usage(store.parent).free >= BALLAST_BYTES:
+        if _free_and_total_bytes(store.parent)[0] >= BALLAST_BYTES:
             return False
         store.with_name(f"{store.name}.ballast").unlink()
     except OSError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -60,7 +59,7 @@ def instance_name(config: MonitoringConfig, store: Store) -> str:
 
 
 def _new_instance_name() -> str:
-    name = f"leglength-{secrets.token_hex(4)}" if in_container() else socket.gethostname()
+    name = f"leglength-{secrets.token_hex(4)}" if in_container() else os.uname().nodename
     return name if name.isprintable() and "\\" not in name and name else "leglength"
 
 

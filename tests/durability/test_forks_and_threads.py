@@ -176,6 +176,29 @@ def test_a_user_whose_threads_are_used_up_is_not_disturbed(new_host: Callable[[s
         shutil.rmtree(folder)
 
 
+_FORK_WHILE_CLIENTS_LOAD = """
+while "urllib3" not in sys.modules:  # the delivery has begun to load what it needs
+    time.sleep(0.0005)
+pid = os.fork()
+if pid == 0:
+    import prometheus_client, urllib3  # as a host's own child may
+    os._exit(0)
+deadline = time.monotonic() + 10
+while not os.waitpid(pid, os.WNOHANG)[0]:
+    if time.monotonic() > deadline:
+        os.kill(pid, signal.SIGKILL)
+        say("hangs")
+        os._exit(1)
+    time.sleep(0.002)
+"""
+
+
+def test_a_child_forked_while_the_clients_are_loaded_can_load_the_same(host: Host, influxdb1: InfluxDB1) -> None:
+    host.settings = with_influxdb(host.settings, influxdb1.write_settings())
+    ended = host.run(begin(_FORK_WHILE_CLIENTS_LOAD))
+    assert (ended.code, ended.stdout) == (0, ""), ended.stderr
+
+
 NEWER_PYTHONS = [
     python for python in sorted(Path("/root/.pyenv/versions").glob("3.1[2-9]*/bin/python")) if python.exists()
 ] if os.access("/root", os.X_OK) else []  # fmt: skip

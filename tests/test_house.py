@@ -42,6 +42,11 @@ def test_files_and_functions_are_short(measured: dict[str, Any], package: str) -
     assert functions["p95"] <= 40, functions
 
 
+def test_few_helpers_have_one_caller(measured: dict[str, Any]) -> None:
+    helpers = measured["monitoring"]["helpers"]
+    assert helpers["per_1000_lines"] <= 12, "\n".join(helpers["places"])
+
+
 def test_a_call_reaches_its_effect_in_few_frames(measured: dict[str, Any]) -> None:
     frames = measured["monitoring"]["frames"]
     assert frames["from_leaving_to_insert"] <= 9, "\n".join(frames["way_to_insert"])

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.faults import FaultServer
 from tests.support.servers import (
@@ -30,6 +31,12 @@ from tests.support.servers import (
 )
 
 pytest_plugins = ["tests.support.module_fixtures", "tests.support.tls_fixtures"]
+
+# A busy machine is slow, which is no property of the code: no example is held against a clock. With CI=true the
+# examples are the same in every run, so that what fails there fails here.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("here"), derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
 
 MISSING = "missing server: "
 SERVER_FIXTURES = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -202,7 +202,7 @@ def test_no_damaged_file_raises(tmp_path: Path) -> None:
     path = saved(tmp_path, PatientName="Doe^Jane", OtherPatientIDsSequence=Sequence([item]), Rows=5, StudyTime="1011")
     whole, damaged = path.read_bytes(), tmp_path / "damaged.dcm"
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=150)
     @given(st.lists(st.tuples(st.integers(128, len(whole) - 1), st.integers(0, 255)), max_size=8))
     def check(changes: list[tuple[int, int]]) -> None:
         content = bytearray(whole)

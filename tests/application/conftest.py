@@ -69,4 +69,4 @@ def unmonitored(tmp_path_factory: pytest.TempPathFactory, phantom_file: Path) ->
     """One phantom measured without a task.json: what every other run is compared with."""
     app = App(tmp_path_factory.mktemp("unmonitored"))
     app.add(phantom_file)
-    return app.run()
+    return app.run(fresh=True)

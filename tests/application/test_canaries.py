@@ -25,6 +25,7 @@ from analysis.phantom.files import dataset_of
 from tests.application.app import App, with_backends
 from tests.application.canaries import Canaries, Search, bytes_of, fill
 from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.faults import FaultServer, Request, respond
 from tests.support.processes import wait_until
 
@@ -70,7 +71,7 @@ import time
 import analysis.pipeline as pipeline
 def hanging(detectors, radiograph):
     print("HANGING", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 pipeline._run_models = hanging
 """
 
@@ -203,10 +204,10 @@ def kill_while_measuring(app: App) -> bytes:
             cwd=REPOSITORY, env=app.full_environment(), stdout=log, stderr=log,
         )  # fmt: skip
         try:
-            wait_until(lambda: b"HANGING" in (app.folder / "log").read_bytes(), 60, "the models to be running")
+            wait_until(lambda: b"HANGING" in (app.folder / "log").read_bytes(), "the models to be running")
         finally:
             os.kill(process.pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait(HANGS_SECONDS)
     return (app.folder / "log").read_bytes()
 
 

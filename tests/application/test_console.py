@@ -87,7 +87,7 @@ def test_a_run_that_is_killed_is_reported_as_crashed_by_the_next_one(
         env=app.full_environment(),
         stderr=subprocess.DEVNULL,
     )
-    wait_until(lambda: open_sessions(app), 60, "a session to be open", interval=0.02)
+    wait_until(lambda: open_sessions(app), "a session to be open", interval=0.02)
     process.kill()
     process.wait()
     assert not (app.out / "result.json").exists()

@@ -13,13 +13,14 @@ import pytest
 
 from tests.application.app import App, Run, assert_clean, outputs, with_backends
 from tests.support import REPOSITORY
-from tests.support.faults import FaultServer, black_hole, drip_body, redirect, refused_port, reset, respond, silence
+from tests.support.clocks import assert_took_at_most
+from tests.support.faults import FaultServer, refused_port, respond, silence
 from tests.support.servers import InfluxDB1, Pushgateway, VictoriaMetrics, VmAuth
 
 SECRETS = {"token": "token-that-nobody-may-read", "password": "password-that-nobody-may-read"}
 SHUTDOWN_SECONDS = 1.0
-REQUEST_SECONDS = 60.0  # so long that only shutdown_timeout can end the wait
-GENEROUS_SECONDS = 4.0  # for the commit, result.json and the interpreter's exit on a busy machine
+REQUEST_SECONDS = 600.0  # so long that only shutdown_timeout can end the wait
+GENEROUS_SECONDS = 4.0  # for the commit, result.json and the interpreter's exit
 
 
 def documented_settings() -> list[dict[str, Any]]:
@@ -63,24 +64,16 @@ def answering(*behaviours: Any, **options: Any) -> Iterator[str]:
         yield server.url
 
 
+# Here it is the application's outputs; tests/durability/test_fault_matrix.py has every fault, for a smaller host.
 TROUBLES: dict[str, Callable[[], Any]] = {
     "refused": refused_port,
-    "reset before it reads": lambda: answering(reset(), reset_on_accept=True),
-    "400": lambda: answering(respond(400)),
-    "401": lambda: answering(respond(401)),
-    "500": lambda: answering(respond(500)),
     "503": lambda: answering(respond(503, headers={"Retry-After": "3600"})),
-    "redirect": lambda: answering(redirect("http://127.0.0.1:1/elsewhere")),
-}
-SILENCES: dict[str, Callable[[], Any]] = {
     "silent": lambda: answering(silence()),
-    "unreachable": black_hole,
-    "endless": lambda: answering(drip_body(0.2)),
 }
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_a_backend_in_trouble_changes_no_output_and_keeps_the_session(
+def test_a_backend_in_trouble_changes_no_output_keeps_the_session_and_holds_up_no_exit(
     trouble: str, app: App, phantom_file: Path, unmonitored: Run
 ) -> None:
     app.add(phantom_file)
@@ -88,29 +81,9 @@ def test_a_backend_in_trouble_changes_no_output_and_keeps_the_session(
         app.settings(monitoring=failing_backends(url))
         run = app.run()
         assert_unchanged(run, unmonitored)
-        assert run.seconds_after_the_work < SHUTDOWN_SECONDS + GENEROUS_SECONDS
+        assert_took_at_most(run.seconds_after_the_work, SHUTDOWN_SECONDS + GENEROUS_SECONDS)
         assert_kept(app, run, ["influxdb", "prometheus"])
         assert_told_once(run, ["influxdb", "prometheus"])
-
-
-@pytest.mark.parametrize("trouble", SILENCES)
-def test_a_backend_that_never_answers_holds_up_the_exit_no_longer_than_shutdown_timeout(
-    trouble: str, app: App, phantom_file: Path, unmonitored: Run
-) -> None:
-    app.add(phantom_file)
-    with SILENCES[trouble]() as url:
-        app.settings(monitoring=failing_backends(url))
-        run = app.run()
-        assert_unchanged(run, unmonitored)
-        assert run.seconds_after_the_work < SHUTDOWN_SECONDS + GENEROUS_SECONDS
-        assert_kept(app, run, ["influxdb", "prometheus"])
-
-
-def test_a_backend_that_never_answers_is_named_in_the_log(app: App, unspaced_file: Path) -> None:
-    app.add(unspaced_file)
-    with answering(silence()) as url:
-        app.settings(monitoring=failing_backends(url))
-        assert_told_once(app.run(), ["influxdb", "prometheus"])
 
 
 def test_a_token_that_the_proxy_does_not_know_is_said_once_and_never_shown(

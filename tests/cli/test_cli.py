@@ -20,6 +20,7 @@ from monitoring.cli.commands import app
 from monitoring.metrics import catalogue
 from monitoring.records.session_record import STATUSES
 from tests.support import REPOSITORY, faults
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.faults import FaultServer, respond
 from tests.support.servers import InfluxDB1, PointServer, Pushgateway, VmAuth, wait_for_points
 
@@ -210,7 +211,7 @@ def test_a_reader_who_has_seen_enough_causes_no_traceback(
         process.stdout.read(1)
         process.stdout.close()
         words = process.stderr.read().decode()
-        process.wait(30)
+        process.wait(HANGS_SECONDS)
     assert "Traceback" not in words
     assert "Exception ignored" not in words
 

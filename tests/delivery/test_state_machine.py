@@ -204,6 +204,6 @@ class StoreAndDelivery(RuleBasedStateMachine):
 
 
 StoreAndDelivery.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=150, stateful_step_count=40, suppress_health_check=list(HealthCheck)
 )
 TestStoreAndDelivery = StoreAndDelivery.TestCase

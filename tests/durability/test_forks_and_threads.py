@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.faults import FaultServer
 from tests.support.hosts import Host, wait_for_line, with_influxdb
 from tests.support.recordings import RECORD_ONE, begin
@@ -93,7 +94,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """)
     with host.running(script) as process:
         ended = {wait_for_line(process, "ended").split()[1] for _ in range(2)}
-        assert process.wait(20) == 0  # the parent, whose exit closes the store
+        assert process.wait(HANGS_SECONDS) == 0  # the parent, whose exit closes the store
         assert set(host.records()) == ended  # so does this
         (host.folder / "go").touch()
         ended.add(wait_for_line(process, "ended").split()[1])

@@ -83,9 +83,9 @@ def _when_delivered(manager: MonitorManager, server: Any, gateway: Pushgateway) 
     assert runtime is not None
     active = runtime.store.active
     assert active is not None
-    wait_until(lambda: not active.has_undelivered_lines(), 60, "everything to be delivered", interval=0.2)
+    wait_until(lambda: not active.has_undelivered_lines(), "everything to be delivered", interval=0.2)
     total = sum(active.store.counts_by_status().values())
-    wait_until(lambda: _pushed(gateway) == total, 30, "the state to be pushed", interval=0.2)
+    wait_until(lambda: _pushed(gateway) == total, "the state to be pushed", interval=0.2)
     return _series_of(server), sum(len(family.samples) for family in gateway.families())
 
 

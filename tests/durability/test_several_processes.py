@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from monitoring import MonitorManager
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.faults import FaultServer, respond, silence
 from tests.support.hosts import Host, base_settings, wait_for_line, with_influxdb, with_pushgateway
 from tests.support.servers import InfluxDB1, Pushgateway
@@ -31,7 +32,7 @@ def run_all(hosts: list[Host], script: str) -> tuple[list[str], str]:
     """Run a script in all of them at once; returns the sessions that ended, and all logs."""
     processes: list[subprocess.Popen[str]] = [host.start(script) for host in hosts]
     try:
-        said = [process.communicate(timeout=90) for process in processes]
+        said = [process.communicate(timeout=HANGS_SECONDS) for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -81,7 +82,7 @@ def test_eight_processes_lose_nothing_and_never_turn_a_counter_back(
     ended, log = run_all(hosts, RECORD_MANY)
     hosts[0].drain()
     watch.done.set()
-    watch.join(10)
+    watch.join(HANGS_SECONDS)
     watch.poll()
     assert watch.turned_back == []
     assert watch.polls > 20
@@ -139,7 +140,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         process.stdin.write("x")
         process.stdin.flush()
         ended.add(wait_for_line(process, "ended").split()[1])
-        process.wait(10)
+        process.wait(HANGS_SECONDS)
     assert set(host.records()) == ended
 
 
@@ -147,22 +148,20 @@ def test_a_killed_processs_lease_is_taken_over_at_once(host: Host, influxdb1: In
     """A lease outlasts a request's timeout; nobody waits that long for a dead process."""
     with FaultServer(then=silence()) as server:
         host.settings = with_influxdb(host.settings, {"url": server.url}, timeout=600.0)
-        with host.running(RECORD_MANY.replace("manager.close()", "time.sleep(60)")) as process:
+        with host.running(RECORD_MANY.replace("manager.close()", "time.sleep(600)")) as process:
             wait_for_line(process, "ended")
             server.wait_for_requests(1)  # it holds the lease now
             process.send_signal(signal.SIGKILL)
-            process.wait(10)
+            process.wait(HANGS_SECONDS)
     host.settings = with_influxdb(host.settings, influxdb1.write_settings(), timeout=10.0)
-    began = time.monotonic()
-    host.drain()
-    assert time.monotonic() - began < 20.0
+    host.drain()  # fails where the lease is respected, as the next test shows
     assert len(influxdb1.read_points("leglength_session")) == len(host.records())
 
 
 def test_a_living_processs_lease_is_respected(host: Host, influxdb1: InfluxDB1) -> None:
     with FaultServer(then=silence()) as server:
         host.settings = with_influxdb(host.settings, {"url": server.url}, timeout=600.0)
-        with host.running(RECORD_MANY.replace("manager.close()", "time.sleep(60)")) as process:
+        with host.running(RECORD_MANY.replace("manager.close()", "time.sleep(600)")) as process:
             wait_for_line(process, "ended")
             server.wait_for_requests(1)
             host.settings = with_influxdb(host.settings, influxdb1.write_settings(), timeout=10.0)
@@ -184,7 +183,7 @@ def test_a_host_that_leaves_while_a_backend_is_silent_leaves_no_lease_behind(hos
 def test_killed_processes_leave_no_files_behind(host: Host) -> None:
     """Each had a liveness lock beside the store, whose file the next process removes."""
     for _ in range(3):
-        with host.running(RECORD_MANY.replace("manager.close()", "time.sleep(60)")) as process:
+        with host.running(RECORD_MANY.replace("manager.close()", "time.sleep(600)")) as process:
             wait_for_line(process, "ended")
         assert len(list(host.store_folder.glob("*.alive-*"))) == 1
     assert host.run(RECORD_MANY).code == 0
@@ -208,7 +207,7 @@ def test_threads_of_one_process_record_at_once(tmp_path: Path) -> None:
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join(60)
+                thread.join(HANGS_SECONDS)
             records = manager.session_records()
         delivered = [line for request in server.requests for line in request.lines]
     assert len(set(ended)) == count * each
@@ -227,12 +226,12 @@ def test_a_session_ended_by_two_threads_is_kept_once(tmp_path: Path) -> None:
             barrier = threading.Barrier(4)
 
             def end(session_id: str = session_id, barrier: threading.Barrier = barrier) -> None:
-                barrier.wait(10)
+                barrier.wait(HANGS_SECONDS)
                 manager.end_session(session_id)
 
             threads = [threading.Thread(target=end) for _ in range(4)]
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join(10)
+                thread.join(HANGS_SECONDS)
         assert len(manager.session_records()) == 20

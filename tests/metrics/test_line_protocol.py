@@ -40,9 +40,7 @@ POINTS = st.builds(
     fields=st.dictionaries(NAMES, FLOATS | TEXTS, min_size=1, max_size=3),
 )
 # Without shrinking: a server remembers what it was sent, so that a smaller example would be another one.
-REAL = settings(
-    max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
-)
+REAL = settings(max_examples=25, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate))
 
 
 def encodable(points: list[Point]) -> list[Point]:

@@ -185,7 +185,7 @@ def test_no_damaged_file_raises(tmp_path: Path) -> None:
     whole = saved(tmp_path, **FULL).read_bytes()
     damaged = tmp_path / "damaged.dcm"
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(
         st.lists(st.tuples(st.integers(128, len(whole) - 1), st.integers(0, 255)), max_size=8),
         st.integers(0, len(whole)),

@@ -18,6 +18,7 @@ from monitoring import MonitorManager
 from monitoring.runtime import failover
 from monitoring.store import database
 from monitoring.store.database import Database, is_on_network
+from tests.support.clocks import HANGS_SECONDS, assert_took_at_most
 from tests.support.faults import FaultServer
 from tests.support.hosts import Host, base_settings, wait_for_line, with_influxdb
 from tests.support.recordings import (
@@ -40,8 +41,8 @@ import sqlite3
 connection = sqlite3.connect(sys.argv[1] if len(sys.argv) > 1 else os.environ["LOCK_PATH"], isolation_level=None)
 connection.execute("BEGIN EXCLUSIVE")
 say("locked")
-sys.stdin.read() if sys.stdin.readable() else time.sleep(60)
-time.sleep(60)
+sys.stdin.read() if sys.stdin.readable() else time.sleep(600)
+time.sleep(600)
 """
 
 
@@ -57,9 +58,9 @@ def test_a_lock_held_for_long_is_waited_for_once_and_delivery_goes_on_from_memor
         ended = host.run(RECORD_FOUR)
     assert_undisturbed(ended)
     assert said(ended, IN_MEMORY) == 1
-    waited = times(ended)
-    assert sum(time > 0.9 for time in waited) <= 1, waited
-    assert ended.seconds < 12.0
+    *others, _ = sorted(times(ended))
+    assert_took_at_most(sum(others), 0.9)  # one wait, not one for each session
+    assert_took_at_most(ended.seconds, 12.0)
     assert len(points(influxdb1)) == 4
     assert set(host.records()) == stored
     # What was begun while the file could be written would be reported as crashed; here nothing was.
@@ -80,7 +81,7 @@ def test_a_lock_that_is_given_up_lets_the_sessions_into_the_file_as_the_same_poi
         )
         with host.running(script) as running:
             wait_for_line(running, "result")
-            wait_until(lambda: len(points(influxdb1)) == 4, 20, "the delivery from memory")
+            wait_until(lambda: len(points(influxdb1)) == 4, "the delivery from memory")
             early = influxdb1.read_points("leglength_session")
             # What only the file knows is left out, rather than sent now and corrected later.
             assert not any("throughput_sessions_per_hour" in point.fields for point in early)
@@ -88,7 +89,7 @@ def test_a_lock_that_is_given_up_lets_the_sessions_into_the_file_as_the_same_poi
             holder.wait()
             (host.folder / "free").touch()
             wait_for_line(running, "closed")
-            running.wait(20)
+            running.wait(HANGS_SECONDS)
     assert len(host.records()) == 8
     host.drain()
     stored = sorted(stored.timestamp_ns for stored in host.stored())
@@ -117,7 +118,7 @@ say("closed", round(time.monotonic() - began, 3))
         with host.running(HOLD_LOCK) as holder:
             wait_for_line(holder, "locked")
             (host.folder / "locked").touch()
-            assert float(wait_for_line(process, "closed").split()[1]) < 2.0
+            assert_took_at_most(float(wait_for_line(process, "closed").split()[1]), 2.0)
 
 
 def test_a_lock_that_is_free_for_moments_only_is_caught(tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ manager.close()
     for one in hosts:
         one.settings = base_settings(tmp_path / "shared")
     processes = [one.start(script) for one in hosts]
-    said = [process.communicate(timeout=60) for process in processes]
+    said = [process.communicate(timeout=HANGS_SECONDS) for process in processes]
     for stdout, stderr in said:
         assert IN_MEMORY not in stderr
         assert stdout.count("ended") > 10
@@ -194,7 +195,7 @@ manager.close()
     for one in hosts:
         one.settings = base_settings(tmp_path / "shared")
     processes = [one.start(script) for one in hosts]
-    outputs = [process.communicate(timeout=60) for process in processes]
+    outputs = [process.communicate(timeout=HANGS_SECONDS) for process in processes]
     assert [stderr for _, stderr in outputs if IN_MEMORY in stderr] == []
     assert len(stored_ids(tmp_path / "shared" / "monitoring.db")) == 8
 

@@ -299,9 +299,9 @@ class FaultServer:
         """Where it listens; no slash at the end."""
         return f"http://{LOOPBACK}:{self.port}"
 
-    def wait_for_requests(self, count: int, timeout: float = 5.0) -> list[Request]:
+    def wait_for_requests(self, count: int) -> list[Request]:
         """The requests once there are at least `count`."""
-        wait_until(lambda: len(self.requests) >= count, timeout, f"{count} requests")
+        wait_until(lambda: len(self.requests) >= count, f"{count} requests")
         return list(self.requests)
 
     def close(self) -> None:

@@ -18,11 +18,12 @@ from typing import Any
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import totals
 from monitoring.store.database import Database
+from monitoring.store.outbox import BackendStatus, backend_statuses
 from monitoring.store.rows import StoredSession
 from monitoring.store.sessions import Store, open_store
 from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
 
-LONGEST_SECONDS = 60.0
 INSTANCE = "durability"
 
 # What every host begins with. `SETTINGS` is what task.json's process.settings would hold.
@@ -93,12 +94,12 @@ class Host:
             **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options,
         )  # fmt: skip
 
-    def run(self, script: str, timeout: float = LONGEST_SECONDS, **options: Any) -> Ended:
+    def run(self, script: str, **options: Any) -> Ended:
         """Run a script to its end."""
         started = time.monotonic()
         process = self.start(script, **options)
         try:
-            stdout, stderr = process.communicate(timeout=timeout)
+            stdout, stderr = process.communicate(timeout=HANGS_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             stdout, stderr = process.communicate()
@@ -115,14 +116,14 @@ class Host:
             process.kill()
             process.communicate()
 
-    def monitor(self, *arguments: object, timeout: float = LONGEST_SECONDS) -> subprocess.CompletedProcess[str]:
+    def monitor(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         """`leglength-monitor ARGUMENTS --config task.json`."""
         task = self.folder / "task.json"
         task.write_text(json.dumps({"process": {"settings": self.task}}))
         code = "from monitoring.cli import main; main()"
         command = [sys.executable, "-c", code, *map(str, arguments), "--config", str(task)]
         return subprocess.run(
-            command, cwd=self.folder, env=self._environment(), capture_output=True, text=True, timeout=timeout,
+            command, cwd=self.folder, env=self._environment(), capture_output=True, text=True, timeout=HANGS_SECONDS,
             check=False,
         )  # fmt: skip
 
@@ -143,6 +144,11 @@ class Host:
         """The store, opened."""
         with open_store(Database(self.store_path)) as store:
             yield store
+
+    def outbox(self) -> dict[str, BackendStatus]:
+        """What waits for each backend, and how it fared, without a process that asks."""
+        with self.store() as store, store.database.read_transaction() as connection:
+            return {status.name: status for status in backend_statuses(connection)}
 
     def stored(self) -> list[StoredSession]:
         """All sessions of the store, oldest first."""
@@ -168,7 +174,6 @@ class Host:
         own = {
             "HOME": str(self.folder),
             "PYTHONPATH": str(REPOSITORY),
-            "PYTHONDONTWRITEBYTECODE": "1",
             "HOST_SETTINGS": json.dumps(self.task),
             "HOST_SWALLOWED": str(self.folder / "swallowed"),
         }

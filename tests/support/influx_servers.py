@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.points import FieldValue, Point
 from tests.support.processes import (
     LOOPBACK,
@@ -393,10 +394,10 @@ def _in_order(points: Any) -> list[Point]:
     return sorted(points, key=lambda point: (point.time_ns, sorted(point.tags.items())))
 
 
-def wait_for_points(server: Any, measurement: str, count: int, timeout: float = 10.0) -> list[Point]:
+def wait_for_points(server: Any, measurement: str, count: int, timeout: float = HANGS_SECONDS) -> list[Point]:
     """The points of a measurement once there are at least `count`; TimeoutError otherwise."""
     with contextlib.suppress(TimeoutError):
-        wait_until(lambda: len(server.read_points(measurement)) >= count, timeout, "points", interval=0.05)
+        wait_until(lambda: len(server.read_points(measurement)) >= count, "points", timeout, interval=0.05)
     points = server.read_points(measurement)
     if len(points) < count:
         raise TimeoutError(f"{len(points)} of {count} points of {measurement} after {timeout:g} s")

@@ -19,9 +19,9 @@ from typing import IO, Any, ClassVar, Self
 
 import urllib3
 
+from tests.support.clocks import HANGS_SECONDS
+
 LOOPBACK = "127.0.0.1"
-START_SECONDS = 20.0
-STOP_SECONDS = 10.0
 # Below Linux's ephemeral range (32768 and up): while a server is stopped, no outgoing connection of
 # somebody else can be given its port.
 PORTS = range(20000, 32000)
@@ -74,7 +74,7 @@ def basic_auth(username: str, password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()}
 
 
-def wait_until(condition: Callable[[], Any], timeout: float, what: str, interval: float = 0.01) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, timeout: float = HANGS_SECONDS, interval: float = 0.01) -> Any:
     """The first true value of `condition()`; TimeoutError saying `what` was awaited otherwise."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
@@ -220,7 +220,7 @@ class ServerProcess:
         self._process = process
         self._reaper = _start_reaper(process.pid, self.folder if self._own_folder else None)
         try:
-            wait_until(self._ready_or_dead, START_SECONDS, f"{self.program} to be ready")
+            wait_until(self._ready_or_dead, f"{self.program} to be ready")
         except TimeoutError as error:
             self.kill()
             raise ServerStartError(f"{error}; its log ends:\n{self.log_tail()}") from None
@@ -244,7 +244,7 @@ class ServerProcess:
         if self._process is not None and self.is_running:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(STOP_SECONDS)
+                self._process.wait(HANGS_SECONDS)
         self.kill()
 
     def kill(self) -> None:
@@ -254,7 +254,7 @@ class ServerProcess:
             self._reaper = None
         if self._process is not None:
             self._process.kill()
-            self._process.wait(STOP_SECONDS)
+            self._process.wait(HANGS_SECONDS)
             self._process = None
 
     def close(self) -> None:
@@ -297,6 +297,6 @@ def _start_reaper(pid: int, folder: Path | None) -> subprocess.Popen[bytes]:
 def _end_reaper(reaper: subprocess.Popen[bytes]) -> None:
     # Killed before its pipe closes, so that it can't hit a process that has since got the same pid.
     reaper.kill()
-    reaper.wait(STOP_SECONDS)
+    reaper.wait(HANGS_SECONDS)
     if reaper.stdin is not None:
         reaper.stdin.close()

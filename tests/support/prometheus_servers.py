@@ -14,6 +14,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.processes import LOOPBACK, ServerProcess, basic_auth, fetch, require, wait_until
 
 
@@ -85,7 +86,7 @@ class Pushgateway(ServerProcess):
     def delete_all(self) -> None:
         """Forget every push."""
         fetch("PUT", f"{self.url}/api/v1/admin/wipe", headers=self.own_headers)
-        wait_until(lambda: not self.groups(), 5, "the Pushgateway to be empty")
+        wait_until(lambda: not self.groups(), "the Pushgateway to be empty")
 
     def is_ready(self) -> bool:
         """Ready, and with authentication so when it asks for it."""
@@ -196,7 +197,7 @@ class Prometheus(ServerProcess):
         return float(result[0]["value"][1]) if result else None
 
     def wait_for(
-        self, promql: str, predicate: Callable[[list[dict[str, Any]]], Any] = bool, timeout: float = 15.0
+        self, promql: str, predicate: Callable[[list[dict[str, Any]]], Any] = bool, timeout: float = HANGS_SECONDS
     ) -> list[dict[str, Any]]:
         """The query's result once `predicate` holds for it (by default: once there is one)."""
         result: list[dict[str, Any]] = []
@@ -207,7 +208,7 @@ class Prometheus(ServerProcess):
             return bool(predicate(result))
 
         try:
-            wait_until(holds, timeout, promql, interval=0.1)
+            wait_until(holds, promql, timeout, interval=0.1)
         except TimeoutError as error:
             raise TimeoutError(f"{error}; the last result was {result}") from None
         return result
@@ -250,11 +251,10 @@ class Alertmanager(ServerProcess):
         """The alerts that it holds: `[{"labels": {...}, "status": {...}, ...}, ...]`."""
         return fetch("GET", f"{self.url}/api/v2/alerts").json()
 
-    def wait_for_alert(self, name: str, timeout: float = 15.0) -> dict[str, Any]:
+    def wait_for_alert(self, name: str) -> dict[str, Any]:
         """The first alert of that name, once there is one."""
         return wait_until(
             lambda: next((a for a in self.alerts() if a["labels"]["alertname"] == name), None),
-            timeout,
             f"the alert {name}",
             interval=0.1,
         )

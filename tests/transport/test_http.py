@@ -15,6 +15,7 @@ from monitoring.metrics import catalogue
 from monitoring.transport.deadline import Deadline
 from monitoring.transport.http import MAX_ANSWER_BYTES, HttpTransport, Response, gzipped
 from tests.support import faults
+from tests.support.clocks import HANGS_SECONDS, assert_took_at_most
 from tests.support.faults import FaultServer, respond
 
 SOON_SECONDS = 0.5
@@ -33,7 +34,7 @@ def ask(
 ) -> Response:
     began = time.monotonic()
     response = transport.request("POST", url, headers or {}, body, Deadline.after(seconds))
-    assert time.monotonic() - began < max(seconds, 0.0) + GENEROUS_SECONDS - SOON_SECONDS
+    assert_took_at_most(time.monotonic() - began, max(seconds, 0.0) + GENEROUS_SECONDS - SOON_SECONDS)
     return response
 
 
@@ -147,7 +148,7 @@ def test_a_plain_server_behind_https_is_tls(transport: HttpTransport) -> None:
         thread = threading.Thread(target=answer_once, args=(plain, bad_request), daemon=True)
         thread.start()
         assert ask(transport, f"https://127.0.0.1:{plain.getsockname()[1]}").error == "tls"
-        thread.join(5)
+        thread.join(HANGS_SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +229,7 @@ def test_an_address_that_is_silent_leaves_time_for_the_next_one(
         thread = threading.Thread(target=answer_once, args=(second, b"HTTP/1.1 204 No Content\r\n\r\n"), daemon=True)
         thread.start()
         assert ask(transport, url.replace("127.0.0.1", "two.example"), 1.0).status == 204
-        thread.join(5)
+        thread.join(HANGS_SECONDS)
 
 
 def answer_once(listener: socket.socket, answer: bytes) -> None:
@@ -261,7 +262,7 @@ def test_no_thread_is_left_behind(fault_server: FaultServer, transport: HttpTran
         ask(transport, fault_server.url, seconds)
     ours = [thread for thread in set(threading.enumerate()) - before if thread.name != "fault-server"]
     for thread in ours:
-        thread.join(5)
+        thread.join(HANGS_SECONDS)
     assert not [thread for thread in ours if thread.is_alive()]
 
 

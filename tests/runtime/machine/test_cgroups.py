@@ -245,7 +245,7 @@ GARBAGE = st.one_of(
 FILES = ["memory.max", "memory.current", "memory.stat", "cpu.max", "cpu.stat", "cpuset.cpus.effective"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.fixed_dictionaries(dict.fromkeys(FILES, GARBAGE)), GARBAGE, GARBAGE)
 def test_garbage_in_any_file_raises_nothing_and_is_no_negative_number(
     files: dict[str, bytes], cgroup: bytes, mountinfo: bytes

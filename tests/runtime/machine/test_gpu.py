@@ -103,7 +103,7 @@ open_then = driver.stub_open()
 sampler.close()
 for thread in threading.enumerate():
     if thread is not threading.main_thread():
-        thread.join(20)
+        thread.join()
 print(json.dumps([seen, open_then, driver.stub_open(), driver.stub_opened()]))
 """
     assert json.loads(nvml_driver.run_with_gpus(driver, "plain", script)) == [3, 1, 0, 1]

@@ -23,6 +23,7 @@ from monitoring.runtime.machine.probes import SystemProbe
 from monitoring.runtime.machine.sampler import Sampler
 from monitoring.runtime.machine.usage import Figures, Level
 from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.servers import wait_until
 from tests.support.silent_mount import silent_mount
 
@@ -119,7 +120,7 @@ def test_a_volume_is_sampled_at_the_start_and_at_the_end_of_each_session(make_sa
     sampler = make_sampler(store=volume)
     for session in (1, 2):
         recording = sampler.begin()
-        wait_until(lambda: volume.asked == 2 * session - 1, 20, "the sample of the start")  # noqa: B023
+        wait_until(lambda: volume.asked == 2 * session - 1, "the sample of the start")  # noqa: B023
         assert sampler.finish(recording)["disk_free_bytes/store"].maximum == 2 * session - 1
     assert volume.asked == 4
 
@@ -128,7 +129,7 @@ def test_between_start_and_end_there_is_a_sample_at_each_interval(make_sampler: 
     volume = FakeVolume(lambda: {"disk_free_bytes/store": Level(1.0)})
     sampler = make_sampler(0.01, store=volume)
     recording = sampler.begin()
-    wait_until(lambda: volume.asked >= 5, 20, "samples in between")
+    wait_until(lambda: volume.asked >= 5, "samples in between")
     sampler.finish(recording)
     asked = volume.asked
     time.sleep(0.05)
@@ -141,7 +142,7 @@ def test_an_interval_longer_than_the_session_asks_for_no_sample_in_between(
     volume = FakeVolume(lambda: {"disk_free_bytes/store": Level(1.0)})
     sampler = make_sampler(HOUR, store=volume)
     recording = sampler.begin()
-    wait_until(lambda: volume.asked == 1, 20, "the sample of the start")
+    wait_until(lambda: volume.asked == 1, "the sample of the start")
     time.sleep(0.05)
     assert volume.asked == 1
     sampler.finish(recording)
@@ -170,7 +171,7 @@ def test_sessions_begun_and_ended_by_many_threads_at_once_all_have_figures(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(HANGS_SECONDS)
     assert len(usages) == 20
     assert all(set(usage) >= QUICK for usage in usages)
     assert sorted(our_threads()) == sorted(set(our_threads()))
@@ -241,7 +242,7 @@ def test_a_volume_that_hangs_costs_the_session_its_figures_and_no_other(
     monkeypatch.setattr(system_resources, "PATIENCE_SECONDS", 0.008)
     try:
         recording = sampler.begin()
-        wait_until(lambda: stuck.asked == 1, 20, "the volume to be asked")
+        wait_until(lambda: stuck.asked == 1, "the volume to be asked")
         usages = sampler.finish(recording)
     finally:
         release.set()
@@ -258,13 +259,13 @@ def test_what_hangs_is_waited_for_once_and_again_when_it_answers(
     monkeypatch.setattr(system_resources, "PATIENCE_SECONDS", 0.008)
     try:
         recording = sampler.begin()
-        wait_until(lambda: stuck.asked == 1, 20, "the volume to be asked")
+        wait_until(lambda: stuck.asked == 1, "the volume to be asked")
         sampler.finish(recording)
         monkeypatch.setattr(system_resources, "PATIENCE_SECONDS", HOUR)
         sampler.finish(sampler.begin())  # for ever, if it were waited for
     finally:
         release.set()
-    wait_until(lambda: sampler._slow_lanes[0].is_prompt, 20, "the answer")
+    wait_until(lambda: sampler._slow_lanes[0].is_prompt, "the answer")
     assert "disk_free_bytes/output" in sampler.finish(sampler.begin())
 
 
@@ -280,7 +281,7 @@ def test_a_source_that_is_slow_each_time_is_waited_for_once(
     lane = sampler._slow_lanes[0]
     for answers in (1, 2, 3):
         recording = sampler.begin()
-        wait_until(lambda: lane.answered >= 2 * answers - 1, 20, "the sample of the start")  # noqa: B023
+        wait_until(lambda: lane.answered >= 2 * answers - 1, "the sample of the start")  # noqa: B023
         assert lane.is_prompt == (answers == 1)
         sampler.finish(recording)
 
@@ -322,7 +323,7 @@ def test_a_reading_that_fails_costs_the_session_nothing_else(
     broken, whole = FakeVolume(raises), FakeVolume(lambda: {"disk_free_bytes/store": Level(1.0)})
     sampler = make_sampler(guard=guard, output=broken, store=whole)
     recording = sampler.begin()
-    wait_until(lambda: whole.asked == 1, 20, "the sample of the start")
+    wait_until(lambda: whole.asked == 1, "the sample of the start")
     usages = sampler.finish(recording)
     assert set(usages) == {*QUICK - {"system_memory_available_bytes"}, "disk_free_bytes/store"} - {"process_cpu_ratio"}
     assert {type(error) for error in guard.errors} == {LookupError}
@@ -373,8 +374,8 @@ def test_where_no_thread_can_be_had_the_hosts_own_samples_what_never_hangs(
     assert "disk_free_bytes/store" not in usages
     assert {type(error) for error in guard.errors} == {RuntimeError}
     recording = sampler.begin()  # now one can be had
-    wait_until(lambda: len(our_threads()) >= 2, 20, "the threads")
-    wait_until(lambda: sampler._slow_lanes[0].answered, 20, "the sample of the start")
+    wait_until(lambda: len(our_threads()) >= 2, "the threads")
+    wait_until(lambda: sampler._slow_lanes[0].answered, "the sample of the start")
     assert "disk_free_bytes/store" in sampler.finish(recording)
 
 
@@ -382,11 +383,11 @@ def test_a_closed_sampler_ends_its_threads_and_closes_what_they_read(make_sample
     volume = FakeVolume(lambda: {"disk_free_bytes/store": Level(1.0)})
     sampler = make_sampler(store=volume)
     recording = sampler.begin()
-    wait_until(lambda: volume.asked == 1, 20, "the sample of the start")
+    wait_until(lambda: volume.asked == 1, "the sample of the start")
     sampler.finish(recording)
     sampler.close()
-    assert volume.closed.wait(20)
-    wait_until(lambda: not our_threads(), 20, "the threads' end")
+    assert volume.closed.wait(HANGS_SECONDS)
+    wait_until(lambda: not our_threads(), "the threads' end")
 
 
 # --- in the manager -------------------------------------------------------------------------------

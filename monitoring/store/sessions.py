@@ -106,10 +106,11 @@ class Store:
             if reported == limit:
                 break
             session_id, owner, _, text, its_checksum = row
-            if is_intact(row) and owner not in dead:
+            is_whole = is_intact(row)
+            if is_whole and owner not in dead:
                 continue
-            record = stored_record(text) if is_intact(row) else None
-            has_ended = locks.is_marked_ended(path, session_id)
+            record = stored_record(text) if is_whole else None
+            has_ended = is_whole and locks.is_marked_ended(path, session_id)  # a damaged id may be no file's name
             if record is not None and not has_ended:
                 reported += self.commit(record, build)
                 continue
@@ -120,7 +121,8 @@ class Store:
                 )
                 # What had ended was kept in memory, and told to the backends or said to be lost: it never crashed.
                 totals.count_loss(connection, "disk_full" if has_ended else "corrupt", 1, time.time_ns())
-            locks.unmark_ended(path, session_id)
+            if has_ended:
+                locks.unmark_ended(path, session_id)
         locks.remove_stale(path)
         return reported
 

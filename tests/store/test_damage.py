@@ -430,3 +430,18 @@ def test_a_backend_whose_progress_was_changed_counts_as_never_reached(original: 
     with store.database.read_transaction() as connection:
         assert totals.values(connection, catalogue.MONITORING_DELIVERED) == before
     store.database.close()
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "nul\0l", ""])
+def test_an_open_session_whose_name_was_changed_is_counted_whatever_it_is_called_now(
+    original: Original, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(original.folder, tmp_path / "copy")
+    store = Store(Database(tmp_path / "copy" / "monitoring.db"))
+    with store.database.transaction() as connection:
+        connection.execute("UPDATE open_sessions SET session_id = ? WHERE session_id = 'session-100'", (name,))
+    assert store.report_crashed(SessionWritesBuilder()) == 1
+    with store.database.read_transaction() as connection:
+        assert totals.values(connection, catalogue.MONITORING_DROPPED)[("corrupt",)] == 1
+        assert connection.execute("SELECT count(*) FROM open_sessions").fetchone() == (0,)
+    store.database.close()

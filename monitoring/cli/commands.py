@@ -129,7 +129,7 @@ def export(
     dead: Annotated[bool, typer.Option("--dead", help="The dead letters instead of the sessions.")] = False,
 ) -> None:
     """Print all stored sessions, oldest first, one JSON record a line."""
-    with exit_on_error(), existing_store(config) as store:
+    with exit_on_error(), existing_store(load_config(config)) as store:
         if dead:
             with store.database.read_transaction() as connection:
                 for letter in dead_letters(connection):

@@ -102,12 +102,12 @@ def load_config(given: Path | None) -> MonitoringConfig:
 
 
 @contextmanager
-def existing_store(given: Path | None) -> Iterator[Store]:
+def existing_store(config: MonitoringConfig, only_reads: bool = True) -> Iterator[Store]:
     """The store that the settings name; raises :class:`StoreError` when there is none yet: looking makes none."""
-    path = store_path(load_config(given).store)
+    path = store_path(config.store)
     if not path.exists():
         raise StoreError(f"there is no store at {path} yet")
-    with open_store(Database(path)) as store:
+    with open_store(Database(path, only_reads=only_reads)) as store:
         yield store
 
 

@@ -78,7 +78,7 @@ def status_as_dict(config: MonitoringConfig) -> dict[str, Any]:
     }
     if not path.exists():
         return report
-    with open_store(Database(path)) as store:
+    with open_store(Database(path, only_reads=True)) as store:
         report["store"]["size_bytes"] = path.stat().st_size
         report["sessions"] = store.counts_by_status()
         with store.database.read_transaction() as connection:

@@ -49,7 +49,7 @@ def readings(context: typer.Context, config: ConfigOption = None, as_json: JsonO
     context.obj = config
     if context.invoked_subcommand is not None:
         return
-    with exit_on_error(), existing_store(config) as store:
+    with exit_on_error(), existing_store(load_config(config)) as store:
         numbers = count()  # sessions are counted as they pass, since they need not all be in memory at once
         compared = zip(stored.compared(store.database), numbers, strict=False)
         validations = validate(session for session, _ in compared)

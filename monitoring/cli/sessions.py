@@ -57,7 +57,7 @@ def sessions(
     """List stored sessions, newest first; with --json one whole record a line."""
     if context.invoked_subcommand is not None:
         return
-    with exit_on_error(), existing_store(config) as store:
+    with exit_on_error(), existing_store(load_config(config)) as store:
         if is_rederiving and as_json:
             for one in rederive(store, limit):
                 typer.echo(json.dumps(one.to_dict()))
@@ -112,12 +112,13 @@ def erase_patient(
     with exit_on_error():
         if not is_patient_key(wanted):
             raise ConfigurationError("--patient-key: must have 32 hexadecimal characters; `sessions key` makes it")
-        with existing_store(config) as store:
+        settings = load_config(config)
+        with existing_store(settings, only_reads=False) as store:
             found = erase(store.database, wanted, is_rehearsal)
             if not is_rehearsal:
                 validation.refresh(store.database)  # without this patient's pairs
         # A damaged store can't be searched for the patient, so it is named, and not all is done.
-        put_aside = sorted(path.name for path in store_path(load_config(config).store).parent.glob("*.corrupt-*"))
+        put_aside = sorted(path.name for path in store_path(settings.store).parent.glob("*.corrupt-*"))
     if as_json:
         output.print_json({**found.to_dict(), "erased": not is_rehearsal, "put_aside": put_aside})
     else:

@@ -38,10 +38,15 @@ _READ_ONLY_CODES = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_READONLY_D
 
 
 class Database:
-    """A connection with a lock: one per thread that must not wait for another, shared when in memory."""
+    """A connection with a lock: one per thread that must not wait for another, shared when in memory.
 
-    def __init__(self, path: Path | None, busy_seconds: float = PATIENCE_SECONDS) -> None:
+    One that ``only_reads`` makes, migrates and changes nothing, so that looking at a store locks nobody out of it: an
+    older version's store is read from a migrated copy, and a read-only volume's as it lies there.
+    """
+
+    def __init__(self, path: Path | None, busy_seconds: float = PATIENCE_SECONDS, only_reads: bool = False) -> None:
         self.path = path
+        self._only_reads = only_reads
         self._busy_seconds = busy_seconds
         self._lock = threading.RLock()
         self._durable = True
@@ -53,6 +58,8 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         if self.path is None:
             return self._connect(":memory:")
+        if self._only_reads:
+            return self._open_to_read(self.path)
         with self._translating("can't open the store"):
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             is_new = _size(self.path) == 0
@@ -67,6 +74,28 @@ class Database:
                     raise StoreCorruptError(f"the store {self.path} is cut off")
             return self._connect(str(self.path))
 
+    def _open_to_read(self, path: Path) -> sqlite3.Connection:
+        with self._translating("can't read the store"):
+            path.stat()  # SQLite's own words for a missing file don't say so
+            uri = f"{path.resolve().as_uri()}?mode=ro"
+            # A reader of a write-ahead log wants its shared memory beside it: a read-only volume takes none, and
+            # nobody writes there, so that the file alone says all unless a journal was left with it.
+            is_fixed = not os.access(path.parent, os.W_OK) or os.statvfs(path.parent).f_flag & os.ST_RDONLY
+            if is_fixed and not _size(path.with_name(f"{path.name}-wal")):
+                uri += "&immutable=1"
+            connection = sqlite3.connect(
+                uri, uri=True, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
+            )
+            try:
+                if _check_schema(connection) < len(schema.MIGRATIONS):
+                    connection = _migrated_copy(connection)
+                connection.text_factory = _lenient_text
+                connection.execute("PRAGMA query_only = ON")
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
     def _connect(self, name: str) -> sqlite3.Connection:
         with self._translating("can't open the store"):
             connection = sqlite3.connect(
@@ -76,7 +105,7 @@ class Database:
             with self._translating("can't use the store"):
                 _check_schema(connection)  # before anything is written: what is not ours stays as it is
                 # Text that was damaged is told by its checksum, not by an error in the middle of a query.
-                connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+                connection.text_factory = _lenient_text
                 if not connection.execute("PRAGMA page_count").fetchone()[0]:  # in a store with content it would write
                     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 is_shared = self.path is not None and is_on_network(self.path)
@@ -92,7 +121,7 @@ class Database:
     def sibling(self) -> Database:
         """A connection of its own to the same file; in memory, this one."""
         # For each thread: a connection is locked for a whole transaction, and the host must not wait for a delivery's.
-        return self if self.path is None else Database(self.path, self._busy_seconds)
+        return self if self.path is None else Database(self.path, self._busy_seconds, self._only_reads)
 
     @contextmanager
     def transaction(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -275,9 +304,26 @@ def _is_damage(code: int, path: Path | None) -> bool:
     return code & 0xFF in _CORRUPT_CODES
 
 
-def _check_schema(connection: sqlite3.Connection) -> None:
+def _lenient_text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _migrated_copy(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """What the store holds, in a private temporary file of SQLite's that is gone when it is closed."""
+    copy = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     try:
-        schema.check(connection)
+        connection.backup(copy)
+        schema.migrate(copy)
+    except BaseException:
+        copy.close()
+        raise
+    connection.close()
+    return copy
+
+
+def _check_schema(connection: sqlite3.Connection) -> int:
+    try:
+        return schema.check(connection)
     except sqlite3.OperationalError as error:
         # Of an unknown format, since nothing else is wrong with the query; or of text that is none, without any code.
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR:

@@ -1,7 +1,9 @@
 """The store's tables, as numbered migrations. A released migration is never changed.
 
-A store is brought up to date when it is opened, and one of a newer version is left as it is. What the columns mean is
-told here; which rows carry a checksum, and why, in ``docs/decisions/0012-a-checksum-on-what-leaves-the-store.md``.
+A store is brought up to date when it is opened to be written. One of a newer version is used as it is where that only
+added what can be left out (:data:`USABLE_FROM`), so that an older image goes on working beside a newer one; any other
+is left alone. What the columns mean is told here; which rows carry a checksum, and why, in
+``docs/decisions/0012-a-checksum-on-what-leaves-the-store.md``.
 """
 
 from __future__ import annotations
@@ -116,6 +118,14 @@ CREATE INDEX dead_letters_by_session ON dead_letters (session_id)
 
 MIGRATIONS: tuple[str, ...] = (_FIRST, _KEYS_AND_READINGS, _SESSIONS_OF_DEAD_LETTERS)
 
+USABLE_FROM: tuple[int, ...] = (1, 2, 2)
+"""For each migration, the oldest version of the schema whose package still reads and writes the store rightly.
+
+A step that adds tables, indices, or columns with a default keeps the number of the step before, if older packages may
+leave them out; of `state`, `open_sessions`, `readings` and `vocabulary` rows are written whole, so no column is added.
+The number is kept in the store, under `usable_from` in `state`: the older package can't know it.
+"""
+
 
 def version(connection: sqlite3.Connection) -> int:
     """The store's schema version; 0 for a new file."""
@@ -125,11 +135,14 @@ def version(connection: sqlite3.Connection) -> int:
 def check(connection: sqlite3.Connection) -> int:
     """The store's version, if this package may write it. Only reads.
 
-    Raises :class:`StoreVersionError` when the store is newer than this package, :class:`StoreCorruptError`
-    when its tables aren't those of its version, :class:`StoreError` when it is no store of ours.
+    Raises :class:`StoreVersionError` when the store is newer than this package, and no longer usable by it;
+    :class:`StoreCorruptError` when its tables aren't those of its version; :class:`StoreError` when it is no store of
+    ours.
     """
     found = version(connection)
     if found > len(MIGRATIONS):
+        if _is_usable(connection):
+            return found
         raise StoreVersionError(
             f"the store was written by a newer version of this package ({found}; this one knows {len(MIGRATIONS)})"
         )
@@ -141,6 +154,15 @@ def check(connection: sqlite3.Connection) -> int:
     if there and not {name for _, name, _ in there} & {name for _, name, _ in _expected_tables(len(MIGRATIONS))}:
         raise StoreError("this is another application's database")
     raise StoreCorruptError("the store's tables are damaged")
+
+
+def _is_usable(connection: sqlite3.Connection) -> bool:
+    """Whether a newer version's store says of itself that this package may use it."""
+    names = {(kind, name) for kind, name, _ in _tables(connection)}
+    if not names >= {(kind, name) for kind, name, _ in _expected_tables(len(MIGRATIONS))}:
+        return False  # whatever it says: what is written by name must be there
+    row = connection.execute("SELECT CAST(value AS INTEGER) FROM state WHERE key = 'usable_from'").fetchone()
+    return row is not None and 0 < int(row[0]) <= len(MIGRATIONS)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -159,6 +181,8 @@ def migrate(connection: sqlite3.Connection) -> None:
 def _apply(connection: sqlite3.Connection, found: int) -> None:
     for statement in filter(str.strip, MIGRATIONS[found].split(";")):
         connection.execute(statement)
+    usable_from = ("usable_from", USABLE_FROM[found], None)
+    connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", usable_from)
     connection.execute(f"PRAGMA user_version = {found + 1:d}")
 
 

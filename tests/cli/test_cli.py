@@ -19,6 +19,7 @@ from monitoring import MonitorManager, __version__
 from monitoring.cli.commands import app
 from monitoring.metrics import catalogue
 from monitoring.records.session_record import STATUSES
+from tests.store.test_older_stores import older_store
 from tests.support import REPOSITORY, faults
 from tests.support.clocks import HANGS_SECONDS
 from tests.support.faults import FaultServer, respond
@@ -339,6 +340,19 @@ def test_status_counts_sessions_and_tells_what_waits_for_whom(run: Run, task: Ca
     shown = run("status", "--config", task(**settings)).stdout
     assert "2 completed, 1 failed, 1 skipped, 0 crashed" in shown
     assert "influxdb" in shown
+
+
+@pytest.mark.parametrize("command", ["status", "sessions", "export", "readings"])
+def test_looking_at_an_older_versions_store_does_not_migrate_it(
+    run: Run, task: Callable[..., Path], tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "store").mkdir()
+    path = tmp_path / "store" / "monitoring.db"
+    older_store(path)
+    before = path.read_bytes()
+    done = run(command, "--config", task(store={"path": str(tmp_path / "store")}))
+    assert done.returncode == DONE
+    assert path.read_bytes() == before
 
 
 def test_sessions_are_listed_newest_first_and_as_whole_records(run: Run, task: Callable[..., Path]) -> None:

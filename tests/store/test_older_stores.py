@@ -9,6 +9,7 @@ import pytest
 
 from monitoring import metrics_collector as collector
 from monitoring.delivery.queue import BackendQueue
+from monitoring.exceptions import StoreError, StoreVersionError
 from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.store import schema
 from monitoring.store.database import Database
@@ -157,3 +158,71 @@ def test_a_letter_that_names_no_session_goes_with_the_session_that_is_imported_a
         store.commit(realistic(session_id="2", ended_ns=ENDED_NS + 2, patient_key=ERASED), SessionWritesBuilder())
         found = erase(store.database, ERASED)
     assert (found.sessions, found.dead_letters, found.waiting_lines) == (2, 2, 2)
+
+
+# --- stores of another version, looked at and used ----------------------------------------------
+
+
+def everything(path: Path) -> list[tuple[str, bytes]]:
+    return [(file.name, file.read_bytes()) for file in sorted(path.parent.iterdir())]
+
+
+def test_looking_at_an_older_store_does_not_migrate_it(tmp_path: Path) -> None:
+    path = tmp_path / "monitoring.db"
+    older_store(path)
+    before = everything(path)
+    with open_store(Database(path, only_reads=True)) as store:
+        assert [found.record.session_id for found in store.sessions()] == ["2", "0"]
+        assert store.counts_by_status()["completed"] == 0  # it was written without totals
+        with pytest.raises(StoreError), store.database.transaction() as connection:
+            connection.execute("DELETE FROM sessions")
+    assert dict(before).items() <= dict(everything(path)).items()
+
+
+def test_looking_makes_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="No such file"):
+        Database(tmp_path / "monitoring.db", only_reads=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_sees_what_another_process_commits(tmp_path: Path) -> None:
+    path = tmp_path / "monitoring.db"
+    builder = SessionWritesBuilder({"instance": "here"}, log_backends=("influxdb",))
+    with open_store(Database(path)) as store, open_store(Database(path, only_reads=True)) as reader:
+        store.commit(realistic(session_id="1"), builder)
+        assert [found.record.session_id for found in reader.sessions()] == ["1"]
+
+
+ADDED = "CREATE TABLE later (key TEXT PRIMARY KEY); ALTER TABLE sessions ADD COLUMN later TEXT NOT NULL DEFAULT ''"
+
+
+@pytest.mark.parametrize(
+    ("usable_from", "is_usable"), [(len(schema.MIGRATIONS), True), (len(schema.MIGRATIONS) + 1, False)]
+)
+def test_a_newer_store_that_only_gained_optional_things_is_used_and_another_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usable_from: int, is_usable: bool
+) -> None:
+    path = tmp_path / "monitoring.db"
+    builder = SessionWritesBuilder({"instance": "here"}, log_backends=("influxdb",))
+    with monkeypatch.context() as later:
+        later.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, ADDED))
+        later.setattr(schema, "USABLE_FROM", (*schema.USABLE_FROM, usable_from))
+        schema._expected_tables.cache_clear()
+        with open_store(Database(path)) as store:
+            store.commit(realistic(session_id="1"), builder)
+    schema._expected_tables.cache_clear()
+    if not is_usable:
+        for only_reads in (False, True):
+            with pytest.raises(StoreVersionError, match="newer version"):
+                Database(path, only_reads=only_reads)
+        return
+    with open_store(Database(path)) as store:
+        store.commit(realistic(session_id="2"), builder)
+        assert [found.record.session_id for found in store.sessions()] == ["2", "1"]
+    with open_store(Database(path, only_reads=True)) as store, store.database.read_transaction() as connection:
+        assert schema.version(connection) == len(schema.MIGRATIONS) + 1
+
+
+def test_each_step_says_which_packages_may_still_use_the_store() -> None:
+    assert len(schema.USABLE_FROM) == len(schema.MIGRATIONS)
+    assert all(oldest <= number for number, oldest in enumerate(schema.USABLE_FROM, start=1))

@@ -260,5 +260,9 @@ def _system(record: SessionRecord) -> Iterator[Sample]:
         resource, _, value = key.partition("/")
         for statistic, figure in (("average", usage.average), ("maximum", usage.maximum)):
             metric = catalogue.SYSTEM.get((resource, statistic))
-            if metric is not None:
-                yield Sample(metric, figure, {metric.labels[0].name: value} if metric.labels else {})
+            if metric is None:
+                continue
+            if not metric.labels:
+                yield Sample(metric, figure)
+            elif value in metric.labels[0].values:  # an imported record may name any volume
+                yield Sample(metric, figure, {metric.labels[0].name: value})

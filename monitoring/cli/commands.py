@@ -60,10 +60,10 @@ def check(config: ConfigOption = None) -> None:
         checked = load_checked(config)
         # Said before the backends are asked: a silent one takes its timeout to answer.
         for problem in checked.problems:
-            console.print(f"{'error' if problem.is_error else 'warning'}: {problem}", markup=False)
+            console.print(f"{'error' if problem.is_error else 'warning'}: {problem}")
         findings = probe.store_and_backends(checked.config)
     for finding in findings:
-        console.print(f"{'ok' if finding.is_good else 'FAILED':<7} {finding.what}: {finding.message}", markup=False)
+        console.print(f"{'ok' if finding.is_good else 'FAILED':<7} {finding.what}: {finding.message}")
     if any(problem.is_error for problem in checked.problems):
         raise typer.Exit(WRONG_INPUT)
     raise typer.Exit(DONE if all(finding.is_good for finding in findings) else NOT_ALL_DONE)

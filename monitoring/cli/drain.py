@@ -59,7 +59,7 @@ def _drain_one(courier: Courier, database: Database, deadline: Deadline, console
     finally:
         courier.close()
     if console is not None:
-        console.print(_last_words(courier.name, step, database), markup=False)
+        console.print(_last_words(courier.name, step, database))
 
 
 def _repeat(courier: Courier, database: Database, deadline: Deadline, console: Console | None) -> Step:
@@ -67,7 +67,7 @@ def _repeat(courier: Courier, database: Database, deadline: Deadline, console: C
     while step is Step.DELIVERED and not deadline.passed():
         step = courier.step(deadline, ignore_backoff=True)
         if console is not None and console.is_terminal and step is Step.DELIVERED:
-            console.print(f"{courier.name}: {_pending(database, courier.name)} waiting", markup=False)
+            console.print(f"{courier.name}: {_pending(database, courier.name)} waiting")
     return step
 
 

@@ -37,9 +37,9 @@ from monitoring.store.outbox import BackendStatus, backend_statuses
 from monitoring.store.rows import StoredSession
 from monitoring.store.sessions import open_store
 
-# A pipe or a file has no width: lines stay whole there. Where a path, an address (`http://[::1]:8086`) or a message is
-# printed, `markup=False` keeps rich from taking its brackets for a style.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
+# A pipe or a file has no width: lines stay whole there. No markup: in a path, an address (`http://[::1]:8086`) or a
+# record's text rich would take brackets for a style, and raise for one that closes what was never opened.
+console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000)
 
 
 def print_json(document: Any) -> None:
@@ -108,7 +108,7 @@ def print_status(report: dict[str, Any]) -> None:
     if not report["enabled"]:
         console.print("Monitoring is off (enabled is false).")
     size = f"{store['size_bytes'] / 1e6:.1f} MB" if store["exists"] else "not there yet"
-    console.print(f"Store     {store['path']} ({size})", markup=False)
+    console.print(f"Store     {store['path']} ({size})")
     counts = ", ".join(f"{count} {name}" for name, count in report["sessions"].items())
     console.print(f"Sessions  {counts}")
     table = plain_table("backend", "pending", "oldest", "dead", "delivered", "last success", "last error")

@@ -31,7 +31,9 @@ from monitoring.cli.common import (
     store_to_import_into,
 )
 from monitoring.exceptions import ConfigurationError, RecordError
+from monitoring.privacy.dicom_header import is_context
 from monitoring.readings import validation
+from monitoring.records.foreign import foreign_record
 from monitoring.records.session_record import SessionRecord
 from monitoring.settings import MonitoringConfig
 from monitoring.store.erasure import erase, is_patient_key
@@ -149,7 +151,7 @@ def import_records(config: MonitoringConfig, paths: list[Path]) -> ImportCounts:
     with store_to_import_into(config) as (store, build):
         for data in found:
             try:
-                record = SessionRecord.from_dict(data)
+                record = foreign_record(data, is_context)
             except RecordError:
                 counts.unreadable += 1
                 continue

@@ -20,9 +20,10 @@ from monitoring.domain.plausibility import RULES, SEVERITIES
 from monitoring.exceptions import DELIVERY_FAILURES
 from monitoring.metrics.backends import BACKENDS
 from monitoring.metrics.stop_reasons import REASON_CLASSES
-from monitoring.records.session_record import STATUSES
+from monitoring.records import coerce
+from monitoring.records.session_record import REFUSED_VALUES, STATUSES
 
-OTHER = "other"
+OTHER = coerce.OTHER
 """The value that a label takes when a host's value isn't taken."""
 
 
@@ -69,12 +70,6 @@ class Metric(Struct, frozen=True):
 
 STAGES = ("load", "inference", "measurement", "dicom_generation")
 NO_STAGE = "none"
-REFUSED_VALUES = (
-    "confidence_scores", "image_metrics", "inference_seconds", "landmarks", "measurements", "metric_tags",
-    "metric_value", "name", "points", "predictions", "readings", "stage_seconds", "status", "thresholds",
-)  # fmt: skip
-"""What a session may leave out because it isn't what its name says."""
-
 STATUS = Label("status", STATUSES)
 STAGE = Label("stage", STAGES, closed=False, limit=12)
 STOP_STAGE = Label("stage", (*STAGES, NO_STAGE, OTHER), closed=False, limit=12)

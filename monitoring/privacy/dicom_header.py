@@ -13,14 +13,15 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct
 
-from monitoring.privacy.radiography_devices import device_model, manufacturer
+from monitoring.metrics.catalogue import OTHER
+from monitoring.privacy.radiography_devices import VENDORS, device_model, manufacturer
 from monitoring.records import coerce
 
 if TYPE_CHECKING:
@@ -41,6 +42,14 @@ _SEXES = frozenset({"M", "F", "O"})
 _BODY_PARTS = frozenset(
     {"LEG", "EXTREMITY", "KNEE", "HIP", "ANKLE", "FEMUR", "TIBIA", "LOWER LIMB", "PELVIS", "CHEST", "WHOLEBODY"}
 )
+_NUMBERS = {
+    "age_years": _OLDEST_TOLD, "rows": 65_535, "columns": 65_535, "row_spacing_mm": 1e3, "column_spacing_mm": 1e3,
+}  # fmt: skip
+_TERMS: Mapping[str, Collection[str | float]] = {
+    "age_band": (*(band for _, band in _AGE_BANDS), "18+"), "sex": _SEXES, "body_part": _BODY_PARTS,
+    "manufacturer": (*(vendor.name for vendor in VENDORS), OTHER),
+    "device_model": (*(family for vendor in VENDORS for family in vendor.families), OTHER),
+}  # fmt: skip
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
 _PADDING = b" \0"  # DICOM PS3.5, 6.2
 
@@ -86,6 +95,14 @@ def context(header: Any, privacy: PrivacyConfig | None = None) -> dict[str, str 
         found["manufacturer"] = manufacturer(maker) if maker else None
         found["device_model"] = device_model(maker, model) if model else None
     return {name: fact for name, fact in found.items() if fact is not None}
+
+
+def is_context(name: str, fact: str | float) -> bool:
+    """Whether :func:`context` could have found this fact, in whatever header."""
+    if name in _NUMBERS:
+        number = coerce.finite_float(fact)
+        return number is not None and 0 <= number <= _NUMBERS[name] and (number > 0 or name == "age_years")
+    return fact in _TERMS.get(name, ())
 
 
 def _age(age: str, told: str) -> dict[str, str | float | None]:

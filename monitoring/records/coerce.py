@@ -14,7 +14,15 @@ from typing import Any
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}\Z")
 # Dotted numbers are a DICOM UID or a date, six digits in a row a patient's or an accession number: never a name here.
 _ID_LIKE = re.compile(r"\d+\.\d+\.\d+|\d{6}")
-_MOST_ITEMS = 100_000
+OTHER = "other"
+"""The name of what can't be named."""
+
+MOST_ITEMS = 100_000
+MOST_SECONDS = 366 * 24 * 3600.0
+MOST_MILLIMETERS = 1e9
+MOST_PIXELS = 1e9
+_MOST_LANDMARKS = 10_000
+_ROUNDING = 1e-6  # a float32's, in a score of 1
 _MOST_EXACT = 2**53  # beyond it, a float's neighbours are whole, whatever was meant
 # What the code of a host's own objects (a tensor on a lost device, a lazy column) may raise when it is asked
 # for its value. One value that can't be had must not cost the values beside it.
@@ -43,6 +51,34 @@ def _number(value: Any) -> float | None:
 _NO_NUMBERS = (bool, str, bytes, bytearray, memoryview, type(None))
 
 
+def seconds(value: Any) -> float | None:
+    """A duration in seconds, 0 to a year: what is longer is a mistake, and a total would never recover from it."""
+    number = finite_float(value)
+    return number if number is not None and 0 <= number <= MOST_SECONDS else None
+
+
+def millimeters(value: Any) -> float | None:
+    """A length in millimetres, of either sign."""
+    number = finite_float(value)
+    return number if number is not None and abs(number) <= MOST_MILLIMETERS else None
+
+
+def score(value: Any) -> float | None:
+    """A detector's score, 0 to 1."""
+    number = finite_float(value)
+    if number is None or not -_ROUNDING <= number <= 1.0 + _ROUNDING:
+        return None
+    return min(max(number, 0.0), 1.0)
+
+
+def landmark_count(value: Any) -> int | None:
+    """How many landmarks: the number as it is, or of what there are so many."""
+    if isinstance(value, Mapping | list | tuple | set) or bool(getattr(value, "ndim", None)):
+        return len(value)
+    number = whole_number(value)
+    return number if number is not None and 0 <= number <= _MOST_LANDMARKS else None
+
+
 def whole_number(value: Any) -> int | None:
     """``value`` as an int, also from text ("7") as JSON keys are; None when it is not a whole number."""
     if type(value) is int:
@@ -58,13 +94,13 @@ def whole_number(value: Any) -> int | None:
 def plain_list(value: Any) -> list[Any]:
     """``value`` (list, tuple, array, generator, scalar, None) as a list of plain Python values, of bounded length."""
     if type(value) is list:
-        return value[:_MOST_ITEMS]
+        return value[:MOST_ITEMS]
     if value is None or isinstance(value, str | bytes | Mapping):
         return []
     try:
         if hasattr(value, "tolist"):
             value = value.tolist()
-        return list(islice(value, _MOST_ITEMS)) if isinstance(value, Iterable) else [value]
+        return list(islice(value, MOST_ITEMS)) if isinstance(value, Iterable) else [value]
     except _HOST_ERRORS:
         return []
 

@@ -24,6 +24,12 @@ RECORD_VERSION = 1
 Status = Literal["completed", "failed", "skipped", "crashed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
+REFUSED_VALUES = (
+    "confidence_scores", "image_metrics", "inference_seconds", "landmarks", "measurements", "metric_tags",
+    "metric_value", "name", "points", "predictions", "readings", "stage_seconds", "status", "thresholds",
+)  # fmt: skip
+"""What a session may leave out because it isn't what its name says."""
+
 _LARGEST_WHOLE = 2**63 - 1  # SQLite's and InfluxDB's integers end there
 Whole = Annotated[int, Meta(ge=-_LARGEST_WHOLE, le=_LARGEST_WHOLE)]
 Instant = Annotated[int, Meta(ge=0, le=2**62)]  # in the year 2116; nanoseconds of 63 bits end in 2262

@@ -28,8 +28,6 @@ _STATUS_WORDS: dict[str, Status] = {
     "skipped": "skipped", "skip": "skipped",
 }  # fmt: skip
 _COLUMNS = ("boxes", "labels", "scores")
-_ROUNDING = 1e-6  # a float32's, in a score of 1
-_MOST_LANDMARKS = 10_000
 _LABELS = range(1, 9)
 
 
@@ -88,14 +86,14 @@ class Session:
 
     def record_stage(self, name: Any, seconds: Any) -> None:
         """Add ``seconds`` to a stage's time."""
-        duration = coerce.finite_float(seconds)
-        if duration is None or duration < 0:
+        duration = coerce.seconds(seconds)
+        if duration is None:
             self._refuse("stage_seconds")
             return
         with self._lock:
             stage = self._name(name)
             # Added up, since a stage may run once per model or per image part; two huge ones make infinity.
-            total = coerce.finite_float(self._draft.stages_seconds.get(stage, 0.0) + duration)
+            total = coerce.seconds(self._draft.stages_seconds.get(stage, 0.0) + duration)
             if total is None:
                 self._refuse("stage_seconds")
             else:
@@ -126,17 +124,16 @@ class Session:
         """Keep a model's inference time (seconds), landmarks, confidence scores and measurements (mm)."""
         given = coerce.plain_mapping(metrics)
         seconds = next((given[key] for key in ("inference_seconds", "inference_time") if key in given), None)
-        duration = coerce.finite_float(seconds)
-        if seconds is not None and (duration is None or duration < 0):
+        duration = coerce.seconds(seconds)
+        if seconds is not None and duration is None:
             self._refuse("inference_seconds")
-            duration = None
         landmarks = given.get("landmarks_detected", given.get("landmarks_found"))
-        count = _landmark_count(landmarks)
+        count = coerce.landmark_count(landmarks)
         if count is None and landmarks is not None:
             self._refuse("landmarks")
         values = given.get("confidence_scores")
         listed = coerce.plain_list(list(values.values()) if isinstance(values, Mapping) else values)
-        scores = tuple(score for score in map(_score, listed) if score is not None)
+        scores = tuple(score for score in map(coerce.score, listed) if score is not None)
         if len(scores) < len(listed) or isinstance(values, str | bytes):
             self._refuse("confidence_scores")
         measurements_mm = self._millimeters(given.get("measurements"))
@@ -319,10 +316,10 @@ class Session:
         kept = {}
         for name, value in coerce.plain_mapping(measurements).items():
             millimeters = value.get("millimeters") if isinstance(value, Mapping) else value
-            number = coerce.finite_float(millimeters)
+            number = coerce.millimeters(millimeters)
             if isinstance(value, Mapping) and "millimeters" not in value:
                 centimeters = coerce.finite_float(value.get("centimeters"))
-                number = None if centimeters is None else coerce.finite_float(centimeters * 10.0)
+                number = None if centimeters is None else coerce.millimeters(centimeters * 10.0)
             if number is None:
                 self._refuse("measurements")
             else:
@@ -343,25 +340,10 @@ class Session:
             self._draft.refused[what] += 1
 
 
-def _landmark_count(value: Any) -> int | None:
-    """A count as it is, or how many landmarks there are where a host passes these."""
-    if isinstance(value, Mapping | list | tuple | set) or bool(getattr(value, "ndim", None)):
-        return len(value)
-    number = coerce.whole_number(value)
-    return number if number is not None and 0 <= number <= _MOST_LANDMARKS else None
-
-
-def _score(value: Any) -> float | None:
-    number = coerce.finite_float(value)
-    if number is None or not -_ROUNDING <= number <= 1.0 + _ROUNDING:
-        return None
-    return min(max(number, 0.0), 1.0)
-
-
 def _detection(box: Any, label: Any, score: Any) -> tuple[tuple[float, ...], int, float] | None:
     given = coerce.plain_list(box)
     corners = tuple([number for number in map(coerce.finite_float, given) if number is not None])
-    kept_label, kept_score = coerce.whole_number(label), _score(score)
+    kept_label, kept_score = coerce.whole_number(label), coerce.score(score)
     if len(given) != 4 or len(corners) != 4 or kept_label is None or kept_score is None:
         return None
     return corners, kept_label, kept_score

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typer.testing import CliRunner, Result
 from monitoring import MonitorManager
 from monitoring.analytics import rederivation
 from monitoring.cli.commands import app
+from monitoring.cli.common import store_to_import_into
+from monitoring.config_validator import check_section
 from monitoring.domain import derivation, quality
 from monitoring.metrics import catalogue
 from monitoring.privacy.pseudonyms import Pseudonymizer
@@ -20,6 +23,7 @@ from monitoring.store import totals
 from monitoring.store.database import Database
 from monitoring.store.sessions import open_store
 from tests.support.predictions import one_off_by
+from tests.support.records import realistic
 
 KEY = "a site's own key, of no meaning"
 LENGTHS = {"PLL_R_FEM": 412.5, "PLL_L_FEM": 410.0, "PLL_R_TIB": 330.0, "PLL_L_TIB": 328.0}
@@ -192,3 +196,34 @@ def test_an_erased_patient_counts_no_more_in_the_agreement_with_readers(
 def _pairs(path: Path) -> float:
     with open_store(Database(path)) as store, store.database.read_transaction() as connection:
         return totals.values(connection, catalogue.VALIDATION["pairs"])["PLL_R_FEM",]
+
+
+# --- records of others --------------------------------------------------------------------------
+
+
+def test_an_archive_s_texts_neither_end_the_list_nor_reach_the_terminal(
+    task: Path, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    record(task)
+    hostile = realistic(status="failed", reason="[/red]\x1b[2J", stopped_in="[bold]", ended_ns=time.time_ns()).to_dict()
+    archive = tmp_path / "result.json"
+    archive.write_text(json.dumps({"monitoring": {"sessions": [hostile, hostile | {"session_id": "../../x"}]}}))
+    done = CliRunner().invoke(app, ["import", str(archive), "--config", str(task)])
+    assert "1 imported" in done.output
+    assert "1 unreadable" in done.output
+    for arguments in ([], ["--json"], ["--rederive"]):
+        listed = run(*arguments)
+        assert listed.exit_code == 0, listed.exception
+        assert "\x1b" not in listed.output
+        assert "[/red]" not in listed.output
+
+
+def test_a_stored_text_is_not_taken_for_markup(task: Path, run: Callable[..., Result]) -> None:
+    """As a record that was imported before imports were held to a form."""
+    record(task)
+    config = check_section(json.loads(task.read_text())["process"]["settings"]["monitoring"]).config
+    with store_to_import_into(config) as (store, build):
+        store.commit(realistic(status="failed", reason="[/red]", ended_ns=time.time_ns()), build)
+    done = run()
+    assert done.exit_code == 0, done.exception
+    assert "[/red]" in done.output

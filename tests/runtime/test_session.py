@@ -135,9 +135,14 @@ def test_a_duration_that_is_none_is_refused(seconds: Any) -> None:
     assert (record.stages_seconds, record.refused) == ({}, {"stage_seconds": 1})
 
 
-def test_durations_that_overflow_leave_a_record_that_can_be_stored() -> None:
-    stage = lambda session: session.record_stage("inference", 1.7e308)  # noqa: E731
-    assert recorded(stage, stage).stages_seconds == {"inference": 1.7e308}
+def test_durations_beyond_a_year_are_none_since_no_total_would_recover_from_them() -> None:
+    stage = lambda session: session.record_stage("inference", 3e7)  # noqa: E731
+    record = recorded(stage, stage, lambda session: session.record_stage("load", 1.7e308))
+    assert record.stages_seconds == {"inference": 3e7}
+    assert record.refused == {"stage_seconds": 2}
+    model = {"inference_seconds": 1e308, "measurements": {"PLL_R_FEM": 1e308}}
+    record = recorded(lambda session: session.record_model_performance("resnet", model))
+    assert record.refused == {"inference_seconds": 1, "measurements": 1}
 
 
 def test_a_stage_that_is_no_name_is_counted_once_though_it_is_entered_and_left() -> None:

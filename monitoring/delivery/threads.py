@@ -55,7 +55,9 @@ class DeliveryThreads:
         self._logger = logger
         self._failing: dict[str, str] = {}
         self._is_started = False
-        self._changed = threading.Condition()
+        # Two over one lock: a thread that gathers is not woken by each session, only by the end.
+        lock = threading.RLock()
+        self._changed, self._leaving = threading.Condition(lock), threading.Condition(lock)
         self._generation = 0
         self._closing: Deadline | None = None
         self._running_logs: set[Backend] = set()
@@ -94,6 +96,7 @@ class DeliveryThreads:
         with self._changed:
             self._closing = deadline
             self._changed.notify_all()
+            self._leaving.notify_all()
 
     def close(self, deadline: Deadline) -> None:
         """Deliver what can be delivered until the deadline, for all backends together; the rest stays stored.
@@ -165,7 +168,7 @@ class DeliveryThreads:
                 if self._generation == seen:
                     self._changed.wait(seconds)
                 # What follows closely goes along, and the host's next session shares its processor with nobody.
-                self._changed.wait_for(lambda: self._closing is not None, _GATHER_SECONDS)
+                self._leaving.wait_for(lambda: self._closing is not None, _GATHER_SECONDS)
                 return True
             # What is pushed last tells how much still waits for the logs: states go on until those are done.
             if not backend.is_state or not self._running_logs:

@@ -25,7 +25,12 @@ SECTION_PATH = "process.settings.monitoring"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _BACKENDS = ("influxdb", "prometheus")
 _OFF, _DEFAULT, _STRICTEST = "this backend is off", "the default is used", "the strictest choice is used"
+_UNCHECKED = "the backend's certificate is not checked: anyone on the way can read the token; for test benches only"
 _ON, _NOT_ON = ("true", "yes", "on", "1", "t", "y"), ("false", "no", "off", "0", "f", "n")
+_JSON_NAMES: dict[type, str] = {
+    type(None): "null", bool: "true/false", int: "a number", float: "a number", str: "text", list: "a list",
+}  # fmt: skip
+# No file and no request can hold half of a surrogate pair, which JSON can.
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -51,10 +56,9 @@ class Checked(NamedTuple):
 def check_section(section: Any, environment: Mapping[str, str] | None = None) -> Checked:
     """Validate the ``monitoring`` section; never raises for what a user wrote."""
     if not isinstance(section, Mapping):
-        return Checked(
-            MonitoringConfig(),
-            (Problem(SECTION_PATH, f"must be an object, not {_kind(section)}", "monitoring is off"),),
-        )
+        kind = _JSON_NAMES.get(type(section), type(section).__name__)
+        problem = Problem(SECTION_PATH, f"must be an object, not {kind}", "monitoring is off")
+        return Checked(MonitoringConfig(), (problem,))
     environment = os.environ if environment is None else environment
     problems: list[Problem] = []
     usable: dict[str, Any] = {}
@@ -97,7 +101,9 @@ def _check_part(key: str, given: Any, environment: Mapping[str, str]) -> tuple[S
         section = model(**right)
         errors = list(section.contradictions())
         if not errors:
-            return section, problems + _dangers(path, section)
+            if isinstance(section, TlsSettings) and not section.verify_tls:  # at each start, lest it be forgotten
+                problems.append(Problem(f"{path}.verify_tls", _UNCHECKED, is_error=False))
+            return section, problems
     wrong = unset or [Problem(f"{path}.{name}" if name else path, message) for name, message in errors]
     if is_backend:
         return None, problems + [problem._replace(effect=_OFF) for problem in wrong]
@@ -107,14 +113,6 @@ def _check_part(key: str, given: Any, environment: Mapping[str, str]) -> tuple[S
     effects = (_STRICTEST if problem.path in strictest_paths else _DEFAULT for problem in wrong)
     problems += [problem._replace(effect=effect) for problem, effect in zip(wrong, effects, strict=True)]
     return model(**{**right, **strict}), problems
-
-
-def _dangers(path: str, usable: Any) -> list[Problem]:
-    """What is allowed, and is said at each start so that nobody forgets it."""
-    if not isinstance(usable, TlsSettings) or usable.verify_tls:
-        return []
-    message = "the backend's certificate is not checked: anyone on the way can read the token; for test benches only"
-    return [Problem(f"{path}.verify_tls", message, is_error=False)]
 
 
 def _known_keys(path: str, section: Mapping[Any, Any], model: type[Section]) -> tuple[dict[str, Any], list[Problem]]:
@@ -157,12 +155,6 @@ def _expanded(path: str, value: Any, environment: Mapping[str, str]) -> tuple[An
     if absent:
         return value, [Problem(path, f"the environment variable {absent[0]} is not set")]
     return _VARIABLE.sub(lambda found: environment[found[1]], value), []
-
-
-def _kind(value: Any) -> str:
-    return {
-        type(None): "null", bool: "true/false", int: "a number", float: "a number", str: "text", list: "a list",
-    }.get(type(value), type(value).__name__)  # fmt: skip
 
 
 # --- What a user wrote, as what its setting is declared to be -----------------------------------

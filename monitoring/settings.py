@@ -57,6 +57,9 @@ def _user_name(value: str) -> str:
     return _printable(value)
 
 
+# A tag whose value ends in a backslash swallows what comes after it in a line.
+
+
 def _instance_name(value: str) -> str:
     if "\\" in value:
         raise ValueError("must not hold a backslash")
@@ -70,7 +73,7 @@ def _site_name(value: str) -> str:
 
 
 def _header_text(value: Secret) -> Secret:
-    text = value.get_secret_value()
+    text = value.get_secret_value()  # http.client would refuse it too, and quote it
     if not text:
         raise ValueError("must not be empty")
     if not (text.isprintable() and text.isascii()):
@@ -79,7 +82,7 @@ def _header_text(value: Secret) -> Secret:
 
 
 def _long_enough(value: Secret) -> Secret:
-    if len(value.get_secret_value()) < 16:
+    if len(value.get_secret_value()) < 16:  # short enough to be found by trying, and with it every identifier
         raise ValueError("must have 16 characters or more")
     return value
 
@@ -106,7 +109,7 @@ def _http_url(value: str) -> str:
         raise ValueError("is not a valid address") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an address that begins with http:// or https://")
-    if parts.username or parts.password:
+    if parts.username or parts.password:  # addresses are shown, by check and in the log
         raise ValueError("must not hold credentials; use username, password or token")
     if parts.query or parts.fragment or not port_ok or not re.fullmatch(r"[!-~]+", value.strip()):
         raise ValueError("must be a plain address without query or fragment")

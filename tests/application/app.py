@@ -114,8 +114,8 @@ class App:
     ) -> Run:
         """Run it; `python` is what comes after the interpreter's name.
 
-        run.py itself is forked from a process that has loaded the application's libraries, unless a `fresh` one is
-        asked for.
+        A script, or `-c` and code, is forked from a process that has loaded the application's libraries, unless a
+        `fresh` process is asked for.
         """
         if arguments is None:
             arguments = [self.inbox, self.out]
@@ -124,7 +124,7 @@ class App:
         out, their_out = os.pipe()
         err, their_err = os.pipe()
         process: subprocess.Popen[bytes] | Child
-        if fresh or tuple(python) != ("run.py",):
+        if fresh or python[0] not in ("run.py", "-c"):
             process = subprocess.Popen(
                 [sys.executable, *command], cwd=REPOSITORY, env=self.full_environment(), stdin=subprocess.DEVNULL,
                 stdout=their_out, stderr=their_err,

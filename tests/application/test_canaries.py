@@ -149,7 +149,7 @@ def test_whatever_ends_a_series_and_whatever_a_server_answers(
     some = next(iter(site.canaries.all))
     fault_server.then = respond(answer, f"cannot parse {some}".encode() if answer != 204 else b"")
     app.settings(monitoring=site.settings(fault_server))
-    run = app.run(python=["-c", ALL_LEVELS + QUOTING + RUN])
+    run = app.run(python=["-c", ALL_LEVELS + QUOTING + RUN], fresh=True)
     assert sorted(series["status"] for series in run.series) == [
         "completed", "failed", "failed", "failed", "skipped",
     ]  # fmt: skip
@@ -187,7 +187,7 @@ def test_a_killed_process_is_reported_as_crashed_without_a_word_of_whom(
     for path in app.inbox.glob("*.dcm"):
         path.unlink()
     app.add(unspaced_file)
-    run = app.run(python=["-c", ALL_LEVELS + RUN])
+    run = app.run(python=["-c", ALL_LEVELS + RUN], fresh=True)
     site.expect_nothing(run.log.encode(), "log of the next run")
     site.expect_nothing(bytes_of(app.state), "store")
     assert app.status()["sessions"]["crashed"] == 1
@@ -216,7 +216,7 @@ def test_an_uncaught_exception_quotes_nobody(site: Site, fault_server: FaultServ
     uncaught = QUOTING.replace("            raise\n", "            raise BaseException(str(ds.PatientName))\n")
     assert uncaught != QUOTING
     site.app.settings(monitoring=site.settings(fault_server))
-    run = site.app.run(python=["-c", ALL_LEVELS + uncaught + RUN])
+    run = site.app.run(python=["-c", ALL_LEVELS + uncaught + RUN], fresh=True)
     assert run.code != 0
     assert "BaseException" in run.log
     site.expect_nothing(run.log.encode(), "log")
@@ -231,7 +231,7 @@ def test_settings_that_are_wrong_are_told_without_their_values(site: Site, secti
     for path in sorted(site.app.inbox.glob("*.dcm"), key=lambda path: path.stat().st_size)[1:]:
         path.unlink()  # any series will do
     site.app.settings(monitoring={"enabled": True, **wrong[section]})
-    run = site.app.run(python=["-c", ALL_LEVELS + RUN])
+    run = site.app.run(python=["-c", ALL_LEVELS + RUN], fresh=True)
     site.expect_nothing(run.log.encode(), "log")
     shown = site.app.monitor("check")
     site.expect_nothing((shown.stdout + shown.stderr).encode(), "check")

@@ -42,7 +42,7 @@ def imported(run: Run) -> set[str]:
 
 def watched(app: App) -> list[str]:
     target = app.folder / "seen.json"
-    run = app.run([target, app.inbox, app.out], python=("-c", WATCHER))
+    run = app.run([target, app.inbox, app.out], python=("-c", WATCHER), fresh=True)
     assert run.code == 0, run.log
     return json.loads(target.read_text())
 

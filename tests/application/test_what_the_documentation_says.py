@@ -15,6 +15,7 @@ import pytest
 from monitoring.config_validator import check_section
 from tests.application.app import App
 from tests.support import REPOSITORY
+from tests.support.cases import for_each
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md" and page.parent.name != "decisions"]
@@ -40,14 +41,14 @@ def monitor_commands() -> set[str]:
     return set(get_command(app).commands)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_name)
+@for_each("page", PAGES, named=page_name)
 def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         is_generated = page_name((page.parent / target).resolve()) in GENERATED
         assert is_generated or (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_name)
+@for_each("page", PAGES, named=page_name)
 def test_every_command_and_make_target_that_is_named_exists(page: Path) -> None:
     named = set(re.findall(r"leglength-monitor ([a-z]+)", page.read_text()))
     assert named <= monitor_commands()

@@ -31,7 +31,7 @@ from tests.support.hosts import Ended, Host, base_settings, with_influxdb, with_
 from tests.support.servers import InfluxDB1, Pushgateway
 
 SESSIONS = 3
-SHUTDOWN_SECONDS = 1.0
+SHUTDOWN_SECONDS = 0.5
 REQUEST_SECONDS = 120.0  # so long that only shutdown_timeout can end the wait
 MONITORING_SECONDS = 3.0  # for its start, its commits and its exit
 SECRETS = {"token": "invented-token", "username": "pusher", "password": "invented-password"}

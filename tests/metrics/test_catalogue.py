@@ -17,9 +17,10 @@ from monitoring.metrics.samples import bucket_part
 from monitoring.prometheus_client import StoredState
 from monitoring.records.session_record import STATUSES
 from monitoring.transport.sinks import Total
+from tests.support.cases import for_each
 from tests.support.servers import require
 
-EVERY = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+EVERY = for_each("metric", METRICS, named=lambda metric: metric.name)
 UNITS = {"s": "seconds", "mm": "millimeters", "bytes": "bytes", "ratio": "ratio", "1/h": "per_hour"}
 # A machine has the GPUs that it has; each way to fail and each rule is worth an alert of its own; a score, a finding's
 # subject, a label or a refused value is one of those that the code itself lists: bounded, if more than ten.

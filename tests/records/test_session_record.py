@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from monitoring.exceptions import RecordError
 from monitoring.records.session_record import RECORD_VERSION, SessionRecord
+from tests.support.cases import for_each
 from tests.support.records import RECORDS, realistic
 
 
@@ -66,7 +67,7 @@ FIELDS = [name for name in SessionRecord.__struct_fields__ if name != "version"]
 WRONG: list[Any] = [5, True, 1.5, "Jane Doe", [1], {"a": "b"}, {"a": {"b": "c"}}, [{"x": 1}], [[1]]]
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@for_each("name", FIELDS)
 def test_a_field_of_the_wrong_type_is_refused_without_being_quoted(name: str) -> None:
     right = realistic().to_dict()
     refused = [error for value in WRONG if (error := _refusal(right | {name: value}))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -25,6 +26,7 @@ from monitoring.settings import (
     json_schema,
 )
 from tests.support import REPOSITORY
+from tests.support.cases import for_each
 from tests.support.checked_settings import checked, in_section, the_problem
 
 SECRET = "s3cr3t-t0k3n-0123456789"
@@ -126,9 +128,9 @@ WRONG: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize(("section", "name"), SETTINGS)
-@pytest.mark.parametrize("value", WRONG, ids=lambda value: f"{type(value).__name__}")
-def test_any_setting_may_have_any_type(section: str, name: str, value: Any) -> None:
+@for_each("setting_and_value", itertools.product(SETTINGS, WRONG), named=repr)
+def test_any_setting_may_have_any_type(setting_and_value: tuple[tuple[str, str], Any]) -> None:
+    (section, name), value = setting_and_value
     found = in_section(section, **{name: value})
     assert found.config.enabled
     for problem in found.problems:

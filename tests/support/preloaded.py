@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class Preloaded:
             )  # fmt: skip
 
     def start(self, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], stdout: int, stderr: int) -> Child:
-        """Run a script of `cwd` with arguments; the descriptors may be closed afterwards."""
+        """Run a script of `cwd`, or `-c` and code, with arguments; the descriptors may be closed afterwards."""
         self._one_at_a_time.acquire()
         message = json.dumps({"arguments": list(arguments), "cwd": str(cwd), "env": dict(env)})
         socket.send_fds(self._ours, [message.encode()], [stdout, stderr])
@@ -98,8 +99,8 @@ def _serve(requests: socket.socket) -> dict[str, Any]:
         requests.send(json.dumps({"code": os.waitstatus_to_exitcode(status)}).encode())
 
 
-def _main() -> str:
-    """Become the process that was asked for; returns its script."""
+def _main() -> None:
+    """Become the process that was asked for."""
     requests = socket.socket(fileno=int(sys.argv[1]))
     for library in LIBRARIES:
         importlib.import_module(library)
@@ -110,10 +111,16 @@ def _main() -> str:
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
-    sys.argv = asked["arguments"]
     sys.path[0] = asked["cwd"]  # where the script lies
-    return sys.argv[0]
+    first, *rest = asked["arguments"]
+    if first == "-c":
+        sys.argv = [first, *rest[1:]]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(compile(rest[0], "<string>", "exec"), sys.modules["__main__"].__dict__)
+    else:
+        sys.argv = [first, *rest]
+        runpy.run_path(first, run_name="__main__")
 
 
 if __name__ == "__main__":
-    runpy.run_path(_main(), run_name="__main__")
+    _main()

@@ -18,6 +18,7 @@ from monitoring.transport.deadline import Deadline
 from monitoring.transport.http import HttpTransport, Response
 from monitoring.transport.reasons import detail
 from tests.support import faults
+from tests.support.cases import for_each
 from tests.support.clocks import assert_took_at_most
 from tests.support.faults import FaultServer, respond
 from tests.support.tls_fixtures import Connect
@@ -460,7 +461,7 @@ def test_a_real_pushgateway_that_demands_a_client_certificate_gets_one(authority
 # --- words --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", range(120))
+@for_each("code", range(120))
 def test_every_code_of_a_failed_check_has_words(code: int) -> None:
     error = ssl.SSLCertVerificationError(1, f"a secret of the server's {TOKEN}")
     error.verify_code = code

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
+from monitoring.metrics import catalogue
 from monitoring.settings import InfluxDBConfig
 from monitoring.transport.deadline import Deadline
 from monitoring.transport.http import (
@@ -26,7 +28,21 @@ from monitoring.transport.sinks import Delivery, Rejection
 
 _REFUSED_THROUGHOUT = 8
 _CREDENTIALS = re.compile(rb"auth token|unauthori[sz]ed", re.IGNORECASE)
+# InfluxDB's own words are its verdict on the line, also where it takes no other. Anybody's may be about anything.
+_BEYOND_RETENTION = b"partial write: points beyond retention policy"
 _EXPIRED = re.compile(rb"retention|outside.{0,40}time range|too old", re.IGNORECASE)
+_MALFORMED = re.compile(rb"unable to parse|invalid line protocol|malformed", re.IGNORECASE)
+_CONFLICT = re.compile(
+    rb"field type conflict: input field \\*\"?(?P<name>[^\"\\]+)|invalid column type for column '(?P<column>[^']+)"
+)
+_FIELDS = frozenset(metric.field for metric in catalogue.METRICS if metric.field)
+_MISSING = re.compile(rb'"(?:error|message)"\s*:\s*"(bucket|organization|database)\b')
+_MISSING_WORDS = {
+    b"bucket": "the bucket does not exist",
+    b"organization": "the organisation does not exist",
+    b"database": "the database does not exist",
+}
+_NO_SUCH_API = "this write API is not at this address; check url and api"
 
 
 class InfluxClient:
@@ -68,7 +84,7 @@ class InfluxClient:
         if is_about_credentials(response):
             return detail("unauthorized", response.status)
         # An empty body is a 400 for some servers, after everything else was found to be right.
-        return None if response.status in (200, 204, 400) else failure_detail(response)
+        return None if response.status in (200, 204, 400) else _failure_detail(response)
 
     def _write(self, lines: list[bytes], deadline: Deadline) -> Response:
         body, encoding = gzipped(b"\n".join(lines))
@@ -77,19 +93,26 @@ class InfluxClient:
         )
 
 
+class _Refusal(NamedTuple):
+    reason: str
+    cause: str
+    is_certain: bool
+    """Whether the line is refused, and not the request: the server's own words say so."""
+
+
 class _Outcome:
     """A delivery while it grows."""
 
     def __init__(self) -> None:
         self.accepted: set[int] = set()
-        self.rejected: dict[int, str] = {}
+        self.rejected: dict[int, _Refusal] = {}
         self.error: str | None = None
         self.detail = ""
         self.retry_after: float | None = None
 
     def fail(self, reason: str, response: Response) -> None:
         self.error = reason
-        self.detail = detail(reason, response.status, response.hint)
+        self.detail = _failure_detail(response)
         self.retry_after = retry_after_seconds(response.headers.get("retry-after"))
 
     def refused_throughout(self) -> bool:
@@ -102,17 +125,23 @@ class _Outcome:
         A proxy answers 400 to a wrong token, and a server to a wrong organisation, whatever the lines are.
         """
         if self.error is None and not self.accepted and self._refused():
-            self.rejected = {index: reason for index, reason in self.rejected.items() if reason != "rejected"}
-            is_token = is_about_credentials(response)
-            self.fail("unauthorized" if is_token else "http_4xx", response)
-            if not is_token:
-                self.detail = f"HTTP {response.status}: every line is refused; check org, bucket and api"
+            self.rejected = {index: refusal for index, refusal in self.rejected.items() if refusal.is_certain}
+            if is_about_credentials(response):
+                self.fail("unauthorized", response)
+                self.detail = detail("unauthorized", response.status, response.hint)
+            else:
+                self.fail("http_4xx", response)
+                cause = _refusal(response, "").cause
+                said = f": {cause}" if cause else "; check org, bucket and api"
+                self.detail = f"HTTP {response.status}: every line is refused{said}"
 
     def _refused(self) -> int:
-        return sum(reason == "rejected" for reason in self.rejected.values())
+        return sum(not refusal.is_certain for refusal in self.rejected.values())
 
     def delivery(self) -> Delivery:
-        rejected = tuple(Rejection(index, reason) for index, reason in sorted(self.rejected.items()))
+        rejected = tuple(
+            Rejection(index, refusal.reason, refusal.cause) for index, refusal in sorted(self.rejected.items())
+        )
         return Delivery(frozenset(self.accepted), rejected, self.error, self.detail, self.retry_after)
 
 
@@ -132,8 +161,35 @@ def _judge(response: Response, part: range, outcome: _Outcome) -> list[range]:
         probe = [] if outcome.accepted else [range(part.stop - 1, part.stop)]
         return [*probe, range(part.start, middle), range(middle, part.stop)]
     else:
-        outcome.rejected[part.start] = "expired" if _EXPIRED.search(response.body) else meaning.reason
+        outcome.rejected[part.start] = _refusal(response, meaning.reason)
     return []
+
+
+def _refusal(response: Response, reason: str) -> _Refusal:
+    """Why a line is refused, in the class of what the server says; of its text only a field's known name is kept."""
+    body = response.body
+    if conflict := _CONFLICT.search(body):
+        field = (conflict["name"] or conflict["column"]).decode(errors="replace")
+        return _Refusal(reason, f"type conflict in field {field}" if field in _FIELDS else "type conflict", False)
+    if _BEYOND_RETENTION in body:
+        return _Refusal("expired", "beyond retention", True)
+    if _EXPIRED.search(body):
+        return _Refusal("expired", "beyond retention", False)
+    if response.status == 413:
+        return _Refusal(reason, "too large", False)
+    return _Refusal(reason, "malformed" if _MALFORMED.search(body) else "", False)
+
+
+def _failure_detail(response: Response) -> str:
+    """A failure in a person's words; of a 404 what it is that isn't there, where InfluxDB says it."""
+    if response.status == 404:
+        missing = _MISSING.search(response.body)
+        words = _MISSING_WORDS[missing[1]] if missing else ""
+        if response.body.strip() == b"404 page not found":  # the word of Go's library, in all versions
+            words = _NO_SUCH_API
+        if words:
+            return f"HTTP 404: {words}"
+    return failure_detail(response)
 
 
 def is_about_credentials(response: Response) -> bool:

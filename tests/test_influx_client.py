@@ -130,7 +130,7 @@ def test_a_field_of_the_wrong_type_is_refused_alone(influxdb1: InfluxDB1, connec
         *lines(9, first=40),
     ]
     delivery = deliver(client, batch)
-    assert delivery.rejected == (Rejection(20, "rejected"), Rejection(41, "rejected"))
+    assert delivery.rejected == (Rejection(20, "rejected", "type conflict"), Rejection(41, "rejected", "malformed"))
     assert delivery.accepted == frozenset(range(51)) - {20, 41}
     assert delivery.error is None
     assert len(influxdb1.read_points("leglength_test")) == 50
@@ -142,7 +142,7 @@ def test_points_beyond_the_retention_have_expired(influxdb1: InfluxDB1, connect:
     for index in (0, 4):
         batch[index] = f"leglength_test,i=old{index} v=1 {NOW_NS - 10 * 86_400_000_000_000}".encode()
     delivery = deliver(connect(influxdb1.write_settings()), batch)
-    assert delivery.rejected == (Rejection(0, "expired"), Rejection(4, "expired"))
+    assert delivery.rejected == tuple(Rejection(index, "expired", "beyond retention") for index in (0, 4))
     assert (delivery.accepted, delivery.error) == (ALL - {0, 4}, None)
 
 
@@ -152,7 +152,90 @@ def test_a_batch_that_has_expired_as_a_whole_goes_without_holding_up_others(
     influxdb1.query('ALTER RETENTION POLICY "autogen" ON "leglength" DURATION 1d SHARD DURATION 1h')
     batch = [f"leglength_test,i={i} v=1 {NOW_NS - 10 * 86_400_000_000_000}".encode() for i in range(10)]
     delivery = deliver(connect(influxdb1.write_settings()), batch)
-    assert delivery == Delivery(rejected=tuple(Rejection(index, "expired") for index in range(10)))
+    expired = tuple(Rejection(index, "expired", "beyond retention") for index in range(10))
+    assert delivery == Delivery(rejected=expired)
+
+
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"<html>The client's browser is too old</html>",
+        b"<p>See our retention policy</p>",
+        b'{"error": "the request lies outside the allowed time range"}',
+    ],
+)
+def test_anybodys_words_of_age_are_no_verdict_on_every_line(
+    fault_server: FaultServer, connect: Connect, status: int, page: bytes
+) -> None:
+    """A proxy's page that says "too old" once made dead letters of all that waited."""
+    fault_server.then = respond(status, page)
+    delivery = deliver(connect(fault_server.url), lines(30))
+    assert (delivery.accepted, delivery.rejected, delivery.error) == (frozenset(), (), "http_4xx")
+    assert delivery.detail == f"HTTP {status}: every line is refused: beyond retention"
+
+
+def test_another_servers_words_of_age_count_where_it_takes_the_other_lines(
+    fault_server: FaultServer, connect: Connect
+) -> None:
+    def behave(exchange: faults.Exchange) -> None:
+        is_old = b"i=4 " in exchange.request.body
+        return respond(400, b"timestamp is too old" if is_old else b"")(exchange) if is_old else respond(204)(exchange)
+
+    fault_server.then = behave
+    delivery = deliver(connect(fault_server.url), lines(10))
+    assert delivery == Delivery(ALL - {4}, (Rejection(4, "expired", "beyond retention"),))
+
+
+# As InfluxDB 2.7 and 1.6 say it; of version 3, its documentation.
+CONFLICTS = [
+    b'{"code":"unprocessable entity","message":"failure writing points to database: partial write: %b"}'
+    % rb"field type conflict: input field \"duration_seconds\" on measurement \"leglength_session\" is type float",
+    b'{"error":"partial write: %b, already exists as type integer dropped=1"}'
+    % rb"field type conflict: input field \"duration_seconds\" on measurement \"leglength_session\" is type float",
+    b'{"error":"partial write of line protocol occurred","data":[{"error_message":"%b"}]}'
+    % b"invalid column type for column 'duration_seconds', expected iox::column_type::field::integer",
+]
+
+
+@pytest.mark.parametrize("body", CONFLICTS)
+def test_a_type_conflict_is_told_with_the_field_that_it_is_about(
+    fault_server: FaultServer, connect: Connect, body: bytes
+) -> None:
+    def behave(exchange: faults.Exchange) -> None:
+        return respond(422, body)(exchange) if b"i=4 " in exchange.request.body else respond(204)(exchange)
+
+    fault_server.then = behave
+    cause = "type conflict in field duration_seconds"
+    assert deliver(connect(fault_server.url), lines(10)).rejected == (Rejection(4, "rejected", cause),)
+    fault_server.then = respond(422, body)
+    assert deliver(connect(fault_server.url), lines(3)).detail == f"HTTP 422: every line is refused: {cause}"
+
+
+def test_a_field_that_isnt_ours_is_not_named(fault_server: FaultServer, connect: Connect) -> None:
+    fault_server.then = respond(422, CONFLICTS[0].replace(b"duration_seconds", b"Jane_Doe"))
+    assert deliver(connect(fault_server.url), lines(3)).detail == "HTTP 422: every line is refused: type conflict"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"code":"not found","message":"bucket \\"x\\" not found"}', "the bucket does not exist"),
+        (
+            b'{"message":"organization name \\"bucket\\" not found"}',
+            "the organisation does not exist",
+        ),
+        (b'{"error":"database not found: \\"x\\""}', "the database does not exist"),
+        (b"404 page not found\n", "this write API is not at this address; check url and api"),
+        (b"<html>bucket</html>", "the address, organisation, bucket or database does not exist"),
+    ],
+)
+def test_what_isnt_there_is_told_as_the_server_says_it(
+    fault_server: FaultServer, connect: Connect, body: bytes, said: str
+) -> None:
+    fault_server.then = respond(404, body)
+    client = connect(fault_server.url)
+    assert deliver(client, lines(3)).detail == client.probe() == f"HTTP 404: {said}"
 
 
 @pytest.mark.parametrize("count", [1, 3, 30])

@@ -83,8 +83,7 @@ def status_as_dict(config: MonitoringConfig) -> dict[str, Any]:
         report["sessions"] = store.counts_by_status()
         with store.database.read_transaction() as connection:
             report["outbox"] = {found.name: _backend_as_dict(found) for found in backend_statuses(connection)}
-            losses = totals.values(connection, catalogue.MONITORING_DROPPED)
-            report["losses"] = {reason: int(count) for (reason,), count in losses.items() if count}
+            report["losses"] = {reason: count for reason, count in totals.losses(connection).items() if count}
     return report
 
 
@@ -93,6 +92,7 @@ def _backend_as_dict(found: BackendStatus) -> dict[str, Any]:
     return {
         "pending": found.pending,
         "dead": found.dead,
+        "dead_causes": dict(found.dead_causes),
         "delivered": found.delivered,
         "oldest_seconds": None if found.oldest_ns is None else max(0.0, (now - found.oldest_ns) / NANOSECONDS),
         "last_success": None if found.last_success_ns is None else _instant(found.last_success_ns),
@@ -118,6 +118,9 @@ def print_status(report: dict[str, Any]) -> None:
         table.add_row(name, *numbers, backend["last_success"] or "never", backend["last_error"] or "")
     if report["outbox"]:
         console.print(table)
+    for name, backend in report["outbox"].items():
+        for cause, count in backend["dead_causes"].items():
+            console.print(f"Refused   {count} points by {name}: {cause}; see export --dead", markup=False)
     for reason, count in report["losses"].items():
         console.print(f"Lost      {count} {reason}")
 

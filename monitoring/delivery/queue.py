@@ -12,7 +12,9 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -22,16 +24,21 @@ from monitoring.store import totals
 from monitoring.store.database import Database
 from monitoring.store.locks import is_alive
 from monitoring.store.outbox import (
+    LETTER_COLUMNS,
+    DeadLetter,
     Progress,
     backend_statuses,
+    bury,
+    count_recovered,
+    dead_letter,
     enqueue,
     newest_sequence,
     progress_of_all,
     register_backend,
     set_progress,
 )
-from monitoring.store.rows import checksum, is_intact
-from monitoring.transport.sinks import Delivery, Snapshot, Total
+from monitoring.store.rows import checksum
+from monitoring.transport.sinks import Delivery, Rejection, Snapshot, Total
 
 MAX_LEASE_SECONDS = 3700.0
 _REQUEUED_TOGETHER = 100
@@ -47,6 +54,13 @@ class Batch(Struct, frozen=True):
     lines: list[bytes]
     row_ids: list[int]
     row_of_line: list[int]
+
+
+class _Row(NamedTuple):
+    """A row that has left the outbox: the session that it was of, and the reason that it was counted as lost for."""
+
+    session_id: str
+    counted_lost: str
 
 
 class BackendQueue:
@@ -147,19 +161,22 @@ class BackendQueue:
         kept_rows = {batch.row_of_line[index] for index in range(len(batch.lines)) if index not in decided}
         with self._database.transaction(durable=False) as connection:
             # Another process may have settled rows after our lease ran out: count only what we delete.
-            session_of_row = {
-                position: session_id
+            left = {
+                position: row
                 for position, row_id in enumerate(batch.row_ids)
-                if position not in kept_rows and (session_id := _delete_row(connection, row_id)) is not None
+                if position not in kept_rows and (row := _delete_row(connection, row_id)) is not None
             }
-            refused = [item for item in delivery.rejected if batch.row_of_line[item.index] in session_of_row]
-            count = sum(row in session_of_row for row in batch.row_of_line)
+            lines_of_row = Counter(position for position in batch.row_of_line if position in left)
+            refused = [item for item in delivery.rejected if batch.row_of_line[item.index] in left]
             for rejection in refused:
-                session_id = session_of_row[batch.row_of_line[rejection.index]]
-                self._bury(connection, session_id, batch.lines[rejection.index], rejection.reason)
-            self._count_delivered(connection, count - len(refused))
+                position = batch.row_of_line[rejection.index]
+                lines_of_row[position] -= 1
+                self._bury(connection, left[position], batch.lines[rejection.index], rejection)
+            for position, lines in lines_of_row.items():
+                count_recovered(connection, left[position].counted_lost, lines)
+            self._count_delivered(connection, lines_of_row.total())
             self._note(connection, delivery)
-        return count
+        return lines_of_row.total() + len(refused)
 
     def has_lines(self) -> bool:
         """Whether lines wait for this backend."""
@@ -211,19 +228,19 @@ class BackendQueue:
         """Let the dead letters be sent again; returns how many."""
         with self._database.transaction() as connection:
             rows = connection.execute(
-                "DELETE FROM dead_letters WHERE backend = ?"
-                " RETURNING session_id, backend, line, reason, created_ns, checksum",
+                f"DELETE FROM dead_letters WHERE backend = ? RETURNING session_id, {LETTER_COLUMNS}",  # noqa: S608
                 (self.name,),
             ).fetchall()
-            lines: dict[str, list[str]] = {}
-            for session_id, *letter in rows:
-                if is_intact(letter):
-                    lines.setdefault(session_id, []).append(letter[1])
+            lines: dict[tuple[str, str], list[str]] = {}
+            for session_id, *row in rows:
+                if letter := dead_letter(row):
+                    lines.setdefault((session_id, letter.reason), []).append(letter.line)
             # Rows of one session each, so that they leave the store with it.
-            for session_id, own in lines.items():
+            for (session_id, reason), own in lines.items():
                 for start in range(0, len(own), _REQUEUED_TOGETHER):
                     piece = own[start : start + _REQUEUED_TOGETHER]
-                    enqueue(connection, self.name, session_id, self._clock_ns(), "\n".join(piece).encode(), len(piece))
+                    encoded = "\n".join(piece).encode()
+                    enqueue(connection, self.name, session_id, self._clock_ns(), encoded, len(piece), reason)
             requeued = sum(map(len, lines.values()))
             totals.count_loss(connection, "corrupt", len(rows) - requeued, self._clock_ns())
             totals.bump_revision(connection)
@@ -234,14 +251,11 @@ class BackendQueue:
         if self._database.path is not None:
             self._database.close()
 
-    def _bury(self, connection: sqlite3.Connection, session_id: str, line: bytes, reason: str) -> None:
-        letter = (self.name, line.decode(), reason, self._clock_ns())
-        connection.execute(
-            "INSERT INTO dead_letters (backend, line, reason, created_ns, checksum, session_id)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (*letter, checksum(*letter), session_id),
-        )
-        totals.count_loss(connection, reason, 1, self._clock_ns())
+    def _bury(self, connection: sqlite3.Connection, row: _Row, line: bytes, rejection: Rejection) -> None:
+        now = self._clock_ns()
+        bury(connection, row.session_id, DeadLetter(self.name, line.decode(), rejection.reason, now, rejection.cause))
+        if not row.counted_lost:  # what was requeued, and is refused once more, is lost once
+            totals.count_loss(connection, rejection.reason, 1, now)
 
     def _drop_damaged(self, row_ids: list[int]) -> None:
         with self._database.transaction() as connection:
@@ -312,7 +326,7 @@ def _waiting(connection: sqlite3.Connection, now_ns: int, state_backend: str) ->
     return rows
 
 
-def _delete_row(connection: sqlite3.Connection, row_id: int) -> str | None:
-    """The session that the row was of; None when another process was first."""
-    row = connection.execute("DELETE FROM outbox WHERE id = ? RETURNING session_id", (row_id,)).fetchone()
-    return None if row is None else str(row[0])
+def _delete_row(connection: sqlite3.Connection, row_id: int) -> _Row | None:
+    """What is to be known of the row; None when another process was first."""
+    row = connection.execute("DELETE FROM outbox WHERE id = ? RETURNING session_id, counted_lost", (row_id,)).fetchone()
+    return None if row is None else _Row(str(row[0]), str(row[1]))

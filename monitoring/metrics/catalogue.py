@@ -416,6 +416,11 @@ MONITORING_DROPPED = Metric(
     "Losses by reason: points for InfluxDB that will never be delivered, sessions lost with the store.",
     (LOSS,), source="the store",
 )  # fmt: skip
+MONITORING_RECOVERED = Metric(
+    "leglength_monitoring_recovered_total", Kind.COUNTER, "1",
+    "Points that were counted as dropped for this reason, were sent once more, and are counted otherwise since.",
+    (LOSS,), source="the store",
+)  # fmt: skip
 MONITORING_LAST_DELIVERY = Metric(
     "leglength_monitoring_last_delivery_timestamp_seconds", Kind.GAUGE, "s", "Unix time of the latest delivery.",
     (BACKEND,), source="the store",
@@ -433,7 +438,7 @@ _DECLARED: tuple[Metric, ...] = (
     *DIFFERENCE.values(), MEASUREMENT_MM, MEASUREMENT_QUALITY, Z_SCORE, SIDE_DIFFERENCE, QUALITY,
     *QUALITY_COMPONENT.values(), FINDINGS, *FINDING.values(), READING_ERROR, READING_WITHIN, *VALIDATION.values(),
     *SYSTEM.values(), CUSTOM, MONITORING_PENDING, MONITORING_OLDEST, MONITORING_DELIVERED, MONITORING_DEAD,
-    MONITORING_FAILURES, MONITORING_DROPPED, MONITORING_LAST_DELIVERY, RELAY_LAST_SEEN, REFUSED,
+    MONITORING_FAILURES, MONITORING_DROPPED, MONITORING_RECOVERED, MONITORING_LAST_DELIVERY, RELAY_LAST_SEEN, REFUSED,
     FORMULA_FAILURES,
 )  # fmt: skip
 

@@ -32,12 +32,12 @@ _HOST_ERRORS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeEr
 def finite_float(value: Any) -> float | None:
     """``value`` as a finite float; None for NaN, infinity, bool, text and whatever is not one number."""
     if type(value) is float:  # as nearly all are: a detector's boxes hold thousands
-        return value if math.isfinite(value) else None
+        return value + 0.0 if math.isfinite(value) else None  # -0.0, as round(-0.04, 1) is, says no more than 0.0
     try:
         number = _number(value)
     except _HOST_ERRORS:
         return None
-    return number if number is not None and math.isfinite(number) else None
+    return number + 0.0 if number is not None and math.isfinite(number) else None
 
 
 def _number(value: Any) -> float | None:

@@ -25,7 +25,7 @@ from monitoring.store import limits, totals
 from monitoring.store.database import Database
 from monitoring.store.location import instance_name
 from monitoring.store.locks import LivenessLock, unmark_ended
-from monitoring.store.outbox import backend_statuses
+from monitoring.store.outbox import backend_statuses, dead_by_cause
 from monitoring.store.sessions import Store
 from monitoring.transport.deadline import Deadline
 
@@ -183,25 +183,39 @@ class ActiveStore:
 
 
 class LossLog:
-    """Says each kind of loss once: looks at the store's counts, of which what was before this process is no news."""
+    """Says each kind of loss once: looks at the store's counts, of which what was before this process is no news.
+
+    Points that a backend refuses are a kind for each backend and cause, since they lie aside and can be sent again.
+    """
 
     def __init__(self, database: Database, logger: logging.Logger) -> None:
         self._database = database
         self._logger = logger
         self._said: set[str] = set()
+        self._lost: dict[tuple[str, ...], float] = {}
         self._before = self._counts()
 
     def say_new(self) -> None:
         """Log the kinds of loss that have happened since; raises :class:`StoreError`."""
-        for reason, count in self._counts().items():
-            news = count - self._before.get(reason, 0)
-            if news > 0 and reason not in self._said:
-                self._said.add(reason)
-                self._logger.warning(
-                    "monitoring: %d lost, reason %s; the command status counts what is lost", news, reason
-                )
+        for what, count in self._counts().items():
+            news = count - self._before.get(what, 0)
+            if news > 0 and what not in self._said:
+                self._said.add(what)
+                self._logger.warning("monitoring: %d %s", news, what)
 
     def _counts(self) -> dict[str, int]:
+        """How many of each kind; nothing where nothing was lost since the last look, as nearly always."""
         with self._database.read_transaction() as connection:
-            found = totals.values(connection, catalogue.MONITORING_DROPPED)
-        return {reason: int(count) for (reason,), count in found.items()}
+            lost = totals.values(connection, catalogue.MONITORING_DROPPED)
+            if lost == self._lost:
+                return {}
+            refused = dead_by_cause(connection)
+        self._lost = lost
+        found = {
+            f"lost, reason {reason}; the command status counts what is lost": int(count)
+            for (reason,), count in lost.items()
+        }
+        for backend, causes in refused.items():
+            for cause, count in causes.items():
+                found[f"point(s) refused for good by {backend}: {cause}; export --dead shows them"] = count
+        return found

@@ -123,15 +123,17 @@ def _erase_open_sessions(connection: sqlite3.Connection, patient_key: str, keys:
 def _erase_requeued(connection: sqlite3.Connection, times: Collection[bytes]) -> int:
     """Remove lines of these times from the rows of several sessions' that an older version has requeued; how many."""
     removed = 0
-    rows = connection.execute("SELECT id, backend, created_ns, lines FROM outbox WHERE session_id = ''").fetchall()
-    for row_id, backend, created_ns, encoded in rows:
+    rows = connection.execute(
+        "SELECT id, backend, created_ns, lines, counted_lost FROM outbox WHERE session_id = ''"
+    ).fetchall()
+    for row_id, backend, created_ns, encoded, counted_lost in rows:
         lines = encoded.split(b"\n")
         kept = [line for line in lines if line.rpartition(b" ")[2] not in times]
         if len(kept) < len(lines):
             removed += len(lines) - len(kept)
             connection.execute("DELETE FROM outbox WHERE id = ?", (row_id,))
             if kept:
-                enqueue(connection, backend, "", created_ns, b"\n".join(kept), len(kept))
+                enqueue(connection, backend, "", created_ns, b"\n".join(kept), len(kept), counted_lost)
     return removed
 
 

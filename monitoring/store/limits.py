@@ -20,7 +20,7 @@ from monitoring.metrics.samples import NANOSECONDS
 from monitoring.settings import StoreConfig
 from monitoring.store import readings, totals
 from monitoring.store.database import Database
-from monitoring.store.outbox import delete_lines, pushed_by_all
+from monitoring.store.outbox import delete_lines, delete_oldest_lines, pushed_by_all
 
 _PIECE = 200
 _OLDEST = 5000
@@ -148,8 +148,7 @@ def _evict(connection: sqlite3.Connection, now_ns: int) -> None:
         lost = sum(delete_lines(connection, name) or int(not routed and not is_seen) for _, name, routed in rows)
         _delete_sessions(connection, [row[0] for row in rows])
     else:  # lines that were sent once more, of sessions that had left before
-        lines = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT ?) RETURNING line_count"
-        lost = sum(count for (count,) in connection.execute(lines, (_PIECE,)).fetchall())
+        lost = delete_oldest_lines(connection, _PIECE)
     totals.count_loss(connection, "evicted", lost, now_ns)
     totals.bump_revision(connection)
 

@@ -8,8 +8,9 @@ remembered, since the totals hold the rest. Leases, batches and what becomes of 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from typing import NamedTuple
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
@@ -18,14 +19,21 @@ from monitoring.metrics.backends import STATES
 from monitoring.store import totals
 from monitoring.store.rows import checksum, is_intact
 
+LETTER_COLUMNS = "backend, line, reason, created_ns, checksum"
+_CAUSE = ": "  # between a dead letter's reason and its cause, which are one value with one checksum
+
 
 class DeadLetter(Struct, frozen=True):
-    """A line that a backend refused for good, why, and when (UTC nanoseconds)."""
+    """A line that a backend refused for good, why, and when (UTC nanoseconds).
+
+    ``reason`` is the one that it is counted under, ``cause`` the class of what the server said, "" where it is unknown.
+    """
 
     backend: str
     line: str
     reason: str
     created_ns: int
+    cause: str = ""
 
 
 class BackendStatus(Struct, frozen=True):
@@ -35,6 +43,8 @@ class BackendStatus(Struct, frozen=True):
     pending: int
     """Lines that wait for a log backend; sessions that a state backend was not told of."""
     dead: int
+    dead_causes: Mapping[str, int]
+    """The same by what the server said: the class of it, or the reason where it is none that is known."""
     delivered: int
     oldest_ns: int | None
     last_success_ns: int | None
@@ -58,27 +68,76 @@ def register_backend(connection: sqlite3.Connection, name: str) -> None:
 
 
 def enqueue(
-    connection: sqlite3.Connection, backend: str, session_id: str, created_ns: int, encoded: bytes, count: int
+    connection: sqlite3.Connection,
+    backend: str,
+    session_id: str,
+    created_ns: int,
+    encoded: bytes,
+    count: int,
+    counted_lost: str = "",
 ) -> None:
-    """Let lines wait for a log backend."""
+    """Let lines wait for a log backend; ``counted_lost`` is the reason that they were counted as lost for, before."""
     register_backend(connection, backend)
+    expected = checksum(backend, session_id, created_ns, count, encoded)
     connection.execute(
-        "INSERT INTO outbox (backend, session_id, created_ns, line_count, checksum, lines) VALUES (?, ?, ?, ?, ?, ?)",
-        (backend, session_id, created_ns, count, checksum(backend, session_id, created_ns, count, encoded), encoded),
+        "INSERT INTO outbox (backend, session_id, created_ns, line_count, checksum, lines, counted_lost)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (backend, session_id, created_ns, count, expected, encoded, counted_lost),
     )
 
 
 def delete_lines(connection: sqlite3.Connection, session_id: str) -> int:
     """Delete a session's lines; returns how many waited."""
-    rows = "DELETE FROM outbox WHERE session_id = ? RETURNING CAST(line_count AS INTEGER)"
-    return sum(count for (count,) in connection.execute(rows, (session_id,)).fetchall())
+    rows = "DELETE FROM outbox WHERE session_id = ? RETURNING CAST(line_count AS INTEGER), counted_lost"
+    return forget_lines(connection, connection.execute(rows, (session_id,)).fetchall())
+
+
+def delete_oldest_lines(connection: sqlite3.Connection, rows: int) -> int:
+    """Delete the oldest rows of lines, whosever they are; returns how many lines waited in them."""
+    oldest = (
+        "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT ?)"
+        " RETURNING CAST(line_count AS INTEGER), counted_lost"
+    )
+    return forget_lines(connection, connection.execute(oldest, (rows,)).fetchall())
+
+
+def forget_lines(connection: sqlite3.Connection, rows: list[tuple[int, str]]) -> int:
+    """Count no more as refused what is counted otherwise from now on; returns how many lines the rows have."""
+    for count, counted_lost in rows:
+        count_recovered(connection, counted_lost, count)
+    return sum(count for count, _ in rows)
+
+
+def count_recovered(connection: sqlite3.Connection, counted_lost: str, amount: int) -> None:
+    """Count requeued lines that are not lost after all; "" is the reason of those that never were."""
+    if counted_lost in catalogue.LOSS.values:
+        totals.count(connection, catalogue.MONITORING_RECOVERED, amount, time.time_ns(), reason=counted_lost)
+
+
+def bury(connection: sqlite3.Connection, session_id: str, letter: DeadLetter) -> None:
+    """Put a line aside that was refused for good."""
+    reason = f"{letter.reason}{_CAUSE}{letter.cause}" if letter.cause else letter.reason
+    row = (letter.backend, letter.line, reason, letter.created_ns)
+    connection.execute(
+        "INSERT INTO dead_letters (backend, line, reason, created_ns, checksum, session_id) VALUES (?, ?, ?, ?, ?, ?)",
+        (*row, checksum(*row), session_id),
+    )
+
+
+def dead_letter(row: Sequence[Any]) -> DeadLetter | None:
+    """A row of :data:`LETTER_COLUMNS`; None when it is damaged."""
+    backend, line, reason, created_ns, _ = row
+    if not is_intact(row):
+        return None
+    reason, _, cause = reason.partition(_CAUSE)
+    return DeadLetter(backend, line, reason, created_ns, cause)
 
 
 def dead_letters(connection: sqlite3.Connection) -> Iterator[DeadLetter]:
     """All dead letters, the oldest first; damaged ones are left out."""
-    for row in connection.execute("SELECT backend, line, reason, created_ns, checksum FROM dead_letters ORDER BY id"):
-        if is_intact(row):
-            yield DeadLetter(*row[:-1])
+    for row in connection.execute(f"SELECT {LETTER_COLUMNS} FROM dead_letters ORDER BY id"):  # noqa: S608 - a constant
+        if letter := dead_letter(row):
+            yield letter
 
 
 def progress_of_all(connection: sqlite3.Connection) -> dict[str, Progress]:
@@ -115,14 +174,26 @@ def backend_statuses(connection: sqlite3.Connection) -> list[BackendStatus]:
         " FROM backends ORDER BY name"
     ).fetchall()
     delivered = totals.values(connection, catalogue.MONITORING_DELIVERED)
-    progress = progress_of_all(connection)
+    progress, causes = progress_of_all(connection), dead_by_cause(connection)
     found = []
     for name, *failing in rows:
         pushed_sequence, last_success_ns = progress.get(name, Progress())
         pending, oldest_ns = _pending(connection, name, pushed_sequence)
-        dead = connection.execute("SELECT count(*) FROM dead_letters WHERE backend = ?", (name,)).fetchone()[0]
-        told = int(delivered.get((name,), 0))
-        found.append(BackendStatus(name, pending, dead, told, oldest_ns, last_success_ns, *failing))
+        refused, told = causes.get(name, {}), int(delivered.get((name,), 0))
+        found.append(
+            BackendStatus(name, pending, sum(refused.values()), refused, told, oldest_ns, last_success_ns, *failing)
+        )
+    return found
+
+
+def dead_by_cause(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    """How many lines lie aside, by backend and by what the server said of them."""
+    rows = connection.execute("SELECT backend, reason, count(*) FROM dead_letters GROUP BY backend, reason")
+    found: dict[str, dict[str, int]] = {}
+    for backend, reason, count in rows:
+        reason, _, cause = str(reason).partition(_CAUSE)
+        of_backend = found.setdefault(str(backend), {})
+        of_backend[cause or reason] = of_backend.get(cause or reason, 0) + count
     return found
 
 

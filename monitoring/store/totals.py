@@ -65,6 +65,7 @@ def apply_changes(connection: sqlite3.Connection, changes: Iterable[Change], tim
 
 
 def _row(key: _Key, value: float, time_ns: int) -> tuple[str, str, str, float, int, int]:
+    value += 0.0  # SQLite knows no negative zero: it would read back as 0.0, and be taken for damaged
     return (*key, value, time_ns, _checksum(key, value, time_ns))
 
 
@@ -87,6 +88,13 @@ def count(connection: sqlite3.Connection, metric: Metric, amount: float, time_ns
 def count_loss(connection: sqlite3.Connection, reason: str, amount: int, time_ns: int) -> None:
     """Every loss is counted, by reason."""
     count(connection, catalogue.MONITORING_DROPPED, amount, time_ns, reason=reason)
+
+
+def losses(connection: sqlite3.Connection) -> dict[str, int]:
+    """What is lost, by reason: what was counted so, less what was sent once more and is not lost after all."""
+    found = values(connection, catalogue.MONITORING_DROPPED)
+    recovered = values(connection, catalogue.MONITORING_RECOVERED)
+    return {reason: max(0, int(count - recovered.get((reason,), 0.0))) for (reason,), count in found.items()}
 
 
 def read(connection: sqlite3.Connection, name: str | None = None) -> list[Total]:

@@ -39,7 +39,7 @@ def growing_vocabulary(connection: sqlite3.Connection) -> Vocabulary:
             return value
         if len(known[label.name]) >= label.limit:
             return OTHER
-        connection.execute("INSERT INTO vocabulary VALUES (?, ?)", (label.name, value))
+        connection.execute("INSERT INTO vocabulary (label, value) VALUES (?, ?)", (label.name, value))
         known[label.name].add(value)
         return value
 

@@ -16,10 +16,14 @@ Batch = TypeVar("Batch", contravariant=True)
 
 
 class Rejection(Struct, frozen=True):
-    """A line that a backend refuses for good: its index in the batch, and the reason (``rejected``, ``expired``)."""
+    """A line that a backend refuses for good: its index in the batch, and the reason (``rejected``, ``expired``).
+
+    ``cause`` is the class of what the server said, in fixed words; "" where it is none that is known.
+    """
 
     index: int
     reason: str
+    cause: str = ""
 
 
 class Delivery(Struct, frozen=True):

@@ -77,3 +77,12 @@ def test_each_row_has_the_checksum_of_its_values(database: Database) -> None:
         assert totals.damaged(connection) == []
     assert len(rows) == 2
     assert [row[-1] for row in rows] == [checksum(*row[:-1]) for row in rows]
+
+
+def test_a_negative_zero_is_no_damage(database: Database) -> None:
+    """SQLite keeps -0.0 as 0.0: a checksum that was made before would not hold."""
+    assert measured(database, -0.0, 7) == 0.0
+    assert waited(database, -0.0) == 0.0
+    with database.read_transaction() as connection:
+        assert totals.damaged(connection) == []
+        assert len(totals.read(connection)) == 2

@@ -24,6 +24,7 @@ SECTION_PATH = "process.settings.monitoring"
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _BACKENDS = ("influxdb", "prometheus")
+_TARGETS = frozenset({"url", "gateway_url", "textfile"})  # what makes a section under any other name a backend's
 _OFF, _DEFAULT, _STRICTEST = "this backend is off", "the default is used", "the strictest choice is used"
 _UNCHECKED = "the backend's certificate is not checked: anyone on the way can read the token; for test benches only"
 _ON, _NOT_ON = ("true", "yes", "on", "1", "t", "y"), ("false", "no", "off", "0", "f", "n")
@@ -51,6 +52,14 @@ class Checked(NamedTuple):
 
     config: MonitoringConfig
     problems: tuple[Problem, ...] = ()
+    switched_off: tuple[str, ...] = ()
+    """The backends' sections that say themselves that they are not to be used."""
+
+    @property
+    def off_by_mistake(self) -> tuple[str, ...]:
+        """The backends' sections, as they are named, that are meant to be used and can't be."""
+        paths = (problem.path for problem in self.problems if problem.effect == _OFF)
+        return tuple(dict.fromkeys(path.removeprefix(f"{SECTION_PATH}.").partition(".")[0] for path in paths))
 
 
 def check_section(section: Any, environment: Mapping[str, str] | None = None) -> Checked:
@@ -64,14 +73,26 @@ def check_section(section: Any, environment: Mapping[str, str] | None = None) ->
     usable: dict[str, Any] = {}
     for key, value in section.items():
         if key not in MonitoringConfig.__struct_fields__:
-            problems.append(_unknown(SECTION_PATH, key, MonitoringConfig))
+            problems.append(_unknown_part(key, value))
         elif value is not None:
             check = _check_part if key in SECTIONS else _check_setting
             found, its_problems = check(key, value, environment)
             problems += its_problems
             if found is not None:
                 usable[key] = found
-    return Checked(MonitoringConfig(**usable), tuple(problems))
+    switched_off = tuple(name for name in _BACKENDS if _is_switched_off(section.get(name)))
+    return Checked(MonitoringConfig(**usable), tuple(problems), switched_off)
+
+
+def _unknown_part(key: Any, value: Any) -> Problem:
+    """What no section is called. Where it is a backend's, somebody waits for what is never sent."""
+    problem = _unknown(SECTION_PATH, key, MonitoringConfig)
+    is_backends = isinstance(value, Mapping) and (_closest(key, MonitoringConfig) in _BACKENDS or _TARGETS & {*value})
+    return problem._replace(effect=_OFF, is_error=True) if is_backends and not _is_switched_off(value) else problem
+
+
+def _is_switched_off(given: Any) -> bool:
+    return isinstance(given, Mapping) and str(given.get("enabled")).strip().lower() in ("false", "0", "no", "off")
 
 
 def _check_setting(key: str, value: Any, environment: Mapping[str, str]) -> tuple[Any, list[Problem]]:
@@ -92,7 +113,7 @@ def _check_part(key: str, given: Any, environment: Mapping[str, str]) -> tuple[S
         effect = _OFF if is_backend else _STRICTEST if model.strictest else _DEFAULT
         return None if is_backend else model(**model.strictest), [Problem(path, "must be an object", effect)]
     known, problems = _known_keys(path, given, model)
-    if is_backend and str(known.get("enabled")).strip().lower() in ("false", "0", "no", "off"):
+    if is_backend and _is_switched_off(known):
         return None, problems  # what else it says needs not be right
     expanded, unset = _expanded(path, known, environment)
     not_set = {problem.path.removeprefix(f"{path}.").partition(".")[0] for problem in unset}

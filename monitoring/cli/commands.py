@@ -20,19 +20,25 @@ from monitoring import __version__
 from monitoring.cli import output, probe, readings, sessions
 from monitoring.cli.common import (
     DONE,
+    NO_BACKEND,
     NOT_ALL_DONE,
     WRONG_INPUT,
     ConfigOption,
     JsonOption,
+    check_that_all_is_used,
     existing_store,
     exit_on_error,
     load_checked,
     load_config,
+    load_reported,
+    refuse_as_another_user,
 )
+from monitoring.cli.drain import USED
 from monitoring.cli.drain import drain as drain_backends
 from monitoring.cli.output import console
 from monitoring.runtime.relay import Relay
 from monitoring.settings import json_schema
+from monitoring.store.location import store_path
 from monitoring.store.outbox import dead_letters
 
 # A traceback with its variables, or `[...]` of a help text taken for markup, is what rich's ways would add: a variable
@@ -87,18 +93,30 @@ def drain(
     requeue_dead: Annotated[bool, typer.Option("--requeue-dead", help="Send the dead letters once more, too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Deliver now what is stored; exit 0 when all is delivered, 1 when something still waits."""
+    """Deliver now what is stored, and say what was delivered and what waits.
+
+    Exit 0 when all is delivered, 1 when something waits, was refused or was put aside, 2 when settings are wrong.
+    """
     with exit_on_error():
-        results = drain_backends(load_config(config), timeout, None if as_json else console, requeue_dead)
+        checked = load_reported(config)
+        say = (lambda _: None) if as_json else console.print
+        found, is_put_aside = drain_backends(checked, timeout, say, requeue_dead)
     if as_json:
-        output.print_json(results)
-    raise typer.Exit(DONE if all(result["pending"] == 0 for result in results.values()) else NOT_ALL_DONE)
+        output.print_json({drained.name: drained.to_dict() for drained in found})
+    if not checked.off_by_mistake and not any(drained.use == USED for drained in found):
+        typer.echo(f"error: {NO_BACKEND}", err=True)
+        raise typer.Exit(WRONG_INPUT)
+    if checked.off_by_mistake:
+        raise typer.Exit(WRONG_INPUT)
+    raise typer.Exit(DONE if all(drained.is_done for drained in found) and not is_put_aside else NOT_ALL_DONE)
 
 
 @app.command()
 def relay(
     config: ConfigOption = None,
-    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the store.")] = 5.0,
+    interval: Annotated[
+        float, typer.Option(min=0.1, max=86_400.0, help="Seconds between two looks at the store.")
+    ] = 5.0,
 ) -> None:
     """Deliver from the host, until stopped: for modules that are gone, or have no network."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)-7s %(message)s", stream=sys.stderr)
@@ -107,6 +125,8 @@ def relay(
         settings, log = load_checked(config), logging.getLogger("relay")
         for problem in settings.problems:
             log.warning("%s", problem)
+        check_that_all_is_used(settings)
+        refuse_as_another_user(store_path(settings.config.store))
         Relay(settings.config, log).run(_stop_at({signal.SIGTERM, signal.SIGINT}), interval)
 
 

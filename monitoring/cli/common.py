@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import typer
 
 from monitoring.config_validator import SECTION_PATH, Checked, check_section
 from monitoring.exceptions import ConfigurationError, MonitoringError, StoreError
+from monitoring.metrics.backends import BACKENDS
 from monitoring.metrics.samples import zero_changes
 from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.privacy.pseudonyms import Pseudonymizer
@@ -24,10 +26,11 @@ from monitoring.runtime.backends import session_writes_builder
 from monitoring.settings import MonitoringConfig
 from monitoring.store.database import Database
 from monitoring.store.location import instance_name, store_path
-from monitoring.store.recovery import open_or_recover
+from monitoring.store.recovery import count_put_aside, open_or_recover
 from monitoring.store.sessions import Store, open_store
 
 DONE, NOT_ALL_DONE, WRONG_INPUT = 0, 1, 2
+NO_BACKEND = "no backend is in use: name influxdb or prometheus in the settings' monitoring section"
 
 ConfigOption = Annotated[
     Path | None,
@@ -85,8 +88,8 @@ def load_checked(given: Path | None) -> Checked:
     return check_section(settings["monitoring"])
 
 
-def load_config(given: Path | None) -> MonitoringConfig:
-    """The settings to work with; what is wrong with them goes to the error stream, a line each.
+def load_reported(given: Path | None) -> Checked:
+    """The checked settings; what is wrong with them goes to the error stream, a line each.
 
     Raises :class:`ConfigurationError` when there are none at all.
     """
@@ -95,7 +98,22 @@ def load_config(given: Path | None) -> MonitoringConfig:
         if problem.path == SECTION_PATH:  # no section to work with, such as a list: no default could stand in for it
             raise ConfigurationError(f"{config_path(given)}: {problem}")
         typer.echo(f"{'error' if problem.is_error else 'warning'}: {problem}", err=True)
-    return checked.config
+    return checked
+
+
+def load_config(given: Path | None) -> MonitoringConfig:
+    """The settings to work with, see :func:`load_reported`."""
+    return load_reported(given).config
+
+
+def check_that_all_is_used(checked: Checked) -> None:
+    """Raise :class:`ConfigurationError` for settings under which something that was meant to be delivered never is."""
+    if not checked.config.enabled:
+        raise ConfigurationError(f"{SECTION_PATH}.enabled is not true: monitoring is off")
+    if checked.off_by_mistake:
+        raise ConfigurationError(f"not used, since the settings are wrong: {', '.join(checked.off_by_mistake)}")
+    if not any(backend.settings(checked.config) for backend in BACKENDS):
+        raise ConfigurationError(NO_BACKEND)
 
 
 # --- store --------------------------------------------------------------------------------------
@@ -111,16 +129,55 @@ def existing_store(config: MonitoringConfig, only_reads: bool = True) -> Iterato
         yield store
 
 
+def refuse_as_another_user(path: Path) -> None:
+    """Raise :class:`StoreError` where files that the present user makes would lock the store's owner out of it.
+
+    The store's files are for their owner alone. So root, who may do all, must not make one in a folder of another's.
+    """
+    there = next((one for one in (path, *path.parents) if one.exists()), path)
+    owner, user = there.stat().st_uid, os.geteuid()
+    if owner == user or (there != path and user):  # another's folder may be one that all may write, such as /tmp
+        return
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = f"'#{owner}'"  # as sudo wants a user without a name
+    raise StoreError(
+        f"{there} belongs to uid {owner}, whom files of uid {user} would lock out: run it as that user,"
+        f" with `sudo -u {name} leglength-monitor ...`"
+    )
+
+
 @contextmanager
 def store_to_import_into(config: MonitoringConfig) -> Iterator[tuple[Store, SessionWritesBuilder]]:
     """The store, made or recovered if need be, and what makes the writes of the sessions that are put into it."""
-    database, _ = open_or_recover(store_path(config.store))
+    path = store_path(config.store)
+    refuse_as_another_user(path)
+    database, aside = open_or_recover(path)
+    say_put_aside(aside)
     try:
         store = Store(database)
         store.initialise(zero_changes())
         yield store, session_writes_builder(config, instance_name(config, store))
     finally:
         database.close()
+
+
+def say_put_aside(aside: Path | None) -> None:
+    """Say of a damaged store that was put aside just now what lies in it, and how to take it back."""
+    if aside is not None:
+        typer.echo(f"warning: the store was damaged and a new one is begun; {in_words(aside)}", err=True)
+
+
+def in_words(aside: Path) -> str:
+    """What lies in a store that was put aside, and the command that takes it back."""
+    found = count_put_aside(aside)
+    what = (
+        f"{found.sessions:,} sessions and {found.waiting_points:,} waiting points can be read"
+        if found
+        else "nothing can be read"
+    )
+    return f"{aside}: {what}; take back what can be read with `leglength-monitor import {aside}`"
 
 
 # --- the site's key -----------------------------------------------------------------------------

@@ -1,101 +1,187 @@
-"""Delivers in the foreground what is stored, for a person or a timer that waits for the end."""
+"""Delivers in the foreground what is stored, for a person or a timer that waits for the end.
+
+What it reports is what the store says before and after: so it is true also of what another process has delivered
+meanwhile. A backend that isn't used is reported, too, where something waits for it.
+"""
 
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
+import typer
+from msgspec import Struct
 
+from monitoring.cli.common import refuse_as_another_user, say_put_aside
+from monitoring.config_validator import Checked
 from monitoring.delivery.couriers import Courier, Step
 from monitoring.delivery.queue import BackendQueue
 from monitoring.delivery.threads import let_errors_pass
 from monitoring.exceptions import StoreError
+from monitoring.metrics.backends import BACKENDS, Backend
 from monitoring.metrics.samples import zero_changes
 from monitoring.runtime.active_store import ActiveStore
-from monitoring.settings import MonitoringConfig
 from monitoring.store.database import Database
 from monitoring.store.location import store_path
 from monitoring.store.outbox import BackendStatus, backend_statuses
 from monitoring.store.recovery import open_or_recover
 from monitoring.transport.deadline import Deadline
 
+USED, OFF, OFF_BY_MISTAKE, NOT_CONFIGURED = "used", "off", "off_by_mistake", "not_configured"
+_UNUSED_WORDS = {
+    OFF: "is off in the settings",
+    OFF_BY_MISTAKE: "is off by a mistake in the settings",
+    NOT_CONFIGURED: "is not in the settings",
+}
 
-def drain(
-    config: MonitoringConfig, timeout: float, console: Console | None, requeues_dead: bool = False
-) -> dict[str, dict[str, Any]]:
-    """Deliver until nothing waits, all backends fail, or ``timeout`` seconds are over; returns what then waits."""
-    path = store_path(config.store)
+Say = Callable[[str], object]
+
+
+class Drained(Struct, frozen=True):
+    """What became of what waited for one backend; ``delivered`` and ``dead`` count since the store was begun."""
+
+    name: str
+    use: str
+    pending: int = 0
+    delivered: int = 0
+    dead: int = 0
+    last_error: str | None = None
+    delivered_now: int = 0
+    refused_now: int = 0
+    not_routed: int = 0
+    """Sessions whose points were not made, since no log backend was in use."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all is delivered; what waits for a backend that the settings don't name is nobody's to deliver."""
+        return self.use == NOT_CONFIGURED or not (self.pending or self.refused_now or self.not_routed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, without the name."""
+        return {name: getattr(self, name) for name in self.__struct_fields__[1:]}
+
+
+def drain(checked: Checked, timeout: float, say: Say, requeues_dead: bool = False) -> tuple[list[Drained], bool]:
+    """Deliver until nothing waits, all backends fail, or ``timeout`` seconds are over.
+
+    Returns what became of it, and whether a damaged store was put aside before. ``say`` is told a line a backend.
+    """
+    path = store_path(checked.config.store)
     if not path.exists():
         raise StoreError(f"there is no store at {path} yet")
-    database, _ = open_or_recover(path)
-    active = ActiveStore(database, config, logging.getLogger("monitoring"), let_errors_pass)
+    refuse_as_another_user(path)
+    database, aside = open_or_recover(path)
+    say_put_aside(aside)
+    active = ActiveStore(database, checked.config, logging.getLogger("monitoring"), let_errors_pass)
     try:
         deadline = Deadline.after(timeout)
-        _prepare(active, requeues_dead)
-        # States come last: what is pushed tells how much waits for the logs.
-        for _, make in sorted(active.courier_makers.items(), key=lambda item: item[0].is_state):
-            _drain_one(make(), database, deadline, console)
-        # What waits for a backend that the settings don't name is not theirs to deliver; `status` shows it.
-        names = {backend.name for backend in active.courier_makers}
-        return {status.name: _result(status) for status in _statuses(database) if status.name in names}
+        _prepare(active)
+        found = [_drain_one(active, backend, deadline, say, requeues_dead) for backend in _in_order(active)]
+        for unused in _unused(active, checked):
+            say(f"{unused.name}: {_UNUSED_WORDS[unused.use]}; {_waiting(unused)}")
+            found.append(unused)
     finally:
         active.abandon()
+    return found, aside is not None
 
 
-def _prepare(active: ActiveStore, requeues_dead: bool) -> None:
+def _prepare(active: ActiveStore) -> None:
     """Report crashed sessions and make lines that no module made, so that all of it is delivered."""
     active.store.initialise(zero_changes())
     active.report_crashed()
     active.make_missing_lines()
-    for backend in active.courier_makers:
-        if requeues_dead and not backend.is_state:
-            BackendQueue(active.database, backend.name, owner="").requeue_dead()
 
 
-def _drain_one(courier: Courier, database: Database, deadline: Deadline, console: Console | None) -> None:
+def _in_order(active: ActiveStore) -> list[Backend]:
+    # States come last: what is pushed tells how much waits for the logs.
+    return sorted(active.courier_makers, key=lambda backend: backend.is_state)
+
+
+def _unused(active: ActiveStore, checked: Checked) -> list[Drained]:
+    """The backends that are not used: those that were meant to be, and any for which something waits."""
+    statuses, not_routed = _statuses(active.database), active.store.not_routed()
+    found = []
+    for backend in BACKENDS:
+        use = _use(backend, checked)
+        is_meant = use == OFF_BY_MISTAKE and backend.is_first_of_section
+        status = statuses.get(backend.name)
+        not_made = 0 if backend.is_state or use == NOT_CONFIGURED else not_routed
+        drained = _drained(status, status, use, not_made) if status else Drained(backend.name, use, not_routed=not_made)
+        if backend not in active.courier_makers and (is_meant or drained.pending or drained.not_routed):
+            found.append(drained)
+    return found
+
+
+def _use(backend: Backend, checked: Checked) -> str:
+    if backend.settings(checked.config) is not None:
+        return USED
+    if backend.section in checked.off_by_mistake:
+        return OFF_BY_MISTAKE
+    return OFF if backend.section in checked.switched_off else NOT_CONFIGURED
+
+
+def _drain_one(active: ActiveStore, backend: Backend, deadline: Deadline, say: Say, requeues_dead: bool) -> Drained:
+    courier, database = active.courier_makers[backend](), active.database
     try:
-        step = _repeat(courier, database, deadline, console)
+        if requeues_dead and not backend.is_state:
+            BackendQueue(database, backend.name, owner="").requeue_dead()
+        before = _statuses(database)[backend.name]
+        step = _repeat(courier, database, deadline)
     finally:
         courier.close()
-    if console is not None:
-        console.print(_last_words(courier.name, step, database))
+    done = _drained(before, _statuses(database)[backend.name], USED)
+    say(f"{backend.name}: {_last_words(done, step)}")
+    return done
 
 
-def _repeat(courier: Courier, database: Database, deadline: Deadline, console: Console | None) -> Step:
+def _repeat(courier: Courier, database: Database, deadline: Deadline) -> Step:
     step = Step.DELIVERED
     while step is Step.DELIVERED and not deadline.passed():
         step = courier.step(deadline, ignore_backoff=True)
-        if console is not None and console.is_terminal and step is Step.DELIVERED:
-            console.print(f"{courier.name}: {_pending(database, courier.name)} waiting")
+        if step is Step.DELIVERED and sys.stderr.isatty():  # a large backlog takes minutes
+            typer.echo(
+                f"{courier.name}: {_counted(_statuses(database)[courier.name].pending, courier.name)} left", err=True
+            )
     return step
 
 
-def _last_words(name: str, step: Step, database: Database) -> str:
-    waiting = _pending(database, name)
-    if step is Step.IDLE:
-        return f"{name}: nothing waits"
-    if step is Step.BUSY:
-        return f"{name}: another process delivers; {waiting} waiting"
+def _drained(before: BackendStatus, after: BackendStatus, use: str, not_routed: int = 0) -> Drained:
+    return Drained(
+        after.name, use, after.pending, after.delivered, after.dead, after.last_error,
+        delivered_now=max(0, after.delivered - before.delivered), refused_now=max(0, after.dead - before.dead),
+        not_routed=not_routed,
+    )  # fmt: skip
+
+
+def _last_words(done: Drained, step: Step) -> str:
+    told = [f"delivered {_counted(done.delivered_now, done.name)}"] if done.delivered_now else []
+    if done.refused_now:
+        told.append(f"{_counted(done.refused_now, done.name)} refused for good (`export --dead` shows why)")
     if step is Step.FAILED:
-        error = next((status.last_error for status in _statuses(database) if status.name == name), None)
-        return f"{name}: FAILED, {waiting} waiting: {error}"
-    return f"{name}: time is over, {waiting} waiting"
+        return "; ".join(["FAILED", *told, f"{_waiting(done)}: {done.last_error}"])
+    if step is Step.BUSY:
+        told.append("another process delivers")
+    elif step is Step.DELIVERED and done.pending:
+        told.append("time is over")
+    return "; ".join([*told, _waiting(done)])
 
 
-def _pending(database: Database, name: str) -> int:
-    return next((status.pending for status in _statuses(database) if status.name == name), 0)
+def _waiting(done: Drained) -> str:
+    waiting = [_counted(done.pending, done.name)] if done.pending else []
+    if done.not_routed:
+        waiting.append(f"{done.not_routed:,} sessions whose points are not made yet")
+    return f"{' and '.join(waiting)} wait" if waiting else "nothing waits"
 
 
-def _statuses(database: Database) -> list[BackendStatus]:
+def _counted(number: int, name: str) -> str:
+    """So many points of a log, so many sessions of a state."""
+    is_state = next(backend.is_state for backend in BACKENDS if backend.name == name)
+    unit = "session" if is_state else "point"
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
+
+
+def _statuses(database: Database) -> dict[str, BackendStatus]:
     with database.read_transaction() as connection:
-        return backend_statuses(connection)
-
-
-def _result(status: BackendStatus) -> dict[str, Any]:
-    return {
-        "pending": status.pending,
-        "delivered": status.delivered,
-        "dead": status.dead,
-        "last_error": status.last_error,
-    }
+        return {status.name: status for status in backend_statuses(connection)}

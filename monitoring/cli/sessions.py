@@ -28,6 +28,7 @@ from monitoring.cli.common import (
     exit_on_error,
     load_config,
     read_json,
+    refuse_as_another_user,
     store_to_import_into,
 )
 from monitoring.exceptions import ConfigurationError, RecordError
@@ -38,6 +39,7 @@ from monitoring.records.session_record import SessionRecord
 from monitoring.settings import MonitoringConfig
 from monitoring.store.erasure import erase, is_patient_key
 from monitoring.store.location import store_path
+from monitoring.store.recovery import put_aside
 
 app = typer.Typer(help="List stored sessions; erase one patient's.", rich_markup_mode=None)
 _LISTED = 20
@@ -115,17 +117,18 @@ def erase_patient(
         if not is_patient_key(wanted):
             raise ConfigurationError("--patient-key: must have 32 hexadecimal characters; `sessions key` makes it")
         settings = load_config(config)
+        refuse_as_another_user(store_path(settings.store))
         with existing_store(settings, only_reads=False) as store:
             found = erase(store.database, wanted, is_rehearsal)
             if not is_rehearsal:
                 validation.refresh(store.database)  # without this patient's pairs
         # A damaged store can't be searched for the patient, so it is named, and not all is done.
-        put_aside = sorted(path.name for path in store_path(settings.store).parent.glob("*.corrupt-*"))
+        not_searched = [path.name for path in put_aside(store_path(settings.store))]
     if as_json:
-        output.print_json({**found.to_dict(), "erased": not is_rehearsal, "put_aside": put_aside})
+        output.print_json({**found.to_dict(), "erased": not is_rehearsal, "put_aside": not_searched})
     else:
-        output.print_erased(found, is_rehearsal, put_aside)
-    raise typer.Exit(NOT_ALL_DONE if put_aside else DONE)
+        output.print_erased(found, is_rehearsal, not_searched)
+    raise typer.Exit(NOT_ALL_DONE if not_searched else DONE)
 
 
 # --- import -------------------------------------------------------------------------------------

@@ -31,6 +31,11 @@ class Backend(Struct, frozen=True):
         is_used = section is not None and section.enabled and getattr(section, self.target) is not None
         return section if is_used else None
 
+    @property
+    def is_first_of_section(self) -> bool:
+        """Whether it stands for its section, where two backends share one."""
+        return self is next(backend for backend in BACKENDS if backend.section == self.section)
+
     def load_client(self) -> Any:
         """The client's class, see the module's docstring.
 

@@ -6,9 +6,12 @@ What counts as damage is told by :mod:`monitoring.store.database` (SQLite's erro
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from contextlib import suppress
 from pathlib import Path
+
+from msgspec import Struct
 
 from monitoring.exceptions import StoreCorruptError, StoreError
 from monitoring.store import locks, totals
@@ -48,6 +51,44 @@ def quarantine(
         with database.transaction() as connection:
             totals.count_loss(connection, "corrupt", 1, time.time_ns())
     return database, aside
+
+
+class PutAside(Struct, frozen=True):
+    """What can be read in a store that was put aside."""
+
+    sessions: int
+    waiting_points: int
+
+
+def put_aside(path: Path) -> list[Path]:
+    """The damaged stores that lie beside ``path``, the oldest first."""
+    found = path.parent.glob(f"{path.name}.corrupt-*")
+    return sorted(one for one in found if not one.name.endswith(_JOURNALS[1:]))
+
+
+def count_put_aside(aside: Path) -> PutAside | None:
+    """Count what can be read; None when it is no database any more."""
+    try:
+        connection = sqlite3.connect(f"{aside.resolve().as_uri()}?mode=ro", uri=True)
+    except (sqlite3.Error, OSError):
+        return None
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        sessions = _readable(connection, "SELECT 1, length(record) FROM sessions")
+        return PutAside(sessions, _readable(connection, "SELECT line_count FROM outbox"))
+    except sqlite3.Error:
+        return None
+    finally:
+        connection.close()
+
+
+def _readable(connection: sqlite3.Connection, query: str) -> int:
+    """The sum of the rows' first values, up to the place where the file is damaged."""
+    found = 0
+    with suppress(sqlite3.Error):
+        for row in connection.execute(query):
+            found += row[0] if isinstance(row[0], int) else 0
+    return found
 
 
 def _checked(path: Path, patience_seconds: float) -> Database:

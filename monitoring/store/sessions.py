@@ -203,6 +203,11 @@ class Store:
                 totals.bump_revision(connection)
         return len(rows)
 
+    def not_routed(self) -> int:
+        """How many sessions were recorded without any log backend, and have no lines yet."""
+        with self.database.read_transaction() as connection:
+            return int(connection.execute("SELECT count(*) FROM sessions WHERE routed = ''").fetchone()[0])
+
     def _facts(self, connection: sqlite3.Connection, record: SessionRecord) -> Facts:
         if self.database.path is None:  # a store in memory doesn't see all sessions
             return Facts(reader_mm=readings.mean_of_readers(record.reader_mm))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from monitoring import MonitorManager, __version__
 from monitoring.cli.commands import app
 from monitoring.metrics import catalogue
 from monitoring.records.session_record import STATUSES
+from monitoring.store.recovery import put_aside
 from tests.store.test_older_stores import older_store
 from tests.support import REPOSITORY, faults
 from tests.support.clocks import HANGS_SECONDS
@@ -413,6 +415,164 @@ def test_drain_that_delivers_nothing_is_not_done_and_says_why(
 
 def test_drain_without_a_store_is_not_done(run: Run, task: Callable[..., Path]) -> None:
     assert run("drain", "--config", task()).returncode == NOT_ALL_DONE
+
+
+def test_drain_tells_what_it_delivered(run: Run, task: Callable[..., Path], point_server: PointServer) -> None:
+    with faults.refused_port() as url:
+        record({"influxdb": point_server.write_settings() | {"url": url}})
+        waiting = pending(run, task(influxdb={"url": url}))
+    done = run("drain", "--config", task(influxdb=point_server.write_settings()))
+    assert (done.returncode, done.stdout) == (DONE, f"influxdb: delivered {waiting} points; nothing waits\n")
+
+
+def pending(run: Run, settings: Path, backend: str = "influxdb") -> int:
+    report = json.loads(run("status", "--json", "--config", settings).stdout)
+    return int(report["outbox"][backend]["pending"])
+
+
+TOKEN = "${LEGLENGTH_TEST_UNSET}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "code"),
+    [
+        (
+            {"influxdb": {"url": "http://127.0.0.1:9", "token": TOKEN}},
+            "is off by a mistake in the settings",
+            WRONG_INPUT,
+        ),
+        ({"influxdb": {"url": "influxdb"}, "prometheus": {}}, "is off by a mistake in the settings", WRONG_INPUT),
+        ({"influx": {"url": "http://127.0.0.1:9"}}, "is not in the settings", WRONG_INPUT),
+        ({"influxdb": {"url": "http://127.0.0.1:9", "enabled": False}}, "is off in the settings", WRONG_INPUT),
+        ({}, "is not in the settings", WRONG_INPUT),
+    ],
+)
+def test_drain_says_what_waits_for_a_backend_that_is_not_used(
+    run: Run, task: Callable[..., Path], settings: dict[str, Any], words: str, code: int
+) -> None:
+    with faults.refused_port() as url:
+        record({"influxdb": {"url": url}})
+        waiting = pending(run, task(influxdb={"url": url}))
+    done = run("drain", "--config", task(**settings))
+    assert done.returncode == code
+    assert f"influxdb: {words}; {waiting} points wait\n" in done.stdout
+    assert "error: " in done.stderr
+    results = json.loads(run("drain", "--json", "--config", task(**settings)).stdout)
+    assert results["influxdb"]["pending"] == waiting
+
+
+def test_drain_is_not_done_while_points_wait_for_a_backend_that_is_off(
+    run: Run, task: Callable[..., Path], pushgateway: Pushgateway
+) -> None:
+    with faults.refused_port() as url:
+        record({"influxdb": {"url": url}})
+    off = {"influxdb": {"url": url, "enabled": False}, "prometheus": {"gateway_url": pushgateway.url}}
+    done = run("drain", "--config", task(**off))
+    assert done.returncode == NOT_ALL_DONE
+    assert "prometheus: delivered 1 session; nothing waits" in done.stdout
+
+
+def test_drain_says_that_sessions_wait_whose_points_no_module_made(run: Run, task: Callable[..., Path]) -> None:
+    record({"influxdb": {"url": "influxdb"}}, "completed", "failed")
+    done = run("drain", "--config", task(influxdb={"url": "influxdb"}))
+    assert done.returncode == WRONG_INPUT
+    assert "influxdb: is off by a mistake in the settings; 2 sessions whose points are not made yet wait" in done.stdout
+
+
+def test_drain_that_meets_refusals_alone_is_not_done(
+    run: Run, task: Callable[..., Path], fault_server: FaultServer
+) -> None:
+    settings = {"influxdb": {"url": fault_server.url}}
+    record({"influxdb": {"url": "http://127.0.0.1:9"}})
+    waiting = pending(run, task(**settings))
+    fault_server.then = respond(400, body=b'{"error":"partial write: points beyond retention policy dropped=1"}')
+    done = run("drain", "--config", task(**settings))
+    assert done.returncode == NOT_ALL_DONE
+    assert f"influxdb: {waiting} points refused for good (`export --dead` shows why); nothing waits" in done.stdout
+    again = run("drain", "--requeue-dead", "--json", "--config", task(**settings))
+    assert again.returncode == NOT_ALL_DONE
+    result = json.loads(again.stdout)["influxdb"]
+    assert (result["refused_now"], result["delivered_now"], result["pending"]) == (waiting, 0, 0)
+
+
+def test_drain_says_what_lay_in_a_store_that_it_put_aside(
+    run: Run, task: Callable[..., Path], point_server: PointServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "store" / "monitoring.db"
+    settings = {"influxdb": point_server.write_settings(), "store": {"path": str(path.parent)}}
+    with faults.refused_port() as url:
+        record({"influxdb": {"url": url}, "store": {"path": str(path.parent)}}, "completed", "failed")
+    waiting = pending(run, task(**settings))
+    damage_the_index_of_readings(path)
+    done = run("drain", "--config", task(**settings))
+    assert done.returncode == NOT_ALL_DONE
+    (aside,) = put_aside(path)
+    assert f"{aside}: 2 sessions and {waiting} waiting points can be read" in done.stderr
+    assert f"leglength-monitor import {aside}" in done.stderr
+
+
+def damage_the_index_of_readings(path: Path) -> None:
+    """A page that holds no session and no point."""
+    connection = sqlite3.connect(path)
+    (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'readings'").fetchone()
+    size = connection.execute("PRAGMA page_size").fetchone()[0]
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make another user's folder")
+@pytest.mark.parametrize(
+    "arguments", [["drain"], ["relay"], ["import"], ["sessions", "erase", "--patient-key", "0" * 32]]
+)
+def test_root_makes_no_file_that_locks_the_stores_owner_out(
+    run: Run, task: Callable[..., Path], tmp_path: Path, arguments: list[str]
+) -> None:
+    folder = tmp_path / "store"
+    settings = {"store": {"path": str(folder)}, "influxdb": {"url": "http://127.0.0.1:9"}}
+    folder.mkdir()
+    if arguments[0] == "import":  # it would make the store
+        (tmp_path / "result.json").write_text('{"monitoring": {"sessions": []}}')
+        arguments = [*arguments, str(tmp_path / "result.json")]
+    else:
+        record({"store": settings["store"]})
+    for path in (*folder.iterdir(), folder):
+        os.chown(path, 4711, 4711)
+    before = sorted(folder.iterdir())
+    done = run(*arguments, "--config", task(**settings))
+    assert done.returncode == NOT_ALL_DONE
+    assert "belongs to uid 4711" in done.stderr
+    assert "sudo -u '#4711' leglength-monitor" in done.stderr
+    assert sorted(folder.iterdir()) == before
+    assert run("status", "--config", task(**settings)).returncode == DONE  # looking is harmless
+    assert {path.stat().st_uid for path in folder.iterdir()} <= {4711}
+
+
+# --- relay --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"enabled": False, "influxdb": {"url": "http://127.0.0.1:9"}}, "monitoring is off"),
+        ({"influxdb": {"url": "influxdb"}}, "not used, since the settings are wrong: influxdb"),
+        (
+            {"influxdb": {"url": "http://127.0.0.1:9", "token": TOKEN}},
+            "not used, since the settings are wrong: influxdb",
+        ),
+        ({"influx": {"url": "http://127.0.0.1:9"}}, "not used, since the settings are wrong: influx"),
+        ({}, "no backend is in use"),
+    ],
+)
+def test_a_relay_that_would_deliver_nothing_ends_at_once(
+    run: Run, task: Callable[..., Path], tmp_path: Path, settings: dict[str, Any], words: str
+) -> None:
+    done = run("relay", "--config", task(**settings))
+    assert done.returncode == WRONG_INPUT
+    assert words in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "store").exists()
 
 
 # --- what needs no settings ---------------------------------------------------------------------

@@ -251,7 +251,6 @@ def test_a_backend_without_an_address_says_so() -> None:
     [
         ({"influxdb": {**INFLUXDB, "tokn": SECRET}}, "influxdb.tokn", "token"),
         ({"prometheus": {**PROMETHEUS, "Gateway_URL": "x"}}, "prometheus.Gateway_URL", "gateway_url"),
-        ({"promethues": PROMETHEUS}, "promethues", "prometheus"),
         ({"metrics": {"batchsize": 5}}, "metrics.batchsize", "batch_size"),
     ],
 )
@@ -260,6 +259,31 @@ def test_an_unknown_key_is_a_warning_with_a_suggestion(section: dict[str, Any], 
     assert the_problem(found) == f"{SECTION_PATH}.{key}: unknown setting; did you mean {suggestion}? (ignored)"
     assert not found.problems[0].is_error
     assert SECRET not in str(found.problems)
+
+
+@pytest.mark.parametrize(
+    ("key", "section", "hint"),
+    [
+        ("promethues", PROMETHEUS, "did you mean prometheus?"),
+        ("influx", INFLUXDB, "did you mean influxdb?"),
+        ("pushgateway", PROMETHEUS, "known: enabled, "),
+        ("victoria", INFLUXDB, "known: enabled, "),
+    ],
+)
+def test_a_backend_under_another_name_is_an_error_since_it_is_not_used(
+    key: str, section: dict[str, Any], hint: str
+) -> None:
+    found = checked({"enabled": True, key: section})
+    assert the_problem(found).startswith(f"{SECTION_PATH}.{key}: unknown setting; {hint}")
+    assert the_problem(found).endswith("(this backend is off)")
+    assert found.problems[0].is_error
+    assert found.off_by_mistake == (key,)
+    assert checked({"enabled": True, key: {**section, "enabled": False}}).off_by_mistake == ()
+
+
+def test_what_is_off_is_told_from_what_is_wrong() -> None:
+    found = checked({"enabled": True, "influxdb": {**INFLUXDB, "enabled": "no"}, "prometheus": {"gateway_url": 7}})
+    assert (found.switched_off, found.off_by_mistake) == (("influxdb",), ("prometheus",))
 
 
 @pytest.mark.parametrize("key", ["a\nb", "x" * 500, "", "é\0", 5, None, ("a", 1), "[red]", math.nan])

@@ -18,11 +18,12 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 import msgspec
 
-from monitoring.settings import SECTIONS, MonitoringConfig, Secret, Section, TlsSettings
+from monitoring.settings import SECTIONS, MonitoringConfig, Names, Secret, Section, TlsSettings
 
 SECTION_PATH = "process.settings.monitoring"
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_MOST_NAMES = 64
 _BACKENDS = ("influxdb", "prometheus")
 _TARGETS = frozenset({"url", "gateway_url", "textfile"})  # what makes a section under any other name a backend's
 _OFF, _DEFAULT, _STRICTEST = "this backend is off", "the default is used", "the strictest choice is used"
@@ -80,6 +81,9 @@ def check_section(section: Any, environment: Mapping[str, str] | None = None) ->
             problems += its_problems
             if found is not None:
                 usable[key] = found
+    prometheus = usable.get("prometheus")
+    if prometheus is not None and section["prometheus"].get("job_name") is None and "application" in usable:
+        usable["prometheus"] = msgspec.structs.replace(prometheus, job_name=usable["application"])
     switched_off = tuple(name for name in _BACKENDS if _is_switched_off(section.get(name)))
     return Checked(MonitoringConfig(**usable), tuple(problems), switched_off)
 
@@ -293,6 +297,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _names(value: Any) -> Names:
+    if not isinstance(value, list | tuple) or len(value) > _MOST_NAMES:
+        raise ValueError(f"must be a list of up to {_MOST_NAMES} names")
+    return tuple(_text(name) for name in value)
+
+
 def _path(value: Any) -> Path:
     if not isinstance(value, str | Path):
         raise ValueError("must be text")
@@ -311,4 +321,5 @@ def _secret(value: Any) -> Secret:
 
 _CONVERSIONS: dict[Any, Callable[[Any], Any]] = {
     bool: _switch, float: _number, int: _whole, str: _text, Path: _path, Secret: _secret,
+    Names: _names,
 }  # fmt: skip

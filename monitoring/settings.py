@@ -72,6 +72,12 @@ def _site_name(value: str) -> str:
     return _printable(value.strip())
 
 
+def _application_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.\-]*", value):
+        raise ValueError("must hold letters, digits and _ . - only, and begin with a letter or a digit")
+    return value
+
+
 def _header_text(value: Secret) -> Secret:
     text = value.get_secret_value()  # http.client would refuse it too, and quote it
     if not text:
@@ -122,6 +128,7 @@ def _gateway_url(value: str) -> str:
 
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
 Name = Annotated[str, Meta(min_length=1)]
+Names = tuple[str, ...]
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -213,7 +220,9 @@ class PrometheusConfig(TlsSettings, frozen=True, kw_only=True, forbid_unknown_fi
     gateway_url: Annotated[
         str | None, _gateway_url, Meta(description="Pushgateway, e.g. http://pushgateway:9091; a path prefix is kept.")
     ] = None
-    job_name: Annotated[Name, _printable, Meta(description="The group's job label.")] = "pediatric-leglength"
+    job_name: Annotated[
+        Name, _printable, Meta(description="The group's job label; without it, `application` where that is set.")
+    ] = "pediatric-leglength"
     instance: Annotated[
         Annotated[str, Meta(min_length=1, max_length=128)] | None, _instance_name,
         Meta(description="The instance label, in InfluxDB too; default: one name kept in the store."),
@@ -245,6 +254,17 @@ class MetricsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     include_model_metrics: Annotated[bool, Meta(description="Per-model inference time, confidence and landmarks.")] = (
         True
     )
+    stages: Annotated[
+        Names, Meta(description="The host's own stages, whose counters are to be there from the start.")
+    ] = ()
+    codes: Annotated[Names, Meta(description="The same for its codes of why a session was skipped or failed.")] = ()
+    issues: Annotated[Names, Meta(description="The same for its codes of issues.")] = ()
+    models: Annotated[Names, Meta(description="The same for its models.")] = ()
+
+    @property
+    def declared(self) -> dict[str, tuple[str, ...]]:
+        """The names that are declared beforehand, by the label that takes them."""
+        return {"stage": self.stages, "code": self.codes, "issue": self.issues, "model": self.models}
 
 
 class StoreConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -295,6 +315,13 @@ class MonitoringConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields
     """The ``monitoring`` section of task.json's ``process.settings``."""
 
     enabled: Annotated[bool, Meta(description="Whether anything is recorded at all.")] = False
+    application: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=64)] | None, _application_name,
+        Meta(
+            description="The application's name, where several share an account: the default store's folder, the job,"
+            " and a label in both backends."
+        ),
+    ] = None  # fmt: skip
     influxdb: Annotated[InfluxDBConfig | None, Meta(description="Where each session's points go.")] = None
     prometheus: Annotated[PrometheusConfig | None, Meta(description="Where the running totals go.")] = None
     metrics: Annotated[MetricsConfig, Meta(description="What is collected.")] = field(default_factory=MetricsConfig)
@@ -333,6 +360,7 @@ def is_used(backend: Any) -> bool:
     return backend is not None and backend.enabled
 
 
-def site_label(config: MonitoringConfig) -> dict[str, str]:
-    """The site's name as a label of everything that is sent, where the settings give one."""
-    return {"site": config.privacy.site} if config.privacy.site else {}
+def common_labels(config: MonitoringConfig) -> dict[str, str]:
+    """The application's and the site's name as labels of everything that is sent, where the settings give them."""
+    found = {"application": config.application, "site": config.privacy.site}
+    return {name: value for name, value in found.items() if value}

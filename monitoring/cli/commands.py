@@ -126,7 +126,7 @@ def relay(
         for problem in settings.problems:
             log.warning("%s", problem)
         check_that_all_is_used(settings)
-        refuse_as_another_user(store_path(settings.config.store))
+        refuse_as_another_user(store_path(settings.config))
         Relay(settings.config, log).run(_stop_at({signal.SIGTERM, signal.SIGINT}), interval)
 
 

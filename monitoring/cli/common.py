@@ -122,7 +122,7 @@ def check_that_all_is_used(checked: Checked) -> None:
 @contextmanager
 def existing_store(config: MonitoringConfig, only_reads: bool = True) -> Iterator[Store]:
     """The store that the settings name; raises :class:`StoreError` when there is none yet: looking makes none."""
-    path = store_path(config.store)
+    path = store_path(config)
     if not path.exists():
         raise StoreError(f"there is no store at {path} yet")
     with open_store(Database(path, only_reads=only_reads)) as store:
@@ -151,13 +151,13 @@ def refuse_as_another_user(path: Path) -> None:
 @contextmanager
 def store_to_import_into(config: MonitoringConfig) -> Iterator[tuple[Store, SessionWritesBuilder]]:
     """The store, made or recovered if need be, and what makes the writes of the sessions that are put into it."""
-    path = store_path(config.store)
+    path = store_path(config)
     refuse_as_another_user(path)
     database, aside = open_or_recover(path)
     say_put_aside(aside)
     try:
         store = Store(database)
-        store.initialise(zero_changes())
+        store.initialise(zero_changes(declared=config.metrics.declared))
         yield store, session_writes_builder(config, instance_name(config, store))
     finally:
         database.close()
@@ -186,7 +186,7 @@ def in_words(aside: Path) -> str:
 def has_key(config: MonitoringConfig) -> bool:
     """Whether the site has a key already, given or made beside the store."""
     is_given = config.privacy.key is not None or bool(os.environ.get(KEY_VARIABLE))
-    return is_given or (store_path(config.store).parent / KEY_FILE_NAME).exists()
+    return is_given or (store_path(config).parent / KEY_FILE_NAME).exists()
 
 
 def existing_pseudonyms(config: MonitoringConfig) -> Pseudonymizer:
@@ -194,7 +194,7 @@ def existing_pseudonyms(config: MonitoringConfig) -> Pseudonymizer:
 
     A new one would be worse than none: its hashes match no session.
     """
-    folder = store_path(config.store).parent
+    folder = store_path(config).parent
     if not has_key(config):
         raise ConfigurationError(f"there is no key {KEY_FILE_NAME} in {folder} yet: nothing was recorded under one")
     return Pseudonymizer(find_key(config.privacy, folder))

@@ -23,6 +23,7 @@ from monitoring.exceptions import StoreError
 from monitoring.metrics.backends import BACKENDS, Backend
 from monitoring.metrics.samples import zero_changes
 from monitoring.runtime.active_store import ActiveStore
+from monitoring.settings import MonitoringConfig
 from monitoring.store.database import Database
 from monitoring.store.location import store_path
 from monitoring.store.outbox import BackendStatus, backend_statuses
@@ -68,7 +69,7 @@ def drain(checked: Checked, timeout: float, say: Say, requeues_dead: bool = Fals
 
     Returns what became of it, and whether a damaged store was put aside before. ``say`` is told a line a backend.
     """
-    path = store_path(checked.config.store)
+    path = store_path(checked.config)
     if not path.exists():
         raise StoreError(f"there is no store at {path} yet")
     refuse_as_another_user(path)
@@ -77,7 +78,7 @@ def drain(checked: Checked, timeout: float, say: Say, requeues_dead: bool = Fals
     active = ActiveStore(database, checked.config, logging.getLogger("monitoring"), let_errors_pass)
     try:
         deadline = Deadline.after(timeout)
-        _prepare(active)
+        _prepare(active, checked.config)
         found = [_drain_one(active, backend, deadline, say, requeues_dead) for backend in _in_order(active)]
         for unused in _unused(active, checked):
             say(f"{unused.name}: {_UNUSED_WORDS[unused.use]}; {_waiting(unused)}")
@@ -87,9 +88,9 @@ def drain(checked: Checked, timeout: float, say: Say, requeues_dead: bool = Fals
     return found, aside is not None
 
 
-def _prepare(active: ActiveStore) -> None:
+def _prepare(active: ActiveStore, config: MonitoringConfig) -> None:
     """Report crashed sessions and make lines that no module made, so that all of it is delivered."""
-    active.store.initialise(zero_changes())
+    active.store.initialise(zero_changes(declared=config.metrics.declared))
     active.report_crashed()
     active.make_missing_lines()
 

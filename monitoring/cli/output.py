@@ -68,7 +68,7 @@ def _instant(nanoseconds: int) -> str:
 
 def status_as_dict(config: MonitoringConfig) -> dict[str, Any]:
     """Sessions by status, what waits for each backend, losses by reason; raises :class:`StoreError`."""
-    path = store_path(config.store)
+    path = store_path(config)
     report: dict[str, Any] = {
         "enabled": config.enabled,
         "store": {"path": str(path), "exists": path.exists(), "size_bytes": 0},

@@ -23,7 +23,7 @@ def store_and_backends(config: MonitoringConfig) -> list[Probed]:
     """Try the store and each configured backend; nothing is written to a backend."""
     if not config.enabled:
         return [Probed("monitoring", True, "is off (enabled is false)")]
-    path = store_path(config.store)
+    path = store_path(config)
     try:
         Database(path).close()
         probed = [Probed("store", True, str(path))]

@@ -79,7 +79,7 @@ def import_files(
             typer.echo(f"warning: {warning}", err=True)
         is_new_key = not has_key(settings)  # asked before find_key makes one
         with store_to_import_into(settings) as (store, build):
-            pseudonyms = Pseudonymizer(find_key(settings.privacy, store_path(settings.store).parent))
+            pseudonyms = Pseudonymizer(find_key(settings.privacy, store_path(settings).parent))
             if is_new_key and any(True for _ in store.sessions(limit=1)):
                 typer.echo(
                     f"warning: {KEY_FILE_NAME} was missing and a new key was made: no session that is stored can match."

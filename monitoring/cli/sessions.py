@@ -117,13 +117,13 @@ def erase_patient(
         if not is_patient_key(wanted):
             raise ConfigurationError("--patient-key: must have 32 hexadecimal characters; `sessions key` makes it")
         settings = load_config(config)
-        refuse_as_another_user(store_path(settings.store))
+        refuse_as_another_user(store_path(settings))
         with existing_store(settings, only_reads=False) as store:
             found = erase(store.database, wanted, is_rehearsal)
             if not is_rehearsal:
                 validation.refresh(store.database)  # without this patient's pairs
         # A damaged store can't be searched for the patient, so it is named, and not all is done.
-        not_searched = [path.name for path in put_aside(store_path(settings.store))]
+        not_searched = [path.name for path in put_aside(store_path(settings))]
     if as_json:
         output.print_json({**found.to_dict(), "erased": not is_rehearsal, "put_aside": not_searched})
     else:

@@ -9,7 +9,7 @@ series, a study or a patient.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from itertools import product
 
@@ -44,6 +44,9 @@ class Label(Struct, frozen=True):
     limit: int = 0
 
 
+_NOTHING_DECLARED: Mapping[Label, Iterable[str]] = {}
+
+
 class Metric(Struct, frozen=True):
     """One metric. ``measurement`` and ``field`` are its place in InfluxDB, None when it has none there.
 
@@ -61,10 +64,13 @@ class Metric(Struct, frozen=True):
     source: str = "measured"
     is_pushed: bool = True
 
-    def known_series(self) -> Iterator[dict[str, str]]:
-        """Every label combination that is known beforehand, to be exported at 0 from the first push."""
+    def known_series(self, declared: Mapping[Label, Iterable[str]] = _NOTHING_DECLARED) -> Iterator[dict[str, str]]:
+        """Every label combination that is known beforehand, to be exported at 0 from the first push.
+
+        ``declared`` holds further values of open labels.
+        """
         names = [label.name for label in self.labels]
-        for values in product(*(label.values for label in self.labels)):
+        for values in product(*((*label.values, *declared.get(label, ())) for label in self.labels)):
             yield dict(zip(names, values, strict=True))
 
 
@@ -78,6 +84,9 @@ STOP_REASON = Label("reason", REASON_CLASSES)
 CODE = Label("code", (), closed=False, limit=32)
 ISSUE = Label("issue", (), closed=False, limit=32)
 MODEL = Label("model", (), closed=False, limit=16)
+DECLARABLE = (STAGE, STOP_STAGE, CODE, ISSUE, MODEL)
+"""The labels whose values a host may declare beforehand."""
+
 MEASUREMENT = Label("measurement", MEASUREMENTS, closed=False, limit=12)
 LANDMARK = Label("landmark", tuple(map(str, LABELS)))
 BONE_NAMES = {FEMUR: "femur", TIBIA: "tibia", LEG: "leg"}

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from monitoring.domain.anatomy import LABELS
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import OTHER, Kind, Label, Metric
+from monitoring.records import coerce
 
 NANOSECONDS = 1_000_000_000
 # Samples of one landmark or model share their labels' mapping, so nobody may write into it.
@@ -99,24 +99,24 @@ def bucket_part(bound: float | None) -> str:
     return "le:+Inf" if bound is None else f"le:{bound!r}"
 
 
-def zero_changes(models: tuple[str, ...] = ()) -> list[Change]:
+def zero_changes(models: Iterable[Any] = (), declared: Mapping[str, Iterable[str]] = _NO_LABELS) -> list[Change]:
     """Every counter and histogram series that is known beforehand, at 0.
 
-    Prometheus' ``increase()`` can't see the first sample of a series, so each must exist before it counts.
+    These are the catalogue's, and those of the names that the settings have ``declared``, by the label that takes them;
+    ``models`` adds to them. Prometheus' ``increase()`` can't see a series' first sample, so each must exist before it
+    counts.
     """
-    known = [
-        (metric, labels)
-        for metric in catalogue.METRICS
-        if metric.kind is not Kind.GAUGE
-        for labels in metric.known_series()
-    ]
-    known += [(catalogue.MODEL_INFERENCE, {"model": model}) for model in models]
-    known += [
-        (catalogue.MODEL_LANDMARK_MISSES, {"model": model, "landmark": str(label)})
-        for model in models
-        for label in LABELS
-    ]
+    own = {**declared, catalogue.MODEL.name: (*declared.get(catalogue.MODEL.name, ()), *models)}
+    names = {label: _declared(label, own.get(label.name, ())) for label in catalogue.DECLARABLE}
     return [
         Change(metric.name, labels, "sum" if metric.kind is Kind.HISTOGRAM else "", 0.0, replaces=False)
-        for metric, labels in known
+        for metric in catalogue.METRICS
+        if metric.kind is not Kind.GAUGE
+        for labels in metric.known_series(names)
     ]
+
+
+def _declared(label: Label, given: Iterable[Any]) -> tuple[str, ...]:
+    """Names as their events will carry them, no more than the label takes."""
+    found = dict.fromkeys(name for name in map(coerce.metric_name, given) if name and name not in label.values)
+    return tuple(found)[: label.limit]

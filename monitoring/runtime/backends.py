@@ -15,13 +15,13 @@ from monitoring.delivery.couriers import Courier, LineCourier, StateCourier
 from monitoring.delivery.queue import BackendQueue
 from monitoring.metrics.backends import BACKENDS, Backend, logs_in_use
 from monitoring.metrics_collector import SessionWritesBuilder
-from monitoring.settings import MonitoringConfig, site_label
+from monitoring.settings import MonitoringConfig, common_labels
 from monitoring.store.database import Database
 
 
 def session_writes_builder(config: MonitoringConfig, instance: str) -> SessionWritesBuilder:
     """What makes the writes of sessions under these settings."""
-    return SessionWritesBuilder({"instance": instance, **site_label(config)}, logs_in_use(config))
+    return SessionWritesBuilder({"instance": instance, **common_labels(config)}, logs_in_use(config))
 
 
 def courier_makers(
@@ -31,7 +31,7 @@ def courier_makers(
 
     Clients, and the libraries under them, are loaded when a courier is made: in its own thread.
     """
-    labels = {"instance": instance, **site_label(config)}
+    labels = {"instance": instance, **common_labels(config)}
     used = {backend: backend.settings(config) for backend in BACKENDS}
     return {
         backend: partial(_courier, backend, section, labels, config.metrics.batch_size, database, owner)

@@ -36,7 +36,12 @@ class Relay:
         self._config = config
         self._logger = logger
         self.store = FailoverStore(
-            store_path(config.store), config, zero_changes(), logger, self._guard, "trying again at the next look"
+            store_path(config),
+            config,
+            zero_changes(declared=config.metrics.declared),
+            logger,
+            self._guard,
+            "trying again at the next look",
         )
         self._next_heartbeat = 0.0
         self._said: str | None = None

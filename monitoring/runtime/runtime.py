@@ -61,8 +61,7 @@ class Runtime:
         self._output_dir = Path(output) if output else None
         self._logger = logger
         self._guard = guard
-        models = map(coerce.metric_name, coerce.plain_list(settings.get("models")))
-        zeros = zero_changes(tuple(name for name in models if name))
+        zeros = zero_changes(coerce.plain_list(settings.get("models")), self.config.metrics.declared)
         self.store = FailoverStore(self._find_store(), self.config, zeros, logger, guard)
         self.store.open()
         self._pseudonyms = self._make_pseudonyms()
@@ -173,7 +172,7 @@ class Runtime:
 
     def _find_store(self) -> Path | None:
         """Where the store lies, but never in the host's output folder: what lies there is sent to the PACS."""
-        paths = list(store_paths(self.config.store))
+        paths = list(store_paths(self.config))
         outside = [path for path in paths if self._output_dir is None or not lies_in(path, self._output_dir)]
         found = outside[0] if outside else None
         if found is None:

@@ -9,20 +9,20 @@ from contextlib import suppress
 from pathlib import Path
 
 from monitoring.exceptions import StoreError
-from monitoring.settings import MonitoringConfig, StoreConfig
+from monitoring.settings import MonitoringConfig
 from monitoring.store.sessions import Store
 
 STORE_FILE = "monitoring.db"
 
 
-def store_paths(config: StoreConfig, environment: Mapping[str, str] | None = None) -> Iterator[Path]:
+def store_paths(config: MonitoringConfig, environment: Mapping[str, str] | None = None) -> Iterator[Path]:
     """Where the store may lie, the best first: the setting, else the environment, else the user's state folder.
 
     None at all where nothing is set and the user has no home, as in a hardened container.
     """
     environment = os.environ if environment is None else environment
     variables = (environment.get("MONITORING_DATA_PATH"), environment.get("MODULE_PERSISTENCE_DIR"))
-    for chosen in (config.path, *(Path(folder) for folder in variables if folder)):
+    for chosen in (config.store.path, *(Path(folder) for folder in variables if folder)):
         with suppress(RuntimeError):  # "~" of a user that has no home
             if chosen is not None:
                 path = chosen.expanduser()
@@ -30,10 +30,10 @@ def store_paths(config: StoreConfig, environment: Mapping[str, str] | None = Non
     with suppress(RuntimeError):
         # XDG Base Directory Specification
         state = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        yield Path(state) / "leglength-monitoring" / STORE_FILE
+        yield Path(state) / f"{config.application or 'leglength'}-monitoring" / STORE_FILE
 
 
-def store_path(config: StoreConfig, environment: Mapping[str, str] | None = None) -> Path:
+def store_path(config: MonitoringConfig, environment: Mapping[str, str] | None = None) -> Path:
     """Where the store lies; raises :class:`StoreError` when it can't be told."""
     found = next(store_paths(config, environment), None)
     if found is None:

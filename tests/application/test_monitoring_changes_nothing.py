@@ -18,7 +18,7 @@ from tests.support.faults import FaultServer, refused_port, respond, silence
 from tests.support.servers import InfluxDB1, Pushgateway, VictoriaMetrics, VmAuth
 
 SECRETS = {"token": "token-that-nobody-may-read", "password": "password-that-nobody-may-read"}
-SHUTDOWN_SECONDS = 1.0
+SHUTDOWN_SECONDS = 3.0  # time enough for a first answer, which is said
 REQUEST_SECONDS = 600.0  # so long that only shutdown_timeout can end the wait
 GENEROUS_SECONDS = 4.0  # for the commit, result.json and the interpreter's exit
 

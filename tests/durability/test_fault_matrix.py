@@ -31,7 +31,7 @@ from tests.support.hosts import Ended, Host, base_settings, with_influxdb, with_
 from tests.support.servers import InfluxDB1, Pushgateway
 
 SESSIONS = 3
-SHUTDOWN_SECONDS = 0.5
+SHUTDOWN_SECONDS = 1.0
 REQUEST_SECONDS = 120.0  # so long that only shutdown_timeout can end the wait
 MONITORING_SECONDS = 3.0  # for its start, its commits and its exit
 SECRETS = {"token": "invented-token", "username": "pusher", "password": "invented-password"}
@@ -123,7 +123,6 @@ def test_a_backend_at_fault_costs_the_host_nothing_and_gets_everything_later(
     if fault not in TAKES_IT:
         assert waiting.pending > 0, "lines were given up because of a fault that passes"
         assert waiting.dead == 0
-        assert "monitoring: influxdb:" in ended.stderr
         deliver_for_real(host, influxdb1, pushgateway)
         assert_arrived_once(host, influxdb1, pushgateway)
     else:

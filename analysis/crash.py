@@ -11,6 +11,7 @@ import sys
 import threading
 import traceback
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,14 +49,36 @@ def described(error: BaseException) -> str:
     return ", after ".join(told)
 
 
+def type_name(error: BaseException) -> str:
+    """The error's type, or the nearest one above it that imported code names: a class may be named after anything."""
+    kinds = type(error).__mro__
+    return next(kind.__name__ for kind in kinds if _find(_namespace(kind.__module__), kind.__qualname__) is kind)
+
+
+def places(error: BaseException) -> list[str]:
+    """`module:line` of each frame in imported code, innermost first."""
+    frames = [(frame.f_globals, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    named = [(names.get("__name__"), line) for names, line in frames if _namespace(names.get("__name__")) is names]
+    return [f"{name}:{line}" for name, line in reversed(named)]
+
+
+def _namespace(module: object) -> Mapping[str, Any]:
+    return getattr(sys.modules.get(module), "__dict__", {}) if isinstance(module, str) else {}
+
+
+def _find(names: Mapping[str, Any], path: str) -> object:
+    *outer, last = path.split(".")
+    for name in outer:
+        holder = names.get(name)
+        names = vars(holder) if isinstance(holder, type) else {}
+    return names.get(last)
+
+
 def _tell(error: BaseException | None, told: list[str], seen: set[int]) -> None:
     if error is None or id(error) in seen or len(told) >= _MOST_ERRORS:
         return
     seen.add(id(error))
-    frames = [
-        f"{frame.f_globals.get('__name__', '?')}:{line}" for frame, line in traceback.walk_tb(error.__traceback__)
-    ]
-    told.append(f"{type(error).__name__} at {' < '.join(frames[::-1][:_MOST_PLACES]) or '?'}")
+    told.append(f"{type_name(error)} at {' < '.join(places(error)[:_MOST_PLACES]) or '?'}")
     for part in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
         _tell(part, told, seen)
     _tell(error.__cause__ or (None if error.__suppress_context__ else error.__context__), told, seen)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from analysis import ensemble, measurements
+from analysis.crash import places, type_name
 from analysis.detectors import registry
 from analysis.detectors.protocol import Detections, Detector
 from analysis.dicom import Radiograph, SeriesFiles, choose_image, find_series, read_radiograph
@@ -198,5 +198,4 @@ def _require_measurable(
 
 def _where(error: Exception) -> str:
     """`Type at module:line` of the innermost frame: enough to find a fault, nothing of the data."""
-    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-    return f"{type(error).__name__} at {frame.f_globals.get('__name__', '?')}:{line}"
+    return " at ".join([type_name(error), *places(error)[:1]])

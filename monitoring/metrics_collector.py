@@ -15,7 +15,7 @@ from msgspec import Struct
 from monitoring.domain.agreement import ReadingError
 from monitoring.domain.anatomy import LABELS
 from monitoring.domain.derivation import FORMULA_VERSION, Derived, Facts, derive, stated
-from monitoring.exceptions import EncodingError, code_location
+from monitoring.exceptions import EncodingError, code_location, type_name
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Kind
 from monitoring.metrics.line_protocol import Point, line
@@ -82,7 +82,7 @@ def computed(record: SessionRecord, facts: Facts) -> tuple[list[Sample], bool]:
     try:
         return samples(record, facts), True
     except _FORMULA_ERRORS as error:
-        report_violation(f"{type(error).__name__} at {code_location(error)}")
+        report_violation(f"{type_name(error)} at {code_location(error)}")
         return [*_samples(record, facts, stated(record)), Sample(catalogue.FORMULA_FAILURES, 1.0)], False
 
 

@@ -444,3 +444,75 @@ def test_without_model_metrics_no_trace_of_an_open_session_holds_predictions_eit
     manager.close()
     assert "predictions" not in json.loads(trace)
     assert "predictions" not in record
+
+
+# --- where there is no room ---------------------------------------------------------------------
+
+
+def _in_stage(session: Any) -> None:
+    with session.stage("deep"):
+        pass
+
+
+def _whole(monitor: MonitorManager) -> None:
+    with monitor.session(UID) as session, session.stage("deep"):
+        session.record_measurements({"PLL_R_FEM": 1.0})
+
+
+NEAR_THE_END: dict[str, Callable[[MonitorManager, Any, str], Any]] = {
+    "make a manager": lambda monitor, session, other: MonitorManager({"monitoring": {"enabled": False}}),
+    "session": lambda monitor, session, other: _whole(monitor),
+    "stage": lambda monitor, session, other: _in_stage(session),
+    "record_stage": lambda monitor, session, other: session.record_stage("deep", 0.5),
+    "record_metric": lambda monitor, session, other: session.record_metric("deep", 5.0),
+    "record_measurements": lambda monitor, session, other: session.record_measurements({"PLL_L_FEM": 5.0}, "no.dcm"),
+    "record_model_performance": lambda monitor, session, other: session.record_model_performance("resnet", {}),
+    "record_performance_data": lambda monitor, session, other: session.record_performance_data({"issues": ["deep"]}),
+    "skip": lambda monitor, session, other: session.skip("deep"),
+    "fail": lambda monitor, session, other: session.fail("deep", "deep", "ValueError", "json:1"),
+    "start_session": lambda monitor, session, other: monitor.start_session(UID),
+    "track_processing_time": lambda monitor, session, other: monitor.track_processing_time(other, "deep", 1.0, 2.0),
+    "end_session": lambda monitor, session, other: monitor.end_session(other),
+    "session_records": lambda monitor, session, other: monitor.session_records(),
+}
+
+
+@pytest.mark.parametrize("name", NEAR_THE_END)
+def test_near_the_end_of_the_hosts_stack_nothing_is_raised_by_us(name: str, allow_swallowed: list[Exception]) -> None:
+    call = NEAR_THE_END[name]
+    monitor = manager()
+    ours: list[str] = []
+
+    def descend(session: Any, other: str) -> None:
+        try:
+            call(monitor, session, other)
+        except RecursionError as error:
+            trace = error.__traceback__
+            while trace is not None:
+                file = trace.tb_frame.f_code.co_filename
+                ours.extend([f"{file}:{trace.tb_lineno}"] if "/monitoring/" in file else [])
+                trace = trace.tb_next
+        descend(session, other)
+
+    with monitor.session(UID) as outer:
+        other = monitor.start_session(UID)
+        limit, depth = sys.getrecursionlimit(), len(list(_frames()))
+        sys.setrecursionlimit(depth + 80)
+        try:
+            with pytest.raises(RecursionError):
+                descend(outer, other)
+        finally:
+            sys.setrecursionlimit(limit)
+    assert ours == []
+    one_image(monitor, UID + "1")
+    records = monitor.session_records()
+    assert records[-1]["status"] == "completed"
+    monitor.close()
+    assert sum(status()["sessions"].values()) >= len(records)
+
+
+def _frames() -> Any:
+    frame = sys._getframe()
+    while frame is not None:
+        yield frame
+        frame = frame.f_back  # type: ignore[assignment]

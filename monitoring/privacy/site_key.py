@@ -81,15 +81,26 @@ def _made_once(path: Path) -> bytes:
             try:
                 os.write(descriptor, secrets.token_hex(32).encode())
                 os.fsync(descriptor)
+                with suppress(FileExistsError, FileNotFoundError):  # another's key is there, who clears drafts away
+                    os.link(draft, path)  # whole or not at all, and never over another's key
             finally:
                 os.close(descriptor)
-            with suppress(FileExistsError):
-                os.link(draft, path)  # whole or not at all, and never over another's key
-            draft.unlink()
+                draft.unlink(missing_ok=True)
             _keep_name(path.parent)
+        _clear_drafts(path)
         return _read_key(path)
     except OSError as error:
         raise StoreError(f"can't make the key file: {error.strerror}") from None
+
+
+def _clear_drafts(path: Path) -> None:
+    """Remove what processes have left that were killed while they made the key: it may be a copy of it.
+
+    Who destroys the key means all of it.
+    """
+    with suppress(OSError):  # a volume that can't be written
+        for draft in path.parent.glob(f".{path.name}.*"):
+            draft.unlink(missing_ok=True)
 
 
 def _keep_name(folder: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from monitoring.exceptions import code_location
+from monitoring.exceptions import code_location, is_code_location, is_type_name, type_name
 from monitoring.metrics import catalogue
 from monitoring.records import coerce
 from monitoring.records.session_record import Failure, ModelPerformance, Prediction, SessionRecord, Status, Usage
@@ -60,7 +60,7 @@ class Session:
         self.started_ns = time.time_ns()
         self.started_monotonic = time.monotonic()
         self._draft = _Draft()
-        self._active_stages: list[str] = []
+        self._active_stages: list[tuple[int, str]] = []  # of each the thread that it runs in
         self._status: Status | None = None
         self._reason: str | None = None
         self._failure: Failure | None = None
@@ -69,20 +69,27 @@ class Session:
         self._frozen: SessionRecord | None = None
 
     def enter_stage(self, name: Any) -> None:
-        """A stage begins."""
-        self._active_stages.append(self._code(name))
+        """A stage begins, in this thread."""
+        with self._lock:
+            self._active_stages.append((threading.get_ident(), self._code(name)))
 
     def leave_stage(self, name: Any, seconds: Any) -> None:
-        """The innermost stage ends, after ``seconds``."""
-        # A host's threads may leave in another order than they entered: an empty stack is no reason to fail.
-        if self._active_stages:
-            self._active_stages.pop()
+        """The innermost stage of that name ends, of this thread's where it runs one, after ``seconds``."""
+        ending = (threading.get_ident(), self._code(name))
+        with self._lock:
+            same = [place for place, stage in enumerate(self._active_stages) if stage[1] == ending[1]]
+            own = [place for place in same if self._active_stages[place] == ending]
+            if same:  # a generator may be left in another thread than it was entered in
+                del self._active_stages[(own or same)[-1]]
         self.record_stage(name, seconds)
 
     @property
     def current_stage(self) -> str | None:
-        """The innermost stage that is running."""
-        return self._active_stages[-1] if self._active_stages else None
+        """The innermost stage that is running: this thread's, or the session's where this thread runs none."""
+        with self._lock:
+            own = [name for thread, name in self._active_stages if thread == threading.get_ident()]
+            running = own or [name for _, name in self._active_stages]
+            return running[-1] if running else None
 
     def record_stage(self, name: Any, seconds: Any) -> None:
         """Add ``seconds`` to a stage's time."""
@@ -197,9 +204,12 @@ class Session:
         self._stopped_in = coerce.metric_name(stage)
         kind = coerce.plain_text(error_type)
         if kind or coerce.plain_text(stage):
-            module, _, line = coerce.plain_text(location).rpartition(":")
-            place = f"{module}:{line}" if coerce.metric_name(module) and line.isdigit() else None
-            self._failure = Failure(self._code(kind or reason), coerce.metric_name(stage), place)
+            place = coerce.plain_text(location)
+            self._failure = Failure(
+                self._code(reason) if not kind else kind if is_type_name(kind) else catalogue.OTHER,
+                coerce.metric_name(stage),
+                place if is_code_location(place) else None,
+            )
 
     def fail_with(self, error: BaseException) -> None:
         """End as failed because of ``error``, of which type and code location are kept."""
@@ -210,7 +220,7 @@ class Session:
         """Remember where ``error`` came from; the innermost stage that sees it first is the one that failed."""
         # An error passes through the stages around it; the innermost one, which sees it first, is where it happened.
         if self._failure is None:
-            self._failure = Failure(type(error).__name__, self.current_stage, code_location(error))
+            self._failure = Failure(type_name(error), self.current_stage, code_location(error))
 
     def trace(self) -> SessionRecord:
         """The record that would be reported if the process died now."""

@@ -53,8 +53,8 @@ class Watchdog:
         if self._timer is None:
             self._timer = threading.Timer(self.deadline.remaining(), self._fire)
             self._timer.daemon = True
-            # "can't start new thread": without one the socket timeouts still bound each operation.
-            with suppress(RuntimeError):
+            # No thread, or no memory for one, can be had: the socket timeouts still bound each operation.
+            with suppress(RuntimeError, MemoryError):
                 self._timer.start()
 
     def _fire(self) -> None:

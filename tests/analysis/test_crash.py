@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 
@@ -20,6 +21,7 @@ SAID = "Zzyzxson^Quillaboo"
 def _hooks_are_put_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for owner, name in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
         monkeypatch.setattr(owner, name, getattr(owner, name))
+    monkeypatch.setitem(sys.modules, "some.module", ModuleType("some.module"))
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         yield
@@ -30,7 +32,8 @@ def fail() -> None:
 
 
 def caught(code: str) -> BaseException:
-    names = {"fail": fail, "said": SAID, "__name__": "some.module"}
+    names = vars(sys.modules["some.module"])
+    names.update(fail=fail, said=SAID)
     try:
         exec(code, names)
     except BaseException as error:
@@ -43,6 +46,16 @@ def test_an_error_is_told_from_the_innermost_place_outwards() -> None:
         r"KeyError at tests\.analysis\.test_crash:\d+ < some\.module:2 < tests\.analysis\.test_crash:\d+",
         described(caught("\nfail()")),
     )
+
+
+def test_a_name_that_no_code_has_is_not_told() -> None:
+    """A class can be made, and text be run, under the name of whatever was read from a file."""
+    made = type("Quillaboo", (LookupError,), {})
+    try:
+        exec("raise made", {"made": made, "__name__": "Quillaboo"})
+    except LookupError as error:
+        told = described(error)
+    assert re.fullmatch(r"LookupError at tests\.analysis\.test_crash:\d+", told)
 
 
 def test_what_is_behind_an_error_is_told_too_unless_it_was_put_aside() -> None:

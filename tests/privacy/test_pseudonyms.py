@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import stat
 import threading
 from pathlib import Path
@@ -155,3 +156,37 @@ def test_a_key_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
 def test_where_no_key_can_be_made_the_store_is_to_blame(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         find_key(PrivacyConfig(), tmp_path / "missing", {})
+
+
+def test_a_process_killed_while_it_made_the_key_leaves_no_copy_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who destroys the key means all of it: the next process clears the draft away, also where no key came of it."""
+    real = Path.unlink
+
+    def killed(self: Path, missing_ok: bool = False) -> None:
+        if self.name.startswith("."):
+            raise KeyboardInterrupt  # between the link and the removal of the draft
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        find_key(PrivacyConfig(), tmp_path)
+    monkeypatch.setattr(Path, "unlink", real)
+    assert len(list(tmp_path.iterdir())) == 2
+    key = find_key(PrivacyConfig(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [KEY_FILE_NAME]
+    assert (tmp_path / KEY_FILE_NAME).read_bytes() == key
+
+
+def test_a_draft_that_another_process_cleared_away_costs_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.link
+
+    def late(draft: Path, path: Path) -> None:
+        path.write_text("another process' key")
+        draft.unlink()
+        real(draft, path)
+
+    monkeypatch.setattr(os, "link", late)
+    assert find_key(PrivacyConfig(), tmp_path) == b"another process' key"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable
@@ -525,3 +526,75 @@ def test_whatever_is_recorded_the_record_can_be_stored(name: Any, value: Any, mo
         status=name,
     )
     json.dumps(record.to_dict(), allow_nan=False)
+
+
+def test_a_failure_is_of_a_type_that_code_names_and_stands_in_code() -> None:
+    """A host may make a class or run text under any name: a patient's, say."""
+    made = type("DOE_JANE", (KeyError,), {})
+    names: dict[str, Any] = {"__name__": "DOE_JANE", "made": made}
+    exec("def load():\n    raise made('x')", names)
+    session = Session()
+    try:
+        names["load"]()
+    except KeyError as error:
+        session.fail_with(error)
+    failure = session.freeze().failure
+    assert failure is not None
+    assert failure.type == "KeyError"
+    assert str(failure.location).startswith(f"{__name__}:")
+
+
+class Container:
+    class NestedError(Exception):
+        """Named by code, within another class."""
+
+
+@pytest.mark.parametrize("made", [sqlite3.OperationalError, Container.NestedError, np.linalg.LinAlgError])
+def test_a_type_that_code_names_is_kept(made: type[Exception]) -> None:
+    session = Session()
+    session.fail_with(made())
+    assert session.freeze().failure == Failure(made.__name__)
+
+
+@pytest.mark.parametrize(
+    ("kind", "location"), [("DOE_JANE", "DOE_JANE:5"), ("MRN1234", f"{__name__}:1234567"), ("Session", "json:\u0665")]
+)
+def test_what_a_host_says_of_a_failure_is_held_to_names_of_code(kind: str, location: str) -> None:
+    record = recorded(lambda session: session.fail("broken", "load", kind, location))
+    assert record.failure == Failure("other", "load")
+    named = recorded(lambda session: session.fail("broken", "load", "LinAlgError", f"{__name__}:12"))
+    assert named.failure == Failure("LinAlgError", "load", f"{__name__}:12")
+
+
+def test_threads_that_share_a_session_have_each_its_own_stages() -> None:
+    session, entered, left = Session(), threading.Event(), threading.Event()
+    failures = []
+
+    def work() -> None:
+        session.enter_stage("inference")
+        entered.set()
+        left.wait(10)
+        failures.append(session.current_stage)
+        session.leave_stage("inference", 1.0)
+
+    worker = threading.Thread(target=work)
+    session.enter_stage("load")
+    worker.start()
+    entered.wait(10)
+    assert session.current_stage == "load"
+    session.leave_stage("load", 1.0)
+    assert session.current_stage == "inference"  # this thread runs none
+    left.set()
+    worker.join()
+    assert failures == ["inference"]
+    assert session.current_stage is None
+
+
+def test_a_stage_may_end_in_another_thread_and_its_neighbour_goes_on() -> None:
+    session = Session()
+    thread = threading.Thread(target=session.enter_stage, args=("load",))
+    thread.start()
+    thread.join()
+    session.enter_stage("inference")
+    session.leave_stage("load", 1.0)
+    assert session.current_stage == "inference"

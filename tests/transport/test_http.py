@@ -266,13 +266,14 @@ def test_no_thread_is_left_behind(fault_server: FaultServer, transport: HttpTran
     assert not [thread for thread in ours if thread.is_alive()]
 
 
+@pytest.mark.parametrize("lack", [RuntimeError("can't start new thread"), MemoryError()])
 def test_without_another_thread_to_be_had_a_request_still_works(
-    fault_server: FaultServer, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
+    fault_server: FaultServer, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch, lack: Exception
 ) -> None:
     assert ask(transport, fault_server.url).status == 204  # its connection has a thread at the server
 
     def refuses(self: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+        raise lack
 
     monkeypatch.setattr(threading.Thread, "start", refuses)
     assert ask(transport, fault_server.url).status == 204

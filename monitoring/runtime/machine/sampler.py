@@ -139,7 +139,7 @@ class Sampler:
             try:
                 name = f"leglength-monitoring-{lane.name}"
                 threading.Thread(target=self._run, args=(lane,), name=name, daemon=True).start()
-            except RuntimeError:
+            except (RuntimeError, MemoryError):
                 lane.is_running = lane.is_prompt = False
                 raise
 

@@ -357,11 +357,12 @@ def test_a_failure_at_the_start_and_at_the_end_is_no_failure_of_the_session(
     assert len(guard.errors) == 2
 
 
+@pytest.mark.parametrize("lack", [RuntimeError("can't start new thread"), MemoryError()])
 def test_where_no_thread_can_be_had_the_hosts_own_samples_what_never_hangs(
-    make_sampler: Callable[..., Sampler], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make_sampler: Callable[..., Sampler], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lack: Exception
 ) -> None:
     def refuse(self: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+        raise lack
 
     guard = Swallowing()
     sampler = make_sampler(guard=guard, store=tmp_path)
@@ -372,7 +373,7 @@ def test_where_no_thread_can_be_had_the_hosts_own_samples_what_never_hangs(
         usages = sampler.finish(recording)
     assert set(usages) >= {*QUICK, "system_cpu_ratio"}
     assert "disk_free_bytes/store" not in usages
-    assert {type(error) for error in guard.errors} == {RuntimeError}
+    assert {type(error) for error in guard.errors} == {type(lack)}
     recording = sampler.begin()  # now one can be had
     wait_until(lambda: len(our_threads()) >= 2, "the threads")
     wait_until(lambda: sampler._slow_lanes[0].answered, "the sample of the start")

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import NANOSECONDS
-from monitoring.store import totals
+from monitoring.store import clock, totals
 from monitoring.store.database import Database
 from monitoring.store.locks import is_alive
 from monitoring.store.outbox import (
@@ -252,10 +252,11 @@ class BackendQueue:
             self._database.close()
 
     def _bury(self, connection: sqlite3.Connection, row: _Row, line: bytes, rejection: Rejection) -> None:
-        now = self._clock_ns()
-        bury(connection, row.session_id, DeadLetter(self.name, line.decode(), rejection.reason, now, rejection.cause))
+        now_ns = clock.read(connection, clock.look()).now_ns  # by which it grows old
+        letter = DeadLetter(self.name, line.decode(), rejection.reason, now_ns, rejection.cause)
+        bury(connection, row.session_id, letter)
         if not row.counted_lost:  # what was requeued, and is refused once more, is lost once
-            totals.count_loss(connection, rejection.reason, 1, now)
+            totals.count_loss(connection, rejection.reason, 1, self._clock_ns())
 
     def _drop_damaged(self, row_ids: list[int]) -> None:
         with self._database.transaction() as connection:

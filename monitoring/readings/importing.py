@@ -7,7 +7,6 @@ What a session was told before is kept in its derived values; so a reading is to
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -20,7 +19,7 @@ from monitoring.metrics.session_writes import DerivedValues
 from monitoring.metrics_collector import SessionWritesBuilder, changes, reading_samples
 from monitoring.readings import validation
 from monitoring.readings.parsing import KeyedReading
-from monitoring.store import readings, totals
+from monitoring.store import clock, readings, totals
 from monitoring.store.database import Database
 from monitoring.store.outbox import enqueue
 from monitoring.store.readings import Compared
@@ -65,7 +64,7 @@ def _import_piece(
     imported: ImportedReadings,
     sequences: set[int],
 ) -> None:
-    now_ns = time.time_ns()
+    now_ns = clock.advance(connection, clock.look()).now_ns
     states = [readings.keep(connection, item.key, item.reader, item.measurements_mm, now_ns) for item in piece]
     imported.kept.update(states)
     changed = {item.key for item, state in zip(piece, states, strict=True) if state != readings.KNOWN}

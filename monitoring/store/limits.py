@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
 
 from monitoring.exceptions import StoreError
-from monitoring.metrics.samples import NANOSECONDS
 from monitoring.settings import StoreConfig
-from monitoring.store import readings, totals
+from monitoring.store import clock, readings, totals, vocabulary
 from monitoring.store.database import Database
 from monitoring.store.outbox import delete_lines, delete_oldest_lines, pushed_by_all
 
 _PIECE = 200
 _OLDEST = 5000
 _PAGES_OF_A_SESSION = 16  # one with three models' predictions takes 3, and may split one in each table and index
-_DAY_NS = 86_400 * NANOSECONDS
 _MEGABYTE = 1_000_000
 
 _NEVER = 2**62
@@ -46,7 +42,7 @@ class Limits(Struct, frozen=True):
         """From the settings."""
         return cls(
             config.max_size_mb * _MEGABYTE,
-            round(config.retention_days * _DAY_NS),
+            round(config.retention_days * clock.DAY_NS),
             config.min_free_mb * _MEGABYTE,
         )
 
@@ -87,20 +83,21 @@ def _free_and_total_bytes(folder: Path) -> tuple[int, int]:
     return volume.f_bavail * volume.f_frsize, volume.f_blocks * volume.f_frsize
 
 
-def enforce(database: Database, limits: Limits, pieces: int = 1, clock_ns: Callable[[], int] = time.time_ns) -> bool:
+def enforce(database: Database, limits: Limits, pieces: int = 1, look: clock.Look = clock.look) -> bool:
     """Remove what is too old, and what is too much; True when the limits are kept. Raises :class:`StoreError`."""
     for _ in range(pieces):
+        sight = look()
         with database.read_transaction() as connection:
             is_over = used_bytes(connection) > limits.max_bytes
-            before = (clock_ns() - limits.retention_ns,)
-            is_old = connection.execute("SELECT 1 FROM sessions WHERE ended_ns < ? LIMIT 1", before).fetchone()
+            now = clock.read(connection, sight)
+            is_old = clock.is_late(connection, now) or _has_old(connection, now, limits.retention_ns)
         if not is_over and not is_old:
             return True
         with database.transaction(durable=False) as connection:
             if is_old:
-                _expire(connection, clock_ns() - limits.retention_ns, clock_ns())
+                _expire(connection, clock.advance(connection, sight), limits.retention_ns, sight.wall_ns)
             if is_over:
-                _evict(connection, clock_ns())
+                _evict(connection, sight.wall_ns)
             connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()
     return False
 
@@ -167,16 +164,46 @@ def _evict_delivered(connection: sqlite3.Connection) -> int:
     return _delete_sessions(connection, [row[0] for row in rows])
 
 
-def _expire(connection: sqlite3.Connection, before_ns: int, now_ns: int) -> None:
-    rows = connection.execute(
-        "SELECT sequence, session_id FROM sessions WHERE ended_ns < ? ORDER BY ended_ns LIMIT ?", (before_ns, _PIECE)
-    ).fetchall()
-    # By the sessions' age alone: an import of old sessions expires as they would have.
+def _has_old(connection: sqlite3.Connection, now: clock.StoreTime, retention_ns: int) -> bool:
+    ageless = connection.execute("SELECT 1 FROM sessions WHERE kept_ns IS NULL LIMIT 1").fetchone()
+    return bool(
+        ageless
+        or _old_sessions(connection, now, retention_ns, 1)
+        or vocabulary.has_forgotten(connection, now.now_ns - retention_ns)
+    )
+
+
+def _old_sessions(
+    connection: sqlite3.Connection, now: clock.StoreTime, retention_ns: int, most: int
+) -> list[tuple[int, str]]:
+    """Sessions past the retention by the store's clock: delivered ones, and after a pause others a little later."""
+    pushed = pushed_by_all(connection)
+    # By the time when the store took it: its own clock may have been wrong, and what is imported begins anew.
+    return connection.execute(
+        "SELECT sequence, session_id FROM"
+        " (SELECT sequence, session_id, kept_ns, routed FROM sessions WHERE kept_ns < :old ORDER BY kept_ns LIMIT"
+        " :many) AS old WHERE kept_ns < :older OR (sequence <= :pushed AND (routed != '' OR :is_pushed)"
+        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.session_id = old.session_id)) LIMIT :most",
+        {
+            "old": now.now_ns - retention_ns, "older": now.patient_ns - retention_ns, "many": _OLDEST, "most": most,
+            "pushed": _NEVER if pushed is None else pushed, "is_pushed": pushed is not None,
+        },
+    ).fetchall()  # fmt: skip
+
+
+def _expire(connection: sqlite3.Connection, now: clock.StoreTime, retention_ns: int, wall_ns: int) -> None:
+    # What an older version's process has committed into a store of this one's has no age yet.
+    connection.execute("UPDATE sessions SET kept_ns = ? WHERE kept_ns IS NULL", (now.now_ns,))
+    rows = _old_sessions(connection, now, retention_ns, _PIECE)
     lost = sum(delete_lines(connection, session_id) for _, session_id in rows)
-    totals.count_loss(connection, "expired", lost, now_ns)
-    connection.execute("DELETE FROM dead_letters WHERE created_ns < ?", (before_ns,))
+    totals.count_loss(connection, "expired", lost, wall_ns)
     _delete_sessions(connection, [row[0] for row in rows])
+    before_ns = now.now_ns - retention_ns
+    connection.execute(
+        "DELETE FROM dead_letters WHERE created_ns < ? AND created_ns >= ?", (before_ns, clock.EARLIEST_NS)
+    )
     readings.forget_before(connection, before_ns)
+    vocabulary.forget(connection, before_ns, now.now_ns)
 
 
 def _delete_sessions(connection: sqlite3.Connection, sequences: list[int]) -> int:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from monitoring.domain.agreement import LARGEST_MM
 from monitoring.domain.statistics import mean
 from monitoring.metrics.session_writes import DerivedValues
+from monitoring.store.clock import EARLIEST_NS
 from monitoring.store.database import Database
 from monitoring.store.rows import SESSION_COLUMNS, StoredSession, checksum, is_intact, stored_session
 
@@ -126,7 +127,10 @@ def known_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> set[str]:
 
 def forget_before(connection: sqlite3.Connection, before_ns: int) -> None:
     """Delete readings that were kept before an instant, and whose session isn't there, or no longer."""
-    connection.execute(f"DELETE FROM readings AS r WHERE kept_ns < ? AND {_HAS_NO_SESSION}", (before_ns,))  # noqa: S608
+    connection.execute(
+        f"DELETE FROM readings AS r WHERE kept_ns < ? AND kept_ns >= ? AND {_HAS_NO_SESSION}",  # noqa: S608 - a constant
+        (before_ns, EARLIEST_NS),
+    )
 
 
 def any_kept(connection: sqlite3.Connection, keys: Sequence[str]) -> bool:

@@ -110,15 +110,16 @@ CREATE TABLE readings (
 # Whose line was refused, so that erasing a patient finds it by the session. A line ends with its session's own instant,
 # by which that of an older letter is found; of a session that has left the store it is not known any more.
 # `outbox.counted_lost` is the reason under which a requeued line was counted as lost when it was refused before.
-# `sessions.kept_ns` and `vocabulary.seen_ns` are instants of the store's own clock (:mod:`monitoring.store.clock`),
-# from which age is counted. An older version's session is as old as the latest that was committed until then.
+# Age is counted from `sessions.kept_ns` and `vocabulary_seen.seen_ns`, in the time of :mod:`monitoring.store.clock`.
+# An older version's session is as old as the latest that was committed until then.
 _CAUSES_AND_AGES = """
 ALTER TABLE dead_letters ADD COLUMN session_id TEXT NOT NULL DEFAULT '';
 UPDATE dead_letters SET session_id = coalesce((SELECT s.session_id FROM sessions AS s WHERE s.timestamp_ns
     = CAST(substr(dead_letters.line, length(rtrim(dead_letters.line, '0123456789')) + 1) AS INTEGER)), '');
 CREATE INDEX dead_letters_by_session ON dead_letters (session_id);
 ALTER TABLE outbox ADD COLUMN counted_lost TEXT NOT NULL DEFAULT '';
-ALTER TABLE vocabulary ADD COLUMN seen_ns INTEGER;
+CREATE TABLE vocabulary_seen (label TEXT, value TEXT, seen_ns INTEGER NOT NULL, PRIMARY KEY (label, value))
+    WITHOUT ROWID;
 ALTER TABLE sessions ADD COLUMN kept_ns INTEGER;
 UPDATE sessions SET kept_ns = until.newest_ns FROM (SELECT sequence, max(CAST(ended_ns AS INTEGER)) OVER
     (ORDER BY sequence) AS newest_ns FROM sessions) AS until WHERE until.sequence = sessions.sequence;

@@ -21,7 +21,8 @@ from monitoring.metrics import catalogue
 from monitoring.metrics.samples import Change
 from monitoring.metrics.session_writes import BuildWrites, TransactionContext
 from monitoring.records.session_record import STATUSES, SessionRecord
-from monitoring.store import locks, lookups, outbox, readings, totals
+from monitoring.store import clock, locks, lookups, outbox, readings, totals
+from monitoring.store.clock import Look, look
 from monitoring.store.database import Database
 from monitoring.store.rows import (
     SESSION_COLUMNS,
@@ -44,8 +45,9 @@ _NOT_ROUTED = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE routed = '' ORDER B
 class Store:
     """The archive. Every method raises :class:`StoreError` when the file fails."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, look: Look = look) -> None:
         self.database = database
+        self._look = look
 
     def commit(self, record: SessionRecord, build: BuildWrites) -> bool:
         """Keep a session, its undelivered lines and the new totals in one transaction.
@@ -61,20 +63,23 @@ class Store:
                 return False
             timestamp_ns = _free_timestamp(connection, record.ended_ns)
             facts = self._facts(connection, record)
-            writes = build(record, TransactionContext(timestamp_ns, facts, growing_vocabulary(connection)))
+            kept_ns = clock.advance(connection, self._look()).now_ns
+            vocabulary = growing_vocabulary(connection, kept_ns)
+            writes = build(record, TransactionContext(timestamp_ns, facts, vocabulary))
             text = record.to_json()
             connection.execute(
                 "INSERT INTO sessions (session_id, status, timestamp_ns, ended_ns, routed, record, checksum,"
-                " series_key, study_key, patient_key, accession_key, derived)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " series_key, study_key, patient_key, accession_key, derived, kept_ns)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     record.session_id, record.status, timestamp_ns, record.ended_ns, ",".join(writes.lines), text,
                     checksum(timestamp_ns, text), record.series_key, record.study_key or "", record.patient_key or "",
                     record.accession_key or "", None if writes.derived is None else writes.derived.to_bytes(),
+                    kept_ns,
                 ),
             )  # fmt: skip
             for reader, measurements_mm in record.reader_mm.items() if record.series_key else ():
-                readings.keep(connection, record.series_key, reader, measurements_mm, record.ended_ns)
+                readings.keep(connection, record.series_key, reader, measurements_mm, kept_ns)
             for backend, (encoded, count) in writes.lines.items():
                 outbox.enqueue(connection, backend, record.session_id, timestamp_ns, encoded, count)
             totals.apply_changes(connection, writes.changes, timestamp_ns)
@@ -184,6 +189,7 @@ class Store:
         """Make the lines of sessions that were recorded without any log backend; returns how many sessions."""
         with self.database.transaction() as connection:
             rows = connection.execute(_NOT_ROUTED, (limit,)).fetchall()
+            now_ns = clock.read(connection, self._look()).now_ns
             for row in rows:
                 stored = stored_session(row)
                 if stored is None:  # it is marked, too: a relay would meet it at each turn for ever
@@ -191,7 +197,7 @@ class Store:
                 else:
                     derived = stored.derived
                     facts = derived.facts if derived else self._facts(connection, stored.record)
-                    context = TransactionContext(stored.timestamp_ns, facts, growing_vocabulary(connection))
+                    context = TransactionContext(stored.timestamp_ns, facts, growing_vocabulary(connection, now_ns))
                     writes = build(stored.record, context)
                     for name, (encoded, count) in writes.lines.items():
                         outbox.enqueue(connection, name, stored.record.session_id, stored.timestamp_ns, encoded, count)

@@ -11,6 +11,17 @@ import sqlite3
 from monitoring.metrics.catalogue import OTHER, Label
 from monitoring.metrics.samples import Vocabulary
 from monitoring.records import coerce
+from monitoring.store import totals
+from monitoring.store.clock import DAY_NS
+
+_SEE = (
+    "INSERT INTO vocabulary_seen VALUES (?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET seen_ns = excluded.seen_ns WHERE seen_ns <= ?"
+)
+_FORGOTTEN = (
+    "SELECT v.label, v.value FROM vocabulary AS v JOIN vocabulary_seen AS s ON s.label = v.label AND s.value = v.value"
+    " WHERE s.seen_ns < ?"
+)
 
 
 def stored_vocabulary(connection: sqlite3.Connection) -> Vocabulary:
@@ -21,8 +32,11 @@ def stored_vocabulary(connection: sqlite3.Connection) -> Vocabulary:
     return lambda label, value: value if value in label.values or value in known.get(label.name, ()) else OTHER
 
 
-def growing_vocabulary(connection: sqlite3.Connection) -> Vocabulary:
-    """The same, and what there is room for is taken, within the transaction that is open."""
+def growing_vocabulary(connection: sqlite3.Connection, now_ns: int) -> Vocabulary:
+    """The same, and what there is room for is taken, within the transaction that is open.
+
+    ``now_ns`` is the store's time, which is remembered for each value that is used, to the day.
+    """
     known: dict[str, set[str]] = {}
 
     def value_taken(label: Label, value: str) -> str:
@@ -36,11 +50,38 @@ def growing_vocabulary(connection: sqlite3.Connection) -> Vocabulary:
             rows = connection.execute("SELECT value FROM vocabulary WHERE label = ?", (label.name,))
             known[label.name] = {row[0] for row in rows}
         if value in known[label.name]:
+            connection.execute(_SEE, (label.name, value, now_ns, now_ns - DAY_NS))
             return value
         if len(known[label.name]) >= label.limit:
             return OTHER
         connection.execute("INSERT INTO vocabulary (label, value) VALUES (?, ?)", (label.name, value))
+        connection.execute(_SEE, (label.name, value, now_ns, now_ns))
         known[label.name].add(value)
         return value
 
     return value_taken
+
+
+def has_forgotten(connection: sqlite3.Connection, before_ns: int) -> bool:
+    """Whether there are values that were last seen before an instant of the store's."""
+    unseen = "SELECT 1 FROM vocabulary AS v WHERE (label, value) NOT IN (SELECT label, value FROM vocabulary_seen)"
+    return any(
+        connection.execute(query, parameters).fetchone()
+        for query, parameters in ((unseen, ()), (_FORGOTTEN, (before_ns,)))
+    )
+
+
+def forget(connection: sqlite3.Connection, before_ns: int, now_ns: int) -> None:
+    """Make room in the labels: values go that were last seen before an instant, with their totals.
+
+    An older version's values count as seen now. Without the totals, their series would grow with the years.
+    """
+    connection.execute("INSERT OR IGNORE INTO vocabulary_seen SELECT label, value, ? FROM vocabulary", (now_ns,))
+    for label, value in connection.execute(_FORGOTTEN, (before_ns,)).fetchall():
+        for table in ("vocabulary", "vocabulary_seen"):
+            connection.execute(f"DELETE FROM {table} WHERE label = ? AND value = ?", (label, value))  # noqa: S608
+        connection.execute(
+            "DELETE FROM totals WHERE CASE WHEN json_valid(labels) THEN json_extract(labels, ?) = ? END",
+            (f'$."{label}"', value),
+        )
+        totals.bump_revision(connection)

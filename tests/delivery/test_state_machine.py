@@ -20,6 +20,7 @@ from monitoring.metrics.samples import Change
 from monitoring.metrics.session_writes import SessionWrites, TransactionContext
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import limits, totals
+from monitoring.store.clock import Sight
 from monitoring.store.database import Database
 from monitoring.store.locks import LivenessLock
 from monitoring.store.outbox import backend_statuses
@@ -170,7 +171,7 @@ class StoreAndDelivery(RuleBasedStateMachine):
     @precondition(lambda self: self.batch is None)
     @rule()
     def the_store_is_too_large(self) -> None:
-        limits.enforce(self.database, FULL, pieces=1, clock_ns=lambda: self.now_ns)
+        limits.enforce(self.database, FULL, pieces=1, look=lambda: Sight(self.now_ns, 0, ""))
         if delivered := self.archived - self.waiting.keys():
             self.archived -= delivered
         elif self.dead:

@@ -42,6 +42,7 @@ OWN = {
     for metric in (
         catalogue.MONITORING_PENDING, catalogue.MONITORING_OLDEST, catalogue.MONITORING_DEAD,
         catalogue.MONITORING_LAST_DELIVERY, catalogue.MONITORING_DELIVERED, catalogue.MONITORING_DROPPED,
+        catalogue.MONITORING_RECOVERED,
         catalogue.THROUGHPUT,
     )
 }  # fmt: skip

@@ -14,7 +14,6 @@ from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.runtime.active_store import LossLog
 from monitoring.store import limits, totals
 from tests.support.hosts import Host, with_influxdb, with_pushgateway
-from tests.support.records import ENDED_NS
 from tests.support.servers import InfluxDB1, Pushgateway
 from tests.support.store_bench import Bench
 
@@ -120,9 +119,14 @@ def test_what_is_older_than_the_retention_expires_and_is_counted_where_it_waited
     lines = bench.waiting()
     bench.deliver()
     bench.commit(2)
-    bench.enforce(kept, ENDED_NS + 29 * DAY_NS)
+    for _ in range(29):
+        bench.pass_days(1)
+        bench.enforce(kept)
     assert bench.sessions == {"1", "2"}
-    bench.enforce(kept, ENDED_NS + 31 * DAY_NS)
+    bench.pass_days(2)
+    bench.enforce(kept)
+    bench.pass_days(1)
+    bench.enforce(kept)
     assert bench.sessions == set()
     assert bench.lost == {"expired": lines}
 

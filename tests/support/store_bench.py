@@ -10,6 +10,7 @@ from monitoring.metrics.samples import NANOSECONDS
 from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.records.session_record import SessionRecord
 from monitoring.store import limits, totals
+from monitoring.store.clock import DAY_NS, Sight
 from monitoring.store.database import Database
 from monitoring.store.locks import LivenessLock
 from monitoring.store.outbox import backend_statuses
@@ -25,7 +26,8 @@ class Bench:
 
     def __init__(self, folder: Path, log_backends: tuple[str, ...] = ("influxdb",)) -> None:
         self.database = Database(folder / "monitoring.db")
-        self.store = Store(self.database)
+        self.sight = Sight(ENDED_NS, 0, "a start")
+        self.store = Store(self.database, lambda: self.sight)
         self.owner = LivenessLock(folder / "monitoring.db")
         self.builder = SessionWritesBuilder({"instance": "test"}, log_backends)
         self.log = BackendQueue(self.database, "influxdb", self.owner.token)
@@ -47,8 +49,17 @@ class Bench:
         self.state.settle_state(snapshot, Delivery())
         return snapshot
 
-    def enforce(self, kept: limits.Limits = NOTHING_FITS, now_ns: int = ENDED_NS) -> None:
-        limits.enforce(self.database, kept, 1, lambda: now_ns)
+    def enforce(self, kept: limits.Limits = NOTHING_FITS) -> None:
+        limits.enforce(self.database, kept, 1, lambda: self.sight)
+
+    def pass_days(self, days: float, wall_days: float | None = None) -> None:
+        """Let time go by while the machine runs; its wall clock may say something else."""
+        wall_ns = self.sight.wall_ns + round((days if wall_days is None else wall_days) * DAY_NS)
+        self.sight = Sight(wall_ns, self.sight.running_ns + round(days * DAY_NS), self.sight.boot)
+
+    def start_again(self, wall_ns: int) -> None:
+        """The machine is started again, and its clock says this."""
+        self.sight = Sight(wall_ns, 0, f"{self.sight.boot}, and another")
 
     @property
     def sessions(self) -> set[str]:

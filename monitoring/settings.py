@@ -278,7 +278,9 @@ class StoreConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
         ),
     ] = None
     max_size_mb: Annotated[int, Meta(ge=1, description="Megabytes that the store may take.")] = 512
-    retention_days: Annotated[float, Meta(gt=0, le=36_500, description="Days that sessions are kept, by the store's own clock.")] = 365.0
+    retention_days: Annotated[
+        float, Meta(gt=0, le=36_500, description="Days that sessions are kept, by the store's own clock.")
+    ] = 365.0
     min_free_mb: Annotated[int, Meta(ge=0, description="Megabytes that the store leaves free on its volume.")] = 100
 
 

@@ -179,8 +179,18 @@ def _missing_server_of(report: Any) -> str | None:
     return rest.partition(" (scripts")[0] if found else None
 
 
+def _say_whether_influxdb2_was_tried(terminalreporter: pytest.TerminalReporter) -> None:
+    ran = [report.nodeid for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    if "influxdb2" not in POINT_SERVERS and any("[influxdb1" in name for name in ran):
+        terminalreporter.line(
+            "InfluxDB 2 was not tried: name one with INFLUXDB2_URL and INFLUXDB2_TOKEN, or put its influxd on PATH",
+            yellow=True,
+        )
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Under xdist this runs in the controller, which has every worker's reports."""
+    _say_whether_influxdb2_was_tried(terminalreporter)
     skipped: dict[str, int] = {}
     for report in terminalreporter.stats.get("skipped", []):
         if server := _missing_server_of(report):

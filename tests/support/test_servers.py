@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from tests.support import REPOSITORY
 from tests.support.clients import send, write_lines
 from tests.support.faults import FaultServer
 from tests.support.influx_servers import parse_annotated_csv, parse_flux_value, rfc3339_to_ns
+from tests.support.influxdb2_stand_in import ORG, TOKEN, InfluxDB2StandIn
 from tests.support.servers import (
     POINT_SERVERS,
     Alertmanager,
     InfluxDB1,
+    InfluxDB2,
     Point,
     PointServer,
     PortLease,
@@ -190,6 +192,43 @@ def test_flux_csv_is_read_with_its_types() -> None:
     assert parse_flux_value(word["_value"], word["#datatype:_value"]) == "1,5"
     assert rfc3339_to_ns(number["_time"]) == 1_704_164_645_123_456_789
     assert rfc3339_to_ns(word["_time"]) == 1_704_164_645_000_000_000
+
+
+@pytest.fixture
+def named_influxdb2(monkeypatch: pytest.MonkeyPatch) -> Iterator[InfluxDB2StandIn]:
+    with InfluxDB2StandIn() as server:
+        named = {"URL": server.url, "TOKEN": TOKEN, "ORG": ORG, "BUCKET": "tests"}
+        for name, value in named.items():
+            monkeypatch.setenv(f"INFLUXDB2_{name}", value)
+        yield server
+
+
+def test_influxdb2_is_asked_as_its_api_documents(named_influxdb2: InfluxDB2StandIn) -> None:
+    with InfluxDB2() as first, InfluxDB2() as second:
+        test_a_written_point_is_read_back(first)
+        assert second.read_points("reading") == []
+        point = Point({}, {"length_mm": 1.0, "sure": True}, NOW_NS + 123_456_789)
+        write_lines(second.write_settings(), f"reading length_mm=1,sure=true {point.time_ns}")
+        assert second.read_points("reading") == [point]
+        assert [name.startswith("tests-") for name in named_influxdb2.buckets] == [True, True]
+    assert named_influxdb2.buckets == {}
+
+
+def test_a_named_influxdb2_is_not_stopped_and_the_test_that_would_is_skipped(named_influxdb2: InfluxDB2StandIn) -> None:
+    with InfluxDB2() as server:
+        for stops in (server.stop, server.kill, server.start):
+            with pytest.raises(pytest.skip.Exception):
+                stops()
+
+
+@pytest.mark.parametrize(("kind", "status"), [("application/vnd.flux", 400), ("text/plain", 415)])
+def test_the_stand_in_takes_json_for_flux_as_little_as_influxdb_does(
+    named_influxdb2: InfluxDB2StandIn, kind: str, status: int
+) -> None:
+    headers = {"Authorization": f"Token {TOKEN}", "Content-Type": kind}
+    body = '{"query": "from(bucket: \\"tests\\")"}'
+    answer = send("POST", f"{named_influxdb2.url}/api/v2/query?org={ORG}", body=body, headers=headers)
+    assert answer.status == status
 
 
 # --- vmauth -------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Finding the series of a folder, and reading one image with its spacing.
+"""Finding the series of a folder, and reading one image in the standard view with its spacing.
 
 Whatever a file holds, the outcome is an image or a `SeriesStop` with a stated reason.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,11 @@ from pydicom.uid import UID
 
 from analysis.dicom_file import MOST_PIXELS, number, quiet_dicom, read_dicom, value_of, whole_number
 from analysis.errors import SeriesFailed, SeriesSkipped, SeriesStop
-from analysis.landmarks import Spacing
+from analysis.landmarks import Landmark, Spacing
+from analysis.orientation import Orientation, read_orientation
+from analysis.spacing import StatedSpacing, read_spacing
 
 _LOG = logging.getLogger("analysis")
-# A detector element is 0.05 to 0.4 mm wide, and no film is longer than a tall adult.
-_SPACING_RANGE_MM: Final = (0.01, 5.0)
-_LARGEST_FILM_MM: Final = 2500.0
 _NATIVE_BITS: Final = 8
 
 
@@ -41,8 +40,22 @@ class Radiograph:
 
     dataset: Dataset
     pixels: npt.NDArray[np.float32]
-    """[rows, columns], bone brighter than soft tissue."""
+    """[rows, columns] in the standard view, bone brighter than soft tissue."""
     spacing: Spacing
+    """Of the standard view."""
+    stated_spacing: StatedSpacing
+    orientation: Orientation
+    """How the image as stored lies to the patient."""
+
+    def issues(self) -> list[dict[str, str]]:
+        """What its header says, or leaves open, that a reader of the lengths has to know."""
+        findings = (self.orientation.finding, self.stated_spacing.finding)
+        return [{"code": found[0], "severity": found[1]} for found in findings if found]
+
+    def stored(self, landmark: Landmark) -> Landmark:
+        """A landmark of the standard view where it lies in the image as stored."""
+        x, y = self.orientation.stored_place(landmark.x, landmark.y, self.pixels.shape)
+        return replace(landmark, x=x, y=y)
 
 
 def find_series(in_dir: Path | str) -> list[SeriesFiles]:
@@ -100,33 +113,9 @@ def read_radiograph(path: Path) -> Radiograph:
         dataset = read_dicom(path).dataset
         _require_plain_image(dataset)
         _require_all_pixels(dataset)
-        spacing = read_spacing(dataset)
-        return Radiograph(dataset, _bone_bright_pixels(dataset), spacing)
-
-
-def read_spacing(dataset: Dataset) -> Spacing:
-    """PixelSpacing, or ImagerPixelSpacing where that is absent; raises `SeriesSkipped`.
-
-    Both hold two values: first the distance between rows, then between columns (DICOM PS3.3, 10.7.1.3).
-    """
-    for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
-        value = value_of(dataset, keyword)
-        if value is not None:
-            return _checked_spacing(value, dataset)
-    raise SeriesSkipped("no_pixel_spacing")
-
-
-def _checked_spacing(value: Any, dataset: Dataset) -> Spacing:
-    try:
-        row_mm, column_mm = (float(part) for part in value)
-    except (TypeError, ValueError):
-        raise SeriesSkipped("invalid_pixel_spacing") from None
-    low, high = _SPACING_RANGE_MM
-    if not (low <= row_mm <= high and low <= column_mm <= high):
-        raise SeriesSkipped("invalid_pixel_spacing")
-    if max(dataset.Rows * row_mm, dataset.Columns * column_mm) > _LARGEST_FILM_MM:
-        raise SeriesSkipped("invalid_pixel_spacing")
-    return Spacing(row_mm, column_mm)
+        stated, orientation = read_spacing(dataset), read_orientation(dataset)
+        pixels = orientation.standard_view(_bone_bright_pixels(dataset))
+        return Radiograph(dataset, pixels, orientation.standard_spacing(stated.spacing), stated, orientation)
 
 
 def _is_image_class(dataset: Dataset) -> bool:

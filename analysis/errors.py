@@ -64,7 +64,11 @@ FAILURE_REASONS = {
     "undecodable_pixel_data": "the pixel data can't be decoded",
     "error": "an unexpected error ended the processing of this series",
 }
-INPUT_SKIPS: dict[str, str] = {}
+INPUT_SKIPS = {
+    "not_frontal": "the image is not a frontal view (AP or PA)",
+    "orientation_unclear": "the header doesn't tell plainly which side of the image is the patient's right",
+    "laterality_conflict": "lengths were found of a leg that the image doesn't show by its header",
+}
 INPUT_FAILURES = {
     "truncated_header": "the file ends within its header",
     "image_too_large": "the image, or what its file inflates to, is larger than any long-leg radiograph",

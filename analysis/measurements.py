@@ -13,6 +13,13 @@ from analysis.landmarks import LABEL, SIDE_WORDS, Joint, Landmark, Side, Spacing
 from analysis.settings import AnalysisSettings
 
 MEASUREMENTS: Final = ("PLL_R_FEM", "PLL_R_TIB", "PLL_R_LGL", "PLL_L_FEM", "PLL_L_TIB", "PLL_L_LGL")
+NOTICE: Final = "Not for clinical use"
+"""Stands in every output, and in the README."""
+DEFINITION: Final = (
+    "Lengths are vertical distances in the image, in mm by the spacing of its rows, and not distances along the bone. "
+    "Femur: centre of the femoral head to the knee. Tibia: knee to the middle of the ankle's joint surface. "
+    "Leg: femur plus tibia. Knee: middle between the lowest points of both condyles."
+)
 BONE_WORDS: Final = {"FEM": "femur", "TIB": "tibia", "LGL": "leg"}
 _THRESHOLDS: Final = {"FEM": "femur_threshold", "TIB": "tibia_threshold", "LGL": "total_threshold"}
 _MM_PER_CM: Final = 10.0

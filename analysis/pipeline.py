@@ -20,10 +20,10 @@ from analysis.detectors import registry
 from analysis.detectors.protocol import Detections, Detector
 from analysis.dicom import Radiograph, SeriesFiles, choose_image, find_series, read_radiograph
 from analysis.errors import SeriesFailed, SeriesSkipped, SeriesStop
-from analysis.landmarks import Landmark
+from analysis.landmarks import Landmark, Side
 from analysis.outputs import write_outputs
 from analysis.outputs.content import ReportContent, source_header
-from analysis.plausibility import find_implausible
+from analysis.plausibility import find_disordered, find_implausible
 from analysis.result import ModelResult, SeriesResult, Status, summary
 from analysis.settings import AnalysisSettings
 
@@ -98,6 +98,7 @@ class _Run:
         self.seconds: dict[str, float] = {}
         self.found: dict[str, Any] = {}
         self._current: str | None = None
+        self._landmarks: dict[int, Landmark] = {}
         self._series, self._settings, self._hook = series, settings, hook
 
     def measure(self, detectors: Sequence[Detector], out_dir: Path) -> None:
@@ -140,7 +141,11 @@ class _Run:
         self.stem = path.stem
         self.found["dicom_path"] = path
         radiograph = read_radiograph(path)
-        self.found["spacing"] = radiograph.spacing
+        self.found |= {
+            "spacing": radiograph.spacing,
+            "stated_spacing": radiograph.stated_spacing,
+            "orientation": radiograph.orientation,
+        }
         return radiograph
 
     def _measure(self, radiograph: Radiograph) -> None:
@@ -148,10 +153,19 @@ class _Run:
         predictions = {name: model.predictions for name, model in found["model_results"].items()}
         landmarks = ensemble.fuse(predictions, self._settings.confidence_threshold)
         lengths = measurements.measure(landmarks, spacing)
-        issues = [*measurements.find_issues(lengths, self._settings), *find_implausible(lengths)]
+        issues = [
+            *measurements.find_issues(lengths, self._settings),
+            *find_implausible(lengths),
+            *find_disordered(lengths, landmarks),
+            *radiograph.issues(),
+        ]
         performance = ensemble.performance_data(predictions, landmarks, spacing)
-        found.update(landmarks=landmarks, issues=issues, performance={**performance, "issues": issues})
+        self._landmarks = landmarks
+        stored = {label: radiograph.stored(landmark) for label, landmark in landmarks.items()}
+        found.update(landmarks=stored, issues=issues, performance={**performance, "issues": issues})
         _require_measurable(lengths, performance["image_metrics"], predictions)
+        if not radiograph.orientation.shows(Side(name[4]) for name in lengths):
+            raise SeriesSkipped("laterality_conflict")
         found["measurements"] = lengths
 
     def _content(self, radiograph: Radiograph) -> ReportContent:
@@ -160,7 +174,7 @@ class _Run:
             header=source_header(radiograph.dataset),
             settings=self._settings,
             models=tuple(self.found["model_results"]),
-            landmarks=self.found["landmarks"],
+            landmarks=self._landmarks,
             measurements=self.found["measurements"],
             issues=self.found["issues"],
             image_metrics=self.found["performance"]["image_metrics"],

@@ -13,7 +13,9 @@ from typing import Any, Literal
 from analysis.detectors.protocol import Detections
 from analysis.json_values import json_safe
 from analysis.landmarks import Landmark, Spacing
-from analysis.measurements import Issue, Measurements
+from analysis.measurements import BONE_WORDS, MEASUREMENTS, NOTICE, Issue, Measurements, left_right_difference_mm
+from analysis.orientation import Orientation
+from analysis.spacing import StatedSpacing
 
 Status = Literal["completed", "failed", "skipped"]
 
@@ -54,6 +56,9 @@ class SeriesResult:
     """An unexpected exception as `Type at module:line`, never its message."""
     dicom_path: Path | None = None
     spacing: Spacing | None = None
+    """Of the standard view."""
+    stated_spacing: StatedSpacing | None = None
+    orientation: Orientation | None = None
     landmarks: Mapping[int, Landmark] = field(default_factory=dict)
     measurements: Measurements = field(default_factory=dict)
     issues: list[Issue] = field(default_factory=list)
@@ -74,8 +79,15 @@ def summary(result: SeriesResult) -> dict[str, Any]:
             "detail": result.detail,
             "failed_stage": result.failed_stage,
             "failure": result.failure,
+            "notice": NOTICE,
             "measurements": result.measurements,
+            "missing": [name for name in MEASUREMENTS if result.measurements and name not in result.measurements],
+            "differences_mm": {
+                bone: left_right_difference_mm(result.measurements, code) for code, bone in BONE_WORDS.items()
+            },
             "issues": result.issues,
+            "orientation": result.orientation and result.orientation.as_json(),
+            "spacing": result.stated_spacing and result.stated_spacing.as_json(),
             "landmarks": [asdict(landmark) for landmark in result.landmarks.values()],
             "models": {
                 name: {"inference_seconds": model.inference_seconds, "landmarks_detected": model.landmarks_detected}

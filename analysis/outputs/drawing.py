@@ -1,4 +1,7 @@
-"""Drawing landmarks, bones and a table of lengths over a radiograph."""
+"""The picture for a reader's eye: the radiograph in the standard view, with landmarks, bones and words drawn in.
+
+What is said beside it, in the panel at its right, is `panel`'s; where words go is `labels`'.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from analysis.landmarks import LABEL, PLACE, Joint, Landmark, Side
-from analysis.measurements import BONE_WORDS, describe, knee_centre, left_right_difference_mm
+from analysis.measurements import BONE_WORDS, knee_centre
 from analysis.outputs.content import ReportContent
+from analysis.outputs.labels import Box, Layout, Point, boxes_along, places_along, places_at_a_point
+from analysis.outputs.panel import SIDE_COLOURS, Colour, Line, panel_lines
 
 _HEIGHT: Final = 2000
 _NARROWEST: Final = 560
@@ -23,39 +28,44 @@ _MARGIN: Final = 24
 _PANEL_WIDTH: Final = 620
 _ARM: Final = 18
 """Half a cross, in picture pixels."""
-_COLOURS: Final = {Side.RIGHT: (90, 220, 255), Side.LEFT: (255, 205, 80)}
-_INK: Final = (235, 235, 235)
-_FAINT: Final = (165, 165, 165)
-_WARNING: Final = (255, 120, 100)
+_STROKE: Final = 3
+_FAR: Final = 3 * _ARM
+"""A label further than this from its landmark gets a line to it."""
+_CROSS_WEIGHT: Final = 20.0
+_BONE_WEIGHT: Final = 1.0
 _SHADOW: Final = (0, 0, 0)
 _SHORT: Final = {
     Joint.HEAD: "head",
-    Joint.LATERAL_CONDYLE: "lat",
-    Joint.MEDIAL_CONDYLE: "med",
+    Joint.LATERAL_CONDYLE: "lateral",
+    Joint.MEDIAL_CONDYLE: "medial",
     Joint.ANKLE: "ankle",
 }
-Colour = tuple[int, int, int]
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class _Sheet:
-    """The picture being drawn, and the scale from the input's pixels to its own."""
+    """The picture being drawn, and the scale from the standard view's pixels to its own."""
 
     draw: ImageDraw.ImageDraw
     scale_x: float
     scale_y: float
-    image_width: int
+    layout: Layout
 
     def place(self, x: float, y: float) -> Point:
         return (x + 0.5) * self.scale_x, (y + 0.5) * self.scale_y
 
     def text(self, at: Point, words: str, colour: Colour, *, size: int = _TEXT, anchor: str = "lm") -> None:
-        self.draw.text(at, words, fill=colour, font=_font(size), anchor=anchor, stroke_width=3, stroke_fill=_SHADOW)
+        self.draw.text(
+            at, words, fill=colour, font=_font(size), anchor=anchor, stroke_width=_STROKE, stroke_fill=_SHADOW
+        )
 
     def line(self, start: Point, end: Point, colour: Colour, width: int = 3) -> None:
         self.draw.line((start, end), fill=_SHADOW, width=width + 3)
         self.draw.line((start, end), fill=colour, width=width)
+
+    def size(self, words: str) -> Point:
+        """The room that words take, with their stroke."""
+        return self.draw.textlength(words, font=_font(_TEXT)) + 2 * _STROKE, _TEXT + 2 * _STROKE
 
 
 @lru_cache
@@ -65,18 +75,23 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def draw_picture(content: ReportContent) -> npt.NDArray[np.uint8]:
     """The picture [rows, columns, 3]: the image at most 2000 pixels high, a table at its right."""
+    return draw_with_layout(content)[0]
+
+
+def draw_with_layout(content: ReportContent) -> tuple[npt.NDArray[np.uint8], Layout]:
+    """The picture, and where its labels lie."""
     base = _scaled_base(content)
-    canvas = Image.new("RGB", (base.width + _PANEL_WIDTH, base.height))
+    lines = panel_lines(content, _PANEL_WIDTH - 2 * _MARGIN, lambda words, size: _font(size).getlength(words))
+    panel_height = 2 * _MARGIN + sum(line.height for line in lines)
+    canvas = Image.new("RGB", (base.width + _PANEL_WIDTH, max(base.height, panel_height)))
     canvas.paste(base, (0, 0))
     rows, columns = content.radiograph.pixels.shape
-    sheet = _Sheet(ImageDraw.Draw(canvas), base.width / columns, base.height / rows, base.width)
-    for side in Side:
-        _draw_side(sheet, content, side)
-    for landmark in content.landmarks.values():
-        _draw_landmark(sheet, landmark)
-    _draw_side_markers(sheet)
-    _draw_panel(sheet, content)
-    return np.asarray(canvas)
+    layout = Layout(base.width, base.height)
+    sheet = _Sheet(ImageDraw.Draw(canvas), base.width / columns, base.height / rows, layout)
+    _draw_side_markers(sheet, is_assumed=content.radiograph.orientation.is_assumed)
+    _draw_legs(sheet, content)
+    _draw_panel(sheet, lines)
+    return np.asarray(canvas), layout
 
 
 def _scaled_base(content: ReportContent) -> Image.Image:
@@ -91,94 +106,75 @@ def _scaled_base(content: ReportContent) -> Image.Image:
     return image.convert("RGB")
 
 
-def _draw_side(sheet: _Sheet, content: ReportContent, side: Side) -> None:
-    """The lines head to knee and knee to ankle, with their lengths beside the middle."""
-    knee = knee_centre(content.landmarks, side)
-    if knee is None:
-        return
-    for joint, bone in ((Joint.HEAD, "FEM"), (Joint.ANKLE, "TIB")):
-        end, name = content.landmarks.get(LABEL[side, joint]), f"PLL_{side}_{bone}"
-        if end is not None and name in content.measurements:
-            _draw_bone(sheet, (end.x, end.y), knee, _bone_words(content, name), side)
+def _draw_side_markers(sheet: _Sheet, *, is_assumed: bool) -> None:
+    """R and L, with a question mark where nothing but convention says so."""
+    mark, top, width = "?" if is_assumed else "", _MARGIN + _LARGE / 2, sheet.layout.width
+    sheet.text((_MARGIN, top), f"R{mark}", SIDE_COLOURS[Side.RIGHT], size=_LARGE)
+    sheet.text((width - _MARGIN, top), f"L{mark}", SIDE_COLOURS[Side.LEFT], size=_LARGE, anchor="rm")
+    room = _MARGIN + 1.5 * _LARGE
+    sheet.layout.keep_clear(Box(0, 0, room, room), _CROSS_WEIGHT)
+    sheet.layout.keep_clear(Box(width - room, 0, width, room), _CROSS_WEIGHT)
 
 
-def _bone_words(content: ReportContent, name: str) -> str:
-    return f"{BONE_WORDS[name[-3:]]} {content.measurements[name]['millimeters']:.1f} mm"
+def _draw_legs(sheet: _Sheet, content: ReportContent) -> None:
+    """Lines and crosses first, and all words after them, so that these can keep clear of those."""
+    bones = list(_bones(sheet, content))
+    for start, end, _, colour in bones:
+        sheet.line(start, end, colour)
+        for box in boxes_along(start, end, half=3):
+            sheet.layout.keep_clear(box, _BONE_WEIGHT)
+    for landmark in content.landmarks.values():
+        _draw_cross(sheet, landmark)
+    for landmark in content.landmarks.values():
+        _name_landmark(sheet, landmark)
+    for start, end, words, colour in bones:
+        outward = -1 if colour == SIDE_COLOURS[Side.RIGHT] else 1
+        size = sheet.size(words)
+        box = sheet.layout.place(size, places_along(start, end, size, _MARGIN, outward))
+        _write(sheet, box, words, colour)
 
 
-def _draw_bone(sheet: _Sheet, end: Point, knee: Point, words: str, side: Side) -> None:
-    start, stop = sheet.place(*end), sheet.place(*knee)
-    sheet.line(start, stop, _COLOURS[side])
-    middle = ((start[0] + stop[0]) / 2, (start[1] + stop[1]) / 2)
-    _outward_text(sheet, middle, words, side, gap=_MARGIN)
+def _bones(sheet: _Sheet, content: ReportContent) -> list[tuple[Point, Point, str, Colour]]:
+    """The lines from head and ankle to the knee, with their lengths in words."""
+    bones = []
+    for side in Side:
+        knee = knee_centre(content.landmarks, side)
+        for joint, bone in ((Joint.HEAD, "FEM"), (Joint.ANKLE, "TIB")):
+            length = content.measurements.get(f"PLL_{side}_{bone}")
+            if knee is not None and length is not None:
+                end = content.landmarks[LABEL[side, joint]]
+                words = f"{BONE_WORDS[bone]} {length['millimeters']:.1f} mm"
+                bones.append((sheet.place(end.x, end.y), sheet.place(*knee), words, SIDE_COLOURS[side]))
+    return bones
 
 
-def _outward_text(sheet: _Sheet, at: Point, words: str, side: Side, gap: float) -> None:
-    """Text away from the other leg, turned inward where it would leave the image."""
-    width = sheet.draw.textlength(words, font=_font(_TEXT))
-    leftward = side is Side.RIGHT
-    if leftward and at[0] - gap - width < 0:
-        leftward = False
-    elif not leftward and at[0] + gap + width > sheet.image_width:
-        leftward = True
-    x, anchor = (at[0] - gap, "rm") if leftward else (at[0] + gap, "lm")
-    sheet.text((x, at[1]), words, _COLOURS[side], anchor=anchor)
-
-
-def _draw_landmark(sheet: _Sheet, landmark: Landmark) -> None:
-    side, joint = PLACE[landmark.label]
+def _draw_cross(sheet: _Sheet, landmark: Landmark) -> None:
+    side, _ = PLACE[landmark.label]
     x, y = sheet.place(landmark.x, landmark.y)
-    sheet.line((x - _ARM, y), (x + _ARM, y), _COLOURS[side])
-    sheet.line((x, y - _ARM), (x, y + _ARM), _COLOURS[side])
-    if joint is Joint.MEDIAL_CONDYLE:  # its words would run into the lateral one's
-        sheet.text((x, y + _ARM + _TEXT), str(landmark.label), _COLOURS[side], anchor="mm")
-        return
-    _outward_text(sheet, (x, y), f"{landmark.label} {_SHORT[joint]}", side, gap=_ARM + 8)
+    sheet.line((x - _ARM, y), (x + _ARM, y), SIDE_COLOURS[side])
+    sheet.line((x, y - _ARM), (x, y + _ARM), SIDE_COLOURS[side])
+    sheet.layout.keep_clear(Box(x - _ARM, y - _ARM, x + _ARM, y + _ARM), _CROSS_WEIGHT)
 
 
-def _draw_side_markers(sheet: _Sheet) -> None:
-    top = _MARGIN + _LARGE / 2
-    sheet.text((_MARGIN, top), "R", _COLOURS[Side.RIGHT], size=_LARGE)
-    at = (sheet.image_width - _MARGIN, top)
-    sheet.text(at, "L", _COLOURS[Side.LEFT], size=_LARGE, anchor="rm")
-
-
-def _draw_panel(sheet: _Sheet, content: ReportContent) -> None:
-    x, y = sheet.image_width + _MARGIN, _MARGIN + _TEXT
-    for words, colour in _panel_lines(content):
-        sheet.text((x, y), words, colour)
-        y += round(_TEXT * 1.5)
-
-
-def _panel_lines(content: ReportContent) -> list[tuple[str, Colour]]:
-    lines: list[tuple[str, Colour]] = [("Leg length QA", _INK), ("", _INK)]
-    lines += [(_length_words(content, name), _COLOURS[Side(name[4])]) for name in content.measurements]
-    lines += [("", _INK), ("Right minus left", _INK)]
-    for code, bone in BONE_WORDS.items():
-        difference = left_right_difference_mm(content.measurements, code)
-        lines.append((f"{bone}: {'not measured' if difference is None else f'{difference:+.1f} mm'}", _INK))
-    lines += _issue_lines(content)
-    lines += [("", _INK), ("Landmark: confidence, models", _FAINT)]
-    lines += [(_landmark_words(landmark), _FAINT) for landmark in content.landmarks.values()]
-    return [*lines, ("", _INK), ("Check before clinical use", _FAINT)]
-
-
-def _length_words(content: ReportContent, name: str) -> str:
-    return f"{describe(name)}: {content.measurements[name]['millimeters']:.1f} mm"
-
-
-def _issue_lines(content: ReportContent) -> list[tuple[str, Colour]]:
-    if not content.issues:
-        return []
-    lines = [(_issue_words(issue), _WARNING) for issue in content.issues]
-    return [("", _INK), ("Flagged", _WARNING), *lines]
-
-
-def _issue_words(issue: dict[str, object]) -> str:
-    what = str(issue["code"]).replace("_", " ")
-    return f"{what}: {describe(str(issue['measurement']))}"
-
-
-def _landmark_words(landmark: Landmark) -> str:
+def _name_landmark(sheet: _Sheet, landmark: Landmark) -> None:
     side, joint = PLACE[landmark.label]
-    return f"{landmark.label} {side} {_SHORT[joint]}: {landmark.confidence:.2f}, {landmark.models}"
+    at, words = sheet.place(landmark.x, landmark.y), f"{landmark.label} {_SHORT[joint]}"
+    # The medial condyle's outer side is the lateral one's place.
+    outward = (-1 if side is Side.RIGHT else 1) * (-1 if joint is Joint.MEDIAL_CONDYLE else 1)
+    size = sheet.size(words)
+    box = sheet.layout.place(size, places_at_a_point(at, size, _ARM + 8, outward))
+    near = box.nearest(*at)
+    if abs(near[0] - at[0]) + abs(near[1] - at[1]) > _FAR:
+        sheet.line(at, near, SIDE_COLOURS[side], width=1)
+    _write(sheet, box, words, SIDE_COLOURS[side])
+
+
+def _write(sheet: _Sheet, box: Box, words: str, colour: Colour) -> None:
+    sheet.text((box.left + _STROKE, (box.top + box.bottom) / 2), words, colour)
+
+
+def _draw_panel(sheet: _Sheet, lines: list[Line]) -> None:
+    x, y = sheet.layout.width + _MARGIN, float(_MARGIN)
+    for line in lines:
+        sheet.text((x, y + line.height / 2), line.words, line.colour, size=line.size)
+        y += line.height

@@ -5,16 +5,23 @@ It carries no text from the header, so that a copy of the pixels alone names nob
 
 from __future__ import annotations
 
+from copy import deepcopy
 from datetime import UTC, datetime
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from pydicom.sr.coding import Code
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from analysis.dicom_file import dicom_bytes, quiet_dicom
+from analysis.orientation import STANDARD
 from analysis.outputs.content import MANUFACTURER, MODEL_NAME, SOFTWARE_VERSION, ReportContent
 from analysis.outputs.drawing import draw_picture
+
+_LONGEST_DESCRIPTION: Final = 1024
+_SOURCE_IMAGE: Final = Code("121322", "DCM", "Source image for image processing operation")
 
 
 def encode(content: ReportContent) -> bytes:
@@ -34,20 +41,20 @@ def _new_capture(content: ReportContent) -> FileDataset:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.MediaStorageSOPInstanceUID = content.uid("instance", "picture", content.fingerprint)
     capture = FileDataset("", _copied_header(content.header), file_meta=meta, preamble=b"\0" * 128)
     capture.SOPClassUID = SecondaryCaptureImageStorage
     capture.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
-    capture.SeriesInstanceUID = generate_uid()
+    capture.SeriesInstanceUID = content.uid("series", "picture", str(content.series_number(1)))
     capture.SeriesNumber = content.series_number(1)
     capture.InstanceNumber = 1
     _describe(capture)
+    _derive(capture, content)
     return capture
 
 
 def _copied_header(header: Dataset) -> Dataset:
-    copied = Dataset()
-    copied.update(header)
+    copied = deepcopy(header)  # to update is to share the elements, and writing into one would change both
     for keyword in ("Rows", "Columns"):
         del copied[keyword]
     return copied
@@ -62,9 +69,31 @@ def _describe(capture: FileDataset) -> None:
     capture.Manufacturer = MANUFACTURER
     capture.ManufacturerModelName = MODEL_NAME
     capture.SoftwareVersions = SOFTWARE_VERSION
-    capture.PatientOrientation = ["L", "F"]
     capture.ContentDate = capture.SeriesDate = now.strftime("%Y%m%d")
     capture.ContentTime = capture.SeriesTime = now.strftime("%H%M%S")
+
+
+def _derive(capture: FileDataset, content: ReportContent) -> None:
+    """From which image it was made, what was done, and which legs it shows."""
+    orientation = content.radiograph.orientation
+    # The picture is in the standard view, which is a statement only where the header states an orientation.
+    capture.PatientOrientation = "" if orientation.is_assumed else list(STANDARD)
+    if orientation.laterality == "B" or {name[4] for name in content.measurements} == {"R", "L"}:
+        capture.ImageLaterality = "B"
+    else:
+        capture.Laterality = orientation.laterality
+    capture.DerivationDescription = " ".join(content.statements)[:_LONGEST_DESCRIPTION]
+    source = Dataset()
+    source.ReferencedSOPClassUID = content.header.SOPClassUID
+    source.ReferencedSOPInstanceUID = content.header.SOPInstanceUID
+    source.PurposeOfReferenceCodeSequence = [_coded(_SOURCE_IMAGE)]
+    capture.SourceImageSequence = [source]
+
+
+def _coded(code: Code) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
+    return item
 
 
 def _set_pixels(capture: FileDataset, picture: npt.NDArray[np.uint8]) -> None:

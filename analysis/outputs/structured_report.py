@@ -1,21 +1,23 @@
 """The measurements as a DICOM structured report: template TID 1500, lengths in mm.
 
 Each length is a group of its own with its tracking identifier (such as PLL_R_FEM), the coded bone
-and side as its finding site, and the image as its source.
+and side as its finding site, the image as its source, and whatever is flagged about it. A length that
+is missing has a group without a number. Right minus left are groups of their own (such as DIFFERENCE_FEM).
 """
 
 from __future__ import annotations
 
 from copy import deepcopy
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from highdicom import sr
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import UID, ComprehensiveSRStorage, DigitalXRayImageStorageForPresentation, generate_uid
+from pydicom.uid import UID, ComprehensiveSRStorage, DigitalXRayImageStorageForPresentation
 
 from analysis.dicom_file import dicom_bytes, quiet_dicom
+from analysis.measurements import BONE_WORDS, MEASUREMENTS
 from analysis.outputs.content import (
     CHARACTER_SET,
     MANUFACTURER,
@@ -36,6 +38,21 @@ _SITES: Final = {
 # One identity for this software wherever it runs, so that its reports can be told from others'.
 _DEVICE_UID: Final = UID("2.25.279563478209213841025710093175205471003")
 _DECIMALS: Final = 2
+_SCHEME: Final = "99LEGLENGTH"
+_METHOD: Final = Code("VERTICAL", _SCHEME, "Vertical distance in the image, not along the bone")
+_DIFFERENCE: Final = Code("RIGHTMINUSLEFT", _SCHEME, "Right minus left length")
+_FLAG: Final = Code("FLAG", _SCHEME, "Flag")
+_FLAGS: Final = {
+    "measurement_missing": Code("MISSING", _SCHEME, "Not measured"),
+    "length_implausible": Code("IMPLAUSIBLE", _SCHEME, "Implausible: no leg can have this length"),
+    "femur_to_tibia_implausible": Code("RATIO", _SCHEME, "Implausible: no leg has this ratio of femur to tibia"),
+    "landmarks_upside_down": Code("UPSIDEDOWN", _SCHEME, "Implausible: the landmarks are upside down"),
+    "sides_crossed": Code("CROSSED", _SCHEME, "Implausible: right and left landmarks are crossed"),
+    **{
+        f"{bone}_length_difference": Code("DIFFERENCE", _SCHEME, "Right and left differ by more than the threshold")
+        for bone in BONE_WORDS.values()
+    },
+}
 
 
 def encode(content: ReportContent) -> bytes:
@@ -50,9 +67,9 @@ def build(content: ReportContent) -> Dataset:
     report = sr.ComprehensiveSR(
         evidence=[_evidence(content.header)],
         content=_measurement_report(content)[0],
-        series_instance_uid=generate_uid(),
+        series_instance_uid=content.uid("series", "report", str(content.series_number(2))),
         series_number=content.series_number(2),
-        sop_instance_uid=generate_uid(),
+        sop_instance_uid=content.uid("instance", "report", content.fingerprint),
         instance_number=1,
         manufacturer=MANUFACTURER,
         is_complete=True,
@@ -85,14 +102,29 @@ def _reference_the_class(report: Dataset, sop_class: UID) -> None:
 
 
 def _measurement_report(content: ReportContent) -> sr.MeasurementReport:
-    return sr.MeasurementReport(
+    differences = {bone: mm for bone, mm in content.differences_mm.items() if mm is not None}
+    report = sr.MeasurementReport(
         observation_context=_device_context(),
         procedure_reported=_PROCEDURE,
         imaging_measurements=[
-            _group(name, length["millimeters"], content) for name, length in content.measurements.items()
+            *(_length_group(name, content) for name in MEASUREMENTS),
+            *(_difference_group(bone, difference_mm, content) for bone, difference_mm in differences.items()),
         ],
         title=Code("126000", "DCM", "Imaging Measurement Report"),
     )
+    report[0].ContentSequence.append(_statements(content))
+    return report
+
+
+def _statements(content: ReportContent) -> sr.ContainerContentItem:
+    """What a reader has to know beside the numbers, where TID 1500 has texts about the whole."""
+    contains = sr.RelationshipTypeValues.CONTAINS
+    comments = [
+        sr.TextContentItem(Code("121106", "DCM", "Comment"), statement, contains) for statement in content.statements
+    ]
+    container = sr.ContainerContentItem(Code("C0034375", "UMLS", "Qualitative Evaluations"), relationship_type=contains)
+    container.ContentSequence = sr.ContentSequence(comments)
+    return container
 
 
 def _device_context() -> sr.ObservationContext:
@@ -108,22 +140,44 @@ def _device_context() -> sr.ObservationContext:
     return sr.ObservationContext(observer_device_context=observer)
 
 
-def _group(name: str, length_mm: float, content: ReportContent) -> sr.MeasurementsAndQualitativeEvaluations:
+def _length_group(name: str, content: ReportContent) -> sr.MeasurementsAndQualitativeEvaluations:
     _, side, bone = name.split("_")
+    length = content.measurements.get(name)
     site = sr.FindingSite(anatomic_location=_SITES[bone], laterality=_LATERALITY[side])
+    return _group(
+        name,
+        site,
+        content,
+        measurements=length and [_millimetres(LENGTH, length["millimeters"], content)],
+        qualitative_evaluations=[
+            sr.QualitativeEvaluation(_FLAG, _FLAGS[issue["code"]]) for issue in content.flags(name)
+        ],
+    )
+
+
+def _difference_group(
+    bone: str, difference_mm: float, content: ReportContent
+) -> sr.MeasurementsAndQualitativeEvaluations:
+    site = sr.FindingSite(anatomic_location=_SITES[bone])
+    measurement = _millimetres(_DIFFERENCE, difference_mm, content)
+    return _group(f"DIFFERENCE_{bone}", site, content, measurements=[measurement])
+
+
+def _group(
+    name: str, site: sr.FindingSite, content: ReportContent, **found: Any
+) -> sr.MeasurementsAndQualitativeEvaluations:
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=content.uid("tracking", name), identifier=name),
+        finding_sites=[site],
+        source_images=[sr.SourceImageForMeasurementGroup(content.header.SOPClassUID, content.header.SOPInstanceUID)],
+        **{part: items for part, items in found.items() if items},
+    )
+
+
+def _millimetres(name: Code, millimetres: float, content: ReportContent) -> sr.Measurement:
     algorithm = sr.AlgorithmIdentification(
         name=MODEL_NAME, version=SOFTWARE_VERSION, parameters=[f"models: {', '.join(content.models)}"]
     )
-    return sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=sr.TrackingIdentifier(uid=generate_uid(), identifier=name),
-        finding_sites=[site],
-        measurements=[
-            sr.Measurement(
-                name=LENGTH,
-                value=round(length_mm, _DECIMALS),
-                unit=MILLIMETER,
-                algorithm_id=algorithm,
-            )
-        ],
-        source_images=[sr.SourceImageForMeasurementGroup(content.header.SOPClassUID, content.header.SOPInstanceUID)],
+    return sr.Measurement(
+        name=name, value=round(millimetres, _DECIMALS), unit=MILLIMETER, method=_METHOD, algorithm_id=algorithm
     )

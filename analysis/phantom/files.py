@@ -100,6 +100,8 @@ def _set_image(dataset: FileDataset, phantom: Phantom) -> None:
     dataset.ImageType = ["DERIVED", "PRIMARY"]
     dataset.PixelSpacing = [round(phantom.spacing.row_mm, 6), round(phantom.spacing.column_mm, 6)]
     dataset.ImagerPixelSpacing = dataset.PixelSpacing
+    dataset.PixelSpacingCalibrationType = "GEOMETRY"
+    dataset.PixelSpacingCalibrationDescription = "Parallel rays: no magnification"
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME1" if phantom.inverted else "MONOCHROME2"
     dataset.PresentationLUTShape = "INVERSE" if phantom.inverted else "IDENTITY"

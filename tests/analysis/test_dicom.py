@@ -13,9 +13,10 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from analysis.dicom import choose_image, find_series, read_radiograph, read_spacing
+from analysis.dicom import choose_image, find_series, read_radiograph
 from analysis.errors import SeriesFailed, SeriesSkipped, SeriesStop
 from analysis.landmarks import Spacing
+from analysis.spacing import read_spacing
 
 
 def edited(path: Path, **values: object) -> Path:
@@ -53,14 +54,14 @@ def test_files_are_grouped_by_the_name_before_the_hash(tmp_path: Path):
 
 
 def test_spacing_is_row_then_column():
-    assert read_spacing(header(PixelSpacing=[0.1, 0.2])) == Spacing(0.1, 0.2)
+    assert read_spacing(header(PixelSpacing=[0.1, 0.2])).spacing == Spacing(0.1, 0.2)
 
 
 def test_imager_spacing_is_used_only_where_pixel_spacing_is_absent_or_empty():
     imager = [0.3, 0.4]
-    assert read_spacing(header(ImagerPixelSpacing=imager)) == Spacing(0.3, 0.4)
-    assert read_spacing(header(PixelSpacing=None, ImagerPixelSpacing=imager)) == Spacing(0.3, 0.4)
-    assert read_spacing(header(PixelSpacing=[0.1, 0.1], ImagerPixelSpacing=imager)) == Spacing(0.1, 0.1)
+    assert read_spacing(header(ImagerPixelSpacing=imager)).spacing == Spacing(0.3, 0.4)
+    assert read_spacing(header(PixelSpacing=None, ImagerPixelSpacing=imager)).spacing == Spacing(0.3, 0.4)
+    assert read_spacing(header(PixelSpacing=[0.1, 0.1], ImagerPixelSpacing=imager)).spacing == Spacing(0.1, 0.1)
     with pytest.raises(SeriesSkipped):
         read_spacing(header(PixelSpacing=[0, 0], ImagerPixelSpacing=imager))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.plausibility import find_implausible
+from analysis.landmarks import Landmark, Spacing
+from analysis.measurements import measure
+from analysis.plausibility import find_disordered, find_implausible
 
 
 def lengths(**millimeters: float) -> dict[str, dict[str, float]]:
@@ -36,3 +38,36 @@ def test_a_tibia_of_no_length_is_implausible_and_no_division_fails() -> None:
 
 def test_what_was_not_measured_is_not_judged() -> None:
     assert find_implausible({}) == []
+
+
+def landmarks(**moved: tuple[float, float]) -> dict[int, Landmark]:
+    places = {1: (100, 100), 2: (300, 100), 3: (90, 500), 4: (310, 500), 5: (110, 500), 6: (290, 500)}
+    places |= {7: (100, 800), 8: (300, 800)} | {int(label[1:]): place for label, place in moved.items()}
+    return {label: Landmark(label, float(x), float(y), 0.9, 3) for label, (x, y) in places.items()}
+
+
+def disordered(found: dict[int, Landmark]) -> set[tuple[str, str, str]]:
+    issues = find_disordered(measure(found, Spacing(0.5, 0.5)), found)
+    return {(issue["code"], issue["severity"], issue["measurement"]) for issue in issues}
+
+
+def test_landmarks_in_their_order_have_no_issue():
+    assert disordered(landmarks()) == set()
+
+
+@pytest.mark.parametrize(
+    ("moved", "name"),
+    [({"L1": (100, 900)}, "PLL_R_FEM"), ({"L2": (300, 500)}, "PLL_L_FEM"), ({"L8": (300, 100)}, "PLL_L_TIB")],
+)
+def test_a_bone_that_is_upside_down_is_hard_implausible_though_its_length_is_not(moved: dict, name: str):
+    assert disordered(landmarks(**moved)) == {("landmarks_upside_down", "hard", name)}
+
+
+def test_legs_on_each_others_side_are_hard_implausible():
+    found = disordered(landmarks(L7=(300, 800), L8=(100, 800)))
+    assert {(code, severity) for code, severity, _ in found} == {("sides_crossed", "hard")}
+    assert len(found) == 6
+
+
+def test_one_leg_can_not_be_crossed():
+    assert disordered({label: landmark for label, landmark in landmarks().items() if label % 2}) == set()

@@ -22,7 +22,7 @@ from typing import Any
 
 from analysis.crash import log_without_messages
 from analysis.dicom_file import mute_dicom
-from analysis.errors import INPUT_FAILURES, INPUT_SKIPS, AnalysisError
+from analysis.errors import AnalysisError
 from analysis.files import replace_file
 from analysis.identity import identifying_texts
 from analysis.pipeline import (
@@ -119,13 +119,11 @@ def record(session: ManagedSession, result: SeriesResult, waiting: int) -> None:
     session.record_performance_data(result.performance)
     for name, model in result.model_results.items():
         session.record_model_performance(name, model_metrics(model))
-    # The monitoring names classes of reasons; result.json and the log have the exact one.
-    reason = "bad_input" if result.reason in {**INPUT_SKIPS, **INPUT_FAILURES} else result.reason
     if result.status == "skipped":
-        session.skip(reason, result.failed_stage)
+        session.skip(result.reason, result.failed_stage)
     elif result.status == "failed":
         kind, _, location = (result.failure or "").partition(" at ")
-        session.fail(reason, result.failed_stage, kind, location)
+        session.fail(result.reason, result.failed_stage, kind, location)
 
 
 def model_metrics(model: ModelResult) -> dict[str, Any]:

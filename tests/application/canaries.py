@@ -20,7 +20,7 @@ from pydicom.tag import Tag
 # would make another series of it, not a named one.
 FUNCTIONAL = {
     "SpecificCharacterSet", "SOPClassUID", "PhotometricInterpretation", "PresentationLUTShape", "PixelSpacing",
-    "ImagerPixelSpacing", "SeriesNumber", "InstanceNumber", "NumberOfFrames", "ImageType",
+    "ImagerPixelSpacing", "PatientOrientation", "SeriesNumber", "InstanceNumber", "NumberOfFrames", "ImageType",
 }  # fmt: skip
 GROUPS = (0x0008, 0x0010, 0x0018, 0x0020, 0x0032, 0x0038, 0x0040, 0x4008)
 TEXTS = ("LO", "SH", "PN", "LT", "ST", "UT", "UC", "AE", "CS")

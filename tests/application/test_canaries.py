@@ -123,6 +123,7 @@ def site(app: App, small_phantom: Phantom) -> Site:
         fill(dataset, made.canaries, kind)
         if kind == "skipped":
             del dataset.PixelSpacing, dataset.ImagerPixelSpacing
+            dataset.PatientOrientation = [made.canaries.text(f"{kind} orientation"), "F"]
         path = made.save(dataset, kind)
         if kind == "failed":
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

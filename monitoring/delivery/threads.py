@@ -27,6 +27,7 @@ _BUSY_SECONDS = 1.0
 _GATHER_SECONDS = 0.5
 _LAST_WORDS_SECONDS = 0.1
 _SETTLE_SECONDS = 0.1
+_LOGS_FIRST_SECONDS = 0.3
 
 
 class ErrorGuard(Protocol):
@@ -125,6 +126,7 @@ class DeliveryThreads:
                 # the host comes first, unless there is something to deliver.
                 self._changed.wait_for(lambda: self._generation or self._closing, _SETTLE_SECONDS)
             while goes_on and not (self._closing and self._closing.passed()):
+                self._let_logs_go_first(backend)
                 # Read before the step: what is committed while it runs is news, and not slept over.
                 seen = self._generation
                 pause = self._guard(_IDLE_SECONDS, self._step, backend, made)
@@ -135,6 +137,13 @@ class DeliveryThreads:
             with self._changed:
                 self._running_logs.discard(backend)
                 self._changed.notify_all()
+
+    def _let_logs_go_first(self, backend: Backend) -> None:
+        """At the end a state waits for the logs a moment, so that one push tells what they have delivered, too."""
+        with self._changed:
+            if self._closing is not None and backend.is_state:
+                seconds = min(_LOGS_FIRST_SECONDS, self._closing.remaining() / 2)
+                self._changed.wait_for(lambda: not self._running_logs, seconds)
 
     def _step(self, backend: Backend, made: list[Courier]) -> float:
         """One step of the courier, which is made first where ``made`` is empty; returns the seconds to rest."""

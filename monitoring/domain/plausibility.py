@@ -71,6 +71,9 @@ SPACING_MISMATCH_RATIO: Final = 0.01
 READER_SEM95_MM: Final[Mapping[str, float]] = {FEMUR: 4.5, TIBIA: 3.1, LEG: hypot(4.5, 3.1)}
 SHRINKAGE_TOLERANCE_MM: Final[Mapping[str, float]] = {bone: sqrt(2) * sem for bone, sem in READER_SEM95_MM.items()}
 
+# Beyond any image by far; of places near a float's end even a difference is infinite.
+_FARTHEST_PIXEL: Final = 1e9
+
 _BONES: Final = tuple((measurement_name(side, bone), bone) for side in SIDES for bone in (FEMUR, TIBIA))
 _LENGTHS: Final = tuple((measurement_name(side, bone), bone) for bone in (FEMUR, TIBIA, LEG) for side in SIDES)
 
@@ -125,7 +128,7 @@ def check(exam: Exam) -> tuple[Finding, ...]:
         landmarks={
             label: place
             for label, place in exam.landmarks.items()
-            if label in LABELS and is_number(place[0]) and is_number(place[1])
+            if label in LABELS and all(is_number(at) and abs(at) < _FARTHEST_PIXEL for at in place[:2])
         },
     )
     return tuple([finding for rule in _RULES for finding in rule(known)])

@@ -324,3 +324,8 @@ def test_whatever_is_given_findings_are_of_known_rules_with_finite_values_and_to
     places = [(finding.rule, finding.measurement, finding.landmark) for finding in found]
     assert len(places) == len(set(places))
     assert [finding.rule for finding in found] == sorted((finding.rule for finding in found), key=RULES.index)
+
+
+def test_landmarks_at_a_floats_end_are_no_landmarks():
+    far = dict.fromkeys(range(1, 9), (1.7e308, -1.7e308))
+    assert check(Exam(landmarks=far | {1: (-1.7e308, 1.7e308)}, rows=100, columns=100)) == ()

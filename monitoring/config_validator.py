@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 import msgspec
 
-from monitoring.settings import SECTIONS, MonitoringConfig, Names, Secret, Section, TlsSettings
+from monitoring.settings import SECTIONS, MonitoringConfig, Names, Secret, Section
 
 SECTION_PATH = "process.settings.monitoring"
 
@@ -27,7 +27,6 @@ _MOST_NAMES = 64
 _BACKENDS = ("influxdb", "prometheus")
 _TARGETS = frozenset({"url", "gateway_url", "textfile"})  # what makes a section under any other name a backend's
 _OFF, _DEFAULT, _STRICTEST = "this backend is off", "the default is used", "the strictest choice is used"
-_UNCHECKED = "the backend's certificate is not checked: anyone on the way can read the token; for test benches only"
 _ON, _NOT_ON = ("true", "yes", "on", "1", "t", "y"), ("false", "no", "off", "0", "f", "n")
 _JSON_NAMES: dict[type, str] = {
     type(None): "null", bool: "true/false", int: "a number", float: "a number", str: "text", list: "a list",
@@ -126,9 +125,8 @@ def _check_part(key: str, given: Any, environment: Mapping[str, str]) -> tuple[S
         section = model(**right)
         errors = list(section.contradictions())
         if not errors:
-            if isinstance(section, TlsSettings) and not section.verify_tls:  # at each start, lest it be forgotten
-                problems.append(Problem(f"{path}.verify_tls", _UNCHECKED, is_error=False))
-            return section, problems
+            cautions = [Problem(f"{path}.{name}", message, is_error=False) for name, message in section.cautions()]
+            return section, problems + cautions
     wrong = unset or [Problem(f"{path}.{name}" if name else path, message) for name, message in errors]
     if is_backend:
         return None, problems + [problem._replace(effect=_OFF) for problem in wrong]

@@ -42,6 +42,9 @@ _MISSING_WORDS = {
     b"organization": "the organisation does not exist",
     b"database": "the database does not exist",
 }
+_NO_SUCH_PATH = re.compile(rb"unsupported path", re.IGNORECASE)  # VictoriaMetrics' 400
+_VERSION = re.compile(r"v?(?P<number>(?P<major>[123])[\d.]{0,20}).{0,20}")
+_CHECK = "check org, bucket and api"
 _NO_SUCH_API = "this write API is not at this address; check url and api"
 
 
@@ -83,8 +86,25 @@ class InfluxClient:
         response = self._write([], Deadline.after(self._config.timeout))
         if is_about_credentials(response):
             return detail("unauthorized", response.status)
-        # An empty body is a 400 for some servers, after everything else was found to be right.
-        return None if response.status in (200, 204, 400) else _failure_detail(response)
+        if response.status in (200, 204) or self._is_about_no_lines(response):
+            return None
+        if response.status == 404 and (other := self._other_version(response)):
+            return f"HTTP 404: {other}"
+        if response.status == 400:
+            is_without_org = self._config.api == "v2" and not self._config.org
+            return f"HTTP 400: the request is refused; {'org is not set' if is_without_org else _CHECK}"
+        return _failure_detail(response)
+
+    def _is_about_no_lines(self, response: Response) -> bool:
+        """Whether a 400 means that all but the empty body is right: version 3's, and nobody else's."""
+        return self._config.api == "v3" and response.status == 400 and not _NO_SUCH_PATH.search(response.body)
+
+    def _other_version(self, response: Response) -> str:
+        """What to set where a server of another version answers; "" where it doesn't say so."""
+        found = _VERSION.fullmatch(response.headers.get("x-influxdb-version", ""))
+        if found is None or f"v{found['major']}" == self._config.api:
+            return ""
+        return f"the server is InfluxDB {found['number']}; set api to v{found['major']}"
 
     def _write(self, lines: list[bytes], deadline: Deadline) -> Response:
         body, encoding = gzipped(b"\n".join(lines))
@@ -132,7 +152,7 @@ class _Outcome:
             else:
                 self.fail("http_4xx", response)
                 cause = _refusal(response, "").cause
-                said = f": {cause}" if cause else "; check org, bucket and api"
+                said = f": {cause}" if cause else f"; {_CHECK}"
                 self.detail = f"HTTP {response.status}: every line is refused{said}"
 
     def _refused(self) -> int:

@@ -118,10 +118,20 @@ class PrometheusClient:
 
     def probe(self) -> str | None:
         """Why the gateway would not take a push, in a person's words; None when it would. Pushes nothing."""
-        response = self._transport.request(
-            "GET", f"{self._config.gateway_url}/-/ready", self._authorization, b"", Deadline.after(self._config.timeout)
-        )
-        return None if response.status == 200 else failure_detail(response)
+        deadline = Deadline.after(self._config.timeout)
+        response = self._get("/-/ready", deadline)
+        if response.status != 200:
+            return failure_detail(response)
+        response = self._get("/api/v1/status", deadline)  # a Prometheus is ready, too, and takes no push
+        if response.status == 200 and b'"build_information"' in response.body:
+            return None
+        if self._get("/api/v1/status/buildinfo", deadline).status == 200:
+            return "a Prometheus server or VictoriaMetrics answers there, and takes no push; a Pushgateway is meant"
+        return f"what answers there is no Pushgateway: asked for its status, it says {failure_detail(response)}"
+
+    def _get(self, path: str, deadline: Deadline) -> Response:
+        url = f"{self._config.gateway_url}{path}"
+        return self._transport.request("GET", url, self._authorization, b"", deadline)
 
     def send(self, snapshot: Snapshot, deadline: Deadline) -> Delivery:
         """See :class:`monitoring.transport.sinks.StateSink`."""

@@ -144,6 +144,10 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """What is wrong although each setting is right for itself: the setting ("" is the section), and the cause."""
         yield from ()
 
+    def cautions(self) -> Iterator[tuple[str, str]]:
+        """What is allowed, and is said at each start lest it be forgotten: the setting, and the danger."""
+        yield from ()
+
 
 class TlsSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a backend's https:// address is trusted, and with which certificate it is asked."""
@@ -187,6 +191,14 @@ class TlsSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
         if not self.verify_tls and self.ca_file is not None:
             yield "verify_tls", "must not be false beside ca_file: leave one of the two out"
 
+    def cautions(self) -> Iterator[tuple[str, str]]:
+        """A backend that anybody on the way could stand in for."""
+        if not self.verify_tls:
+            yield (
+                "verify_tls",
+                "the backend's certificate is not checked: anyone on the way can read the token; for test benches only",
+            )
+
 
 class InfluxDBConfig(TlsSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """InfluxDB, or what speaks its line protocol over HTTP."""
@@ -211,6 +223,12 @@ class InfluxDBConfig(TlsSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     api: Annotated[
         Literal["v1", "v2", "v3"], Meta(description="Write API: v1 /write, v2 /api/v2/write, v3 /api/v3/write_lp.")
     ] = "v2"
+
+    def cautions(self) -> Iterator[tuple[str, str]]:
+        """No organisation. Allowed, since InfluxDB 1.8 and VictoriaMetrics take version 2's requests without one."""
+        yield from super().cautions()
+        if self.api == "v2" and not self.org:
+            yield "org", "is not set: InfluxDB 2 refuses every line without it"
 
 
 class PrometheusConfig(TlsSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):

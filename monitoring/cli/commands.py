@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -60,16 +61,25 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 @app.command()
-def check(config: ConfigOption = None) -> None:
-    """Check the settings, the store and whether each backend answers and accepts the credentials."""
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check the settings, the store, and whether each backend answers and accepts the credentials."""
+    findings = []
     with exit_on_error():
         checked = load_checked(config)
         # Said before the backends are asked: a silent one takes its timeout to answer.
-        for problem in checked.problems:
+        for problem in () if as_json else checked.problems:
             console.print(f"{'error' if problem.is_error else 'warning'}: {problem}")
-        findings = probe.store_and_backends(checked.config)
-    for finding in findings:
-        console.print(f"{'ok' if finding.is_good else 'FAILED':<7} {finding.what}: {finding.message}")
+        for finding in probe.store_and_backends(checked.config, partial(typer.echo, err=True)):
+            findings.append(finding)
+            if not as_json:
+                console.print(f"{'ok' if finding.is_good else 'FAILED':<7} {finding.what}: {finding.message}")
+    if as_json:
+        output.print_json(
+            {
+                "problems": [problem._asdict() for problem in checked.problems],
+                "findings": [asdict(finding) for finding in findings],
+            }
+        )
     if any(problem.is_error for problem in checked.problems):
         raise typer.Exit(WRONG_INPUT)
     raise typer.Exit(DONE if all(finding.is_good for finding in findings) else NOT_ALL_DONE)

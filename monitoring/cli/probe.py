@@ -1,14 +1,26 @@
-"""Asks the store and the backends whether they would take what is sent."""
+"""Asks the store and the backends whether they would take what is sent.
+
+Nothing is made and nothing is left behind: a store that isn't there yet is only made sure of, and one of an older
+version is only read. What each backend is asked, its client knows.
+"""
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 from msgspec import Struct
 
+from monitoring.cli.common import refuse_as_another_user
 from monitoring.exceptions import StoreError
 from monitoring.metrics.backends import BACKENDS
 from monitoring.settings import MonitoringConfig
-from monitoring.store.database import Database
 from monitoring.store.location import store_path
+from monitoring.store.recovery import examine
+
+_PROBE_BYTES = 1 << 16
 
 
 class Probed(Struct, frozen=True):
@@ -19,22 +31,44 @@ class Probed(Struct, frozen=True):
     message: str
 
 
-def store_and_backends(config: MonitoringConfig) -> list[Probed]:
-    """Try the store and each configured backend; nothing is written to a backend."""
+def store_and_backends(config: MonitoringConfig, say: Callable[[str], object]) -> Iterator[Probed]:
+    """Try the store and each configured backend, one after the other; ``say`` is told what is waited for."""
     if not config.enabled:
-        return [Probed("monitoring", True, "is off (enabled is false)")]
-    path = store_path(config)
-    try:
-        Database(path).close()
-        probed = [Probed("store", True, str(path))]
-    except StoreError as error:
-        probed = [Probed("store", False, str(error))]
+        yield Probed("monitoring", True, "is off (enabled is false)")
+        return
+    say("looking through the store")
+    yield _store(config)
     for backend in BACKENDS:
         section = backend.settings(config)
         if section is not None:
             place = str(getattr(section, backend.target))
+            say(f"asking {backend.name} at {place}, for {section.timeout:g} s at most")
             client = backend.load_client().open(section, {})
             trouble = client.probe()
             client.close()
-            probed.append(Probed(backend.name, trouble is None, f"{place}: {trouble}" if trouble else place))
-    return probed
+            yield Probed(backend.name, trouble is None, f"{place}: {trouble}" if trouble else place)
+
+
+def _store(config: MonitoringConfig) -> Probed:
+    try:
+        path = store_path(config)
+        refuse_as_another_user(path)
+        if path.exists():
+            remark = "" if examine(path) else " (of an older version; the next run brings it up to date)"
+        else:
+            _try_to_write(next(folder for folder in path.parents if folder.exists()))
+            remark = " (not there yet; the first session makes it)"
+    except StoreError as error:
+        return Probed("store", False, str(error))
+    return Probed("store", True, f"{path}{remark}")
+
+
+def _try_to_write(folder: Path) -> None:
+    """Write a file that has no name; raises :class:`StoreError`."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(os.urandom(_PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StoreError(f"can't write in {folder}: {error.strerror}") from None

@@ -47,6 +47,8 @@ class Database:
     def __init__(self, path: Path | None, busy_seconds: float = PATIENCE_SECONDS, only_reads: bool = False) -> None:
         self.path = path
         self._only_reads = only_reads
+        self.was_older = False
+        """Whether what is read is a copy, since an older version wrote the store."""
         self._busy_seconds = busy_seconds
         self._lock = threading.RLock()
         self._durable = True
@@ -89,6 +91,7 @@ class Database:
             try:
                 if _check_schema(connection) < len(schema.MIGRATIONS):
                     connection = _migrated_copy(connection)
+                    self.was_older = True
                 connection.text_factory = _lenient_text
                 connection.execute("PRAGMA query_only = ON")
             except BaseException:

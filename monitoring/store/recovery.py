@@ -6,9 +6,10 @@ What counts as damage is told by :mod:`monitoring.store.database` (SQLite's erro
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -17,6 +18,7 @@ from monitoring.exceptions import StoreCorruptError, StoreError
 from monitoring.store import locks, totals
 from monitoring.store.database import PATIENCE_SECONDS, Database, Identity, identity
 
+_PROBE_BYTES = 1 << 16  # several sessions' records
 _JOURNALS = ("", "-wal", "-shm", "-journal")
 
 
@@ -51,6 +53,26 @@ def quarantine(
         with database.transaction() as connection:
             totals.count_loss(connection, "corrupt", 1, time.time_ns())
     return database, aside
+
+
+def examine(path: Path) -> bool:
+    """Read the whole store and write to it, without a trace; False for an older version's, which is only read.
+
+    Raises :class:`StoreError`. Takes seconds for hundreds of megabytes.
+    """
+    with closing(Database(path, only_reads=True)) as database, database.read_transaction() as connection:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise StoreCorruptError(f"the store {path} is damaged: {found.strip().splitlines()[-1]}")
+    if database.was_older:
+        return False
+    with closing(Database(path)) as database:
+        row = ("probe", os.urandom(_PROBE_BYTES), None)
+        with database.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", row)
+        with database.transaction() as connection:
+            connection.execute("DELETE FROM state WHERE key = ?", row[:1])
+    return True
 
 
 class PutAside(Struct, frozen=True):

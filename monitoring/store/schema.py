@@ -133,7 +133,8 @@ USABLE_FROM: tuple[int, ...] = (1, 2, 2)
 
 A step that adds tables, indices, or columns with a default keeps the number of the step before, if older packages may
 leave them out; of `state`, `open_sessions`, `readings` and `vocabulary` rows are written whole, so no column is added.
-The number is kept in the store, under `usable_from` in `state`: the older package can't know it.
+The number is kept in the store, under `usable_from` in `state` with the version that it is told of: the older package
+can't know it.
 """
 
 
@@ -171,8 +172,10 @@ def _is_usable(connection: sqlite3.Connection) -> bool:
     names = {(kind, name) for kind, name, _ in _tables(connection)}
     if not names >= {(kind, name) for kind, name, _ in _expected_tables(len(MIGRATIONS))}:
         return False  # whatever it says: what is written by name must be there
-    row = connection.execute("SELECT CAST(value AS INTEGER) FROM state WHERE key = 'usable_from'").fetchone()
-    return row is not None and 0 < int(row[0]) <= len(MIGRATIONS)
+    row = connection.execute("SELECT value FROM state WHERE key = 'usable_from'").fetchone()
+    of_version, _, oldest = str(row[0] if row else "").partition(":")
+    # Of the version that it is now, since a later step may have been made by a package that doesn't keep the number.
+    return of_version == str(version(connection)) and oldest.isdecimal() and int(oldest) <= len(MIGRATIONS)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -191,7 +194,7 @@ def migrate(connection: sqlite3.Connection) -> None:
 def _apply(connection: sqlite3.Connection, found: int) -> None:
     for statement in filter(str.strip, MIGRATIONS[found].split(";")):
         connection.execute(statement)
-    usable_from = ("usable_from", USABLE_FROM[found], None)
+    usable_from = ("usable_from", f"{found + 1}:{USABLE_FROM[found]}", None)
     connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", usable_from)
     connection.execute(f"PRAGMA user_version = {found + 1:d}")
 

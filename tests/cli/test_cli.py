@@ -26,6 +26,7 @@ from tests.support import REPOSITORY, faults
 from tests.support.clocks import HANGS_SECONDS
 from tests.support.faults import FaultServer, respond
 from tests.support.servers import InfluxDB1, PointServer, Pushgateway, VmAuth, wait_for_points
+from tests.support.volumes import fill, small_volume
 
 DONE, NOT_ALL_DONE, WRONG_INPUT = 0, 1, 2
 COMMANDS = ["check", "status", "drain", "sessions", "metrics", "schema"]
@@ -313,6 +314,133 @@ def test_check_with_an_unknown_setting_warns_and_is_done(run: Run, task: Callabl
 def test_check_tells_a_store_that_cant_be_used(run: Run, task: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "store" in failed(run("check", "--config", task(store={"path": str(tmp_path / "file" / "x")})))
+
+
+def test_check_tells_a_damaged_page_anywhere_in_the_store(run: Run, task: Callable[..., Path], tmp_path: Path) -> None:
+    record({"store": {"path": str(tmp_path / "store")}})
+    path = tmp_path / "store" / "monitoring.db"
+    damage_the_index_of_readings(path)
+    before = path.read_bytes()
+    assert "damaged" in failed(run("check", "--config", task(store={"path": str(path.parent)})))
+    assert path.read_bytes() == before
+
+
+def test_check_tells_a_full_volume(run: Run, task: Callable[..., Path], tmp_path: Path) -> None:
+    with small_volume(tmp_path / "volume", 4) as volume:
+        settings = task(store={"path": str(volume / "store")})
+        for recorded in (False, True):
+            if recorded:
+                record({"store": {"path": str(volume / "store")}})
+            assert run("check", "--config", settings).returncode == DONE
+            filler = fill(volume)
+            assert "store" in failed(run("check", "--config", settings))
+            filler.unlink()
+        assert run("check", "--config", settings).returncode == DONE
+
+
+def test_check_makes_no_store_and_leaves_nothing_in_one(run: Run, task: Callable[..., Path], tmp_path: Path) -> None:
+    settings = task(store={"path": str(tmp_path / "store")})
+    done = run("check", "--config", settings)
+    assert (done.returncode, "not there yet" in done.stdout) == (DONE, True)
+    assert not (tmp_path / "store").exists()
+    record({"store": {"path": str(tmp_path / "store")}})
+    query = "SELECT * FROM state ORDER BY key"
+    with sqlite3.connect(tmp_path / "store" / "monitoring.db") as connection:
+        before = connection.execute(query).fetchall()
+        assert run("check", "--config", settings).returncode == DONE
+        assert connection.execute(query).fetchall() == before
+
+
+def test_check_does_not_migrate_an_older_versions_store(run: Run, task: Callable[..., Path], tmp_path: Path) -> None:
+    path = tmp_path / "store" / "monitoring.db"
+    path.parent.mkdir()
+    older_store(path)
+    before = path.read_bytes()
+    done = run("check", "--config", task(store={"path": str(path.parent)}))
+    assert (done.returncode, "of an older version" in done.stdout) == (DONE, True)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make another user's folder")
+def test_check_as_root_says_as_whom_to_run_it(run: Run, task: Callable[..., Path], tmp_path: Path) -> None:
+    os.chown(tmp_path, 4711, 4711)
+    line = failed(run("check", "--config", task(store={"path": str(tmp_path / "store")})))
+    assert "sudo -u '#4711' leglength-monitor" in line
+
+
+def test_check_tells_what_is_no_pushgateway(
+    run: Run, task: Callable[..., Path], victoria_metrics: Any, prometheus_factory: Callable[..., Any], influxdb1: Any
+) -> None:
+    prometheus = prometheus_factory()
+    for url in (victoria_metrics.url, prometheus.url):
+        line = failed(run("check", "--config", task(prometheus={"gateway_url": url})))
+        assert "a Prometheus server or VictoriaMetrics answers there, and takes no push" in line
+    assert "404" in failed(run("check", "--config", task(prometheus={"gateway_url": influxdb1.url})))
+
+
+def test_check_tells_what_is_ready_but_no_pushgateway(
+    run: Run, task: Callable[..., Path], fault_server: FaultServer
+) -> None:
+    fault_server.script.extend([respond(200), respond(404), respond(404)])
+    line = failed(run("check", "--config", task(prometheus={"gateway_url": fault_server.url})))
+    assert "what answers there is no Pushgateway: asked for its status, it says HTTP 404" in line
+
+
+@pytest.mark.parametrize("api", ["v2", "v3"])
+def test_check_names_the_api_that_a_server_of_another_version_has(
+    run: Run, task: Callable[..., Path], influxdb1: InfluxDB1, api: str
+) -> None:
+    settings = influxdb1.write_settings() | {"api": api}
+    line = failed(run("check", "--config", task(influxdb=settings)))
+    assert "HTTP 404: the server is InfluxDB 1.6.7; set api to v1" in line
+
+
+def test_check_names_version_2_to_who_asks_it_as_version_1(
+    run: Run, task: Callable[..., Path], fault_server: FaultServer
+) -> None:
+    headers = {"X-Influxdb-Version": "v2.7.12"}
+    fault_server.then = respond(404, {"code": "not found", "message": "no dbrp mapping found"}, headers)
+    line = failed(run("check", "--config", task(influxdb={"url": fault_server.url, "api": "v1"})))
+    assert "the server is InfluxDB 2.7.12; set api to v2" in line
+
+
+def test_check_takes_no_400_for_a_yes_and_names_a_missing_org(
+    run: Run, task: Callable[..., Path], fault_server: FaultServer
+) -> None:
+    fault_server.then = respond(400, {"code": "invalid", "message": "failed to decode request: org is required"})
+    done = run("check", "--config", task(influxdb={"url": fault_server.url}))
+    assert "HTTP 400: the request is refused; org is not set" in failed(done)
+    assert "warning: process.settings.monitoring.influxdb.org: is not set: InfluxDB 2 refuses every line" in done.stdout
+    named = run("check", "--config", task(influxdb={"url": fault_server.url, "org": "x"}))
+    assert "check org, bucket and api" in failed(named)
+    assert "warning" not in named.stdout
+
+
+def test_check_as_version_3_is_no_yes_of_a_server_that_knows_no_such_path(
+    run: Run, task: Callable[..., Path], victoria_metrics: Any
+) -> None:
+    assert "400" in failed(run("check", "--config", task(influxdb={"url": victoria_metrics.url, "api": "v3"})))
+
+
+def test_check_as_json_and_what_it_waits_for(
+    run: Run, task: Callable[..., Path], pushgateway: Pushgateway, tmp_path: Path
+) -> None:
+    with faults.refused_port() as url:
+        settings = task(influxdb={"url": url}, prometheus={"gateway_url": pushgateway.url}, metriks={})
+        done = run("check", "--json", "--config", settings)
+    assert done.returncode == NOT_ALL_DONE
+    report = json.loads(done.stdout)
+    assert [problem["path"].rpartition(".")[2] for problem in report["problems"]] == ["org", "metriks"]
+    assert [(found["what"], found["is_good"]) for found in report["findings"]] == [
+        ("store", True), ("influxdb", False), ("prometheus", True),
+    ]  # fmt: skip
+    assert f"asking influxdb at {url}, for 10 s at most\n" in done.stderr
+
+
+def test_check_of_a_backend_under_another_name_is_wrong_input(run: Run, task: Callable[..., Path]) -> None:
+    done = run("check", "--config", task(influx={"url": "http://127.0.0.1:9"}))
+    assert done.returncode == WRONG_INPUT
+    assert "error: process.settings.monitoring.influx: unknown setting; did you mean influxdb?" in done.stdout
 
 
 # --- status and sessions ------------------------------------------------------------------------

@@ -20,10 +20,11 @@ from monitoring.settings import InfluxDBConfig, PrometheusConfig, json_schema
 from tests.support.faults import FaultServer, respond
 from tests.support.tls_servers import Authority, KeyPair, TlsFaultServer
 
+PUSHGATEWAYS_STATUS = '{"data": {"build_information": {}}}'
 SECRET = "t0k3n-that-nobody-may-read"
 DONE, NOT_ALL_DONE, WRONG_INPUT = 0, 1, 2
 NEEDED: dict[str, dict[str, Any]] = {
-    "influxdb": {"url": "https://influxdb:8086", "token": SECRET},
+    "influxdb": {"url": "https://influxdb:8086", "token": SECRET, "org": "x"},
     "prometheus": {"gateway_url": "https://pushgateway:9091"},
 }
 BOTH_BACKENDS = pytest.mark.parametrize("backend", NEEDED)
@@ -276,7 +277,7 @@ def test_check_tells_a_bad_certificate_in_words(authority: Authority, tmp_path: 
         (authority.server_context(demands=authority), "tls: the server wants a client certificate"),
         (authority.server_context(authority.key_pair("elsewhere")), "tls: the server's certificate is for another"),
     ):
-        with TlsFaultServer(context, then=respond(200)) as server:
+        with TlsFaultServer(context, then=respond(200, PUSHGATEWAYS_STATUS)) as server:
             section = {**NEEDED[backend], address: server.url, "ca_file": str(authority.ca_file)}
             code, text = check(tmp_path, **{backend: section})
             assert code == (DONE if words is None else NOT_ALL_DONE)

@@ -7,6 +7,7 @@
     ├── RecordError                 a stored or imported session record can't be read
     ├── EncodingError               a point can't be written in line protocol without changing it
     ├── StoreError                  the store can't be opened or written
+    │   ├── StoreReadError          a read failed, perhaps for a moment only
     │   ├── StoreCorruptError       the store's file is damaged
     │   └── StoreVersionError       the store was written by a newer version
     └── BackendConnectionError      a backend can't be reached (raised by commands only, never into a host)
@@ -42,6 +43,10 @@ class EncodingError(MonitoringError):
 
 class StoreError(MonitoringError):
     """The store can't be opened or written."""
+
+
+class StoreReadError(StoreError):
+    """The store's file could not be read, as happens for a moment: it is looked at again."""
 
 
 class StoreCorruptError(StoreError):

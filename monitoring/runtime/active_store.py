@@ -36,7 +36,7 @@ class ActiveStore:
     """Commits sessions to one database and delivers what it holds.
 
     ``instance`` is the name to report under; without it, the settings' or the store's own. ``made_in_memory`` is what
-    a store in memory has already made of sessions, by their ids.
+    a store in memory has already made of sessions, by their ids; ``life`` the lock of a process that opens it again.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class ActiveStore:
         guard: ErrorGuard,
         instance: str | None = None,
         made_in_memory: dict[str, tuple[int, SessionWrites]] | None = None,
+        life: LivenessLock | None = None,
     ) -> None:
         self.database = database
         self._made_in_memory = {} if made_in_memory is None else made_in_memory
@@ -55,7 +56,7 @@ class ActiveStore:
         self.builder = session_writes_builder(config, self.instance)
         self._limits = limits.Limits.of(config.store)
         # Under whose life traces and leases are held; nobody else sees a store in memory.
-        self._owner = None if database.path is None else LivenessLock(database.path)
+        self._owner = None if database.path is None else life or LivenessLock(database.path)
         self.owner = self._owner.token if self._owner else _IN_MEMORY
         self.courier_makers = courier_makers(config, database, self.instance, self.owner)
         self.threads = DeliveryThreads(self.courier_makers, guard, logger)
@@ -169,12 +170,16 @@ class ActiveStore:
         if self.database.path is not None:
             self.database.close()
 
-    def abandon(self) -> None:
-        """Stop working on a store that was damaged or replaced; what was open in it is not ours any more."""
+    def abandon(self, keeps_life: bool = False) -> LivenessLock | None:
+        """Stop working on a store that was damaged or replaced; what was open in it is not ours any more.
+
+        Unless it ``keeps_life``: then the lock is returned, for who opens the same store again.
+        """
         self.threads.begin_close(Deadline.after(0.0))
-        if self._owner is not None:
+        if self._owner is not None and not keeps_life:
             self._owner.close()
         self.database.close()
+        return self._owner
 
     def after_fork(self) -> None:
         """In a child process, where the threads are gone: the liveness lock is the parent's, and ends with it."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVarTuple
 
 from monitoring.delivery.threads import ErrorGuard
-from monitoring.exceptions import StoreCorruptError, StoreError
+from monitoring.exceptions import StoreCorruptError, StoreError, StoreReadError
 from monitoring.metrics.samples import Change
 from monitoring.metrics.session_writes import SessionWrites
 from monitoring.records.session_record import SessionRecord
@@ -25,7 +25,8 @@ from monitoring.settings import MonitoringConfig
 from monitoring.store import locks
 from monitoring.store.database import PATIENCE_SECONDS, Database, Identity
 from monitoring.store.location import is_gone_with_the_container
-from monitoring.store.recovery import open_or_recover, quarantine
+from monitoring.store.locks import LivenessLock
+from monitoring.store.recovery import look_again, open_or_recover, quarantine
 from monitoring.transport.deadline import Deadline
 
 Arguments = TypeVarTuple("Arguments")
@@ -67,11 +68,12 @@ class FailoverStore:
         self._resting_until = 0.0
         self._said: str | None = None
         self._has_warned = False
+        self._life: LivenessLock | None = None
 
     def use(self, work: Callable[[ActiveStore, *Arguments], object], *arguments: *Arguments) -> bool:
         """Work with the file; False when it can't be used, or could not a moment ago.
 
-        When it turns out to be damaged, it is put aside and the work is done anew, once.
+        When it turns out to be damaged, also at a second look, it is put aside and the work is done anew, once.
         """
         if self.path is None or time.monotonic() < self._resting_until:
             return False
@@ -79,9 +81,13 @@ class FailoverStore:
             try:
                 active = self.active or self._activate(*open_or_recover(self.path, self._patience_seconds))
                 work(active, *arguments)
-            except StoreCorruptError:
-                self.abandon()
-                work(self._activate(*quarantine(self.path, self._identity, self._patience_seconds)), *arguments)
+            except (StoreCorruptError, StoreReadError):
+                self._leave()
+                try:
+                    work(self._activate(*look_again(self.path, self._patience_seconds)), *arguments)
+                except StoreCorruptError:  # whole to be read, and yet it can't be worked with
+                    self._leave()
+                    work(self._activate(*quarantine(self.path, self._identity, self._patience_seconds)), *arguments)
         except StoreError as error:
             self._resting_until = time.monotonic() + REST_SECONDS
             if str(error) != self._said:
@@ -145,6 +151,8 @@ class FailoverStore:
             store.threads.begin_close(deadline)
         for store in stores:
             store.close(deadline)
+        if self._life is not None:
+            self._life.close()
         if self._unsaved and self._memory is not None and self._memory.has_undelivered_lines():
             self._logger.error(
                 "monitoring: %d session(s) could be neither stored nor delivered and are lost", len(self._unsaved)
@@ -156,9 +164,17 @@ class FailoverStore:
         if active is not None:
             active.abandon()
 
+    def _leave(self) -> None:
+        """Close the file to look at it again. This process' open sessions are in it, and it still lives."""
+        active, self.active = self.active, None
+        if active is not None:
+            self._life = active.abandon(keeps_life=True)
+
     def after_fork(self) -> None:
         """In a child process: what is open or unsaved belongs to the parent; the child opens the file for itself."""
-        active, self.active = self.active, None
+        if self._life is not None:
+            self._life.after_fork()
+        active, self.active, self._life = self.active, None, None
         if active is not None:
             active.after_fork()
         self._memory = None
@@ -169,8 +185,12 @@ class FailoverStore:
         self._identity = database.identity
         if aside is not None:
             self._logger.error("monitoring: the store was damaged; it was put aside as %s and a new one begun", aside)
+            if self._life is not None:
+                self._life.close()  # the new store knows none of our sessions yet
+                self._life = None
         with _undone_by(database.close):
             active = self._new_store(database)
+        self._life = None  # it is the active store's by now
         self.instance = active.instance
         with _undone_by(active.abandon):
             active.store.initialise(self._zeros)
@@ -188,7 +208,8 @@ class FailoverStore:
         return active
 
     def _new_store(self, database: Database, instance: str | None = None) -> ActiveStore:
-        return ActiveStore(database, self._config, self._logger, self._guard, instance, self._made_in_memory)
+        life = self._life if database.path is not None else None
+        return ActiveStore(database, self._config, self._logger, self._guard, instance, self._made_in_memory, life)
 
     def _in_memory(self) -> ActiveStore:
         if self._memory is None:
@@ -199,7 +220,7 @@ class FailoverStore:
 
 
 @contextmanager
-def _undone_by(undo: Callable[[], None]) -> Iterator[None]:
+def _undone_by(undo: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     except BaseException:  # an interrupt, too, must leave no lock behind

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from monitoring.exceptions import StoreCorruptError, StoreError
+from monitoring.exceptions import StoreCorruptError, StoreError, StoreReadError
 from monitoring.store import locks, schema
 
 PATIENCE_SECONDS = 2.0
@@ -34,6 +34,9 @@ _NETWORK_FILESYSTEMS = frozenset({
 })  # fmt: skip
 _SMALLEST_PAGE = 512
 _CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_READ_CODES = frozenset({
+    sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS,
+})  # fmt: skip
 _READ_ONLY_CODES = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_READONLY_DBMOVED})
 
 
@@ -163,8 +166,8 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            is_damage = _is_damage(getattr(error, "sqlite_errorcode", None) or 0, self.path)
-            raise (StoreCorruptError if is_damage else StoreError)(f"{what} {self.path}: {error}") from error
+            kind = _kind(getattr(error, "sqlite_errorcode", None) or 0, self.path)
+            raise kind(f"{what} {self.path}: {error}") from error
         except UnicodeDecodeError as error:  # a message that quotes damaged text
             raise StoreCorruptError(f"{what} {self.path}: damaged text") from error
         except OSError as error:
@@ -300,11 +303,14 @@ def is_on_network(path: Path) -> bool:
     return False
 
 
-def _is_damage(code: int, path: Path | None) -> bool:
-    """Whether an error of SQLite's means that the file is damaged."""
+def _kind(code: int, path: Path | None) -> type[StoreError]:
+    """What an error of SQLite's means for the file."""
+    is_damage = code & 0xFF in _CORRUPT_CODES
     if code in _READ_ONLY_CODES:  # so it says of a file of an unknown format, and of one that was moved away
-        return path is not None and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-    return code & 0xFF in _CORRUPT_CODES
+        is_damage = path is not None and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    if is_damage:
+        return StoreCorruptError
+    return StoreReadError if code in _READ_CODES else StoreError
 
 
 def _lenient_text(data: bytes) -> str:

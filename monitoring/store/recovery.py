@@ -14,12 +14,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from monitoring.exceptions import StoreCorruptError, StoreError
+from monitoring.exceptions import StoreCorruptError, StoreError, StoreReadError
 from monitoring.store import locks, totals
 from monitoring.store.database import PATIENCE_SECONDS, Database, Identity, identity
 
 _PROBE_BYTES = 1 << 16  # several sessions' records
 _JOURNALS = ("", "-wal", "-shm", "-journal")
+_MOMENTS_SECONDS = (0.1, 0.2)
 
 
 def open_or_recover(path: Path, patience_seconds: float = PATIENCE_SECONDS) -> tuple[Database, Path | None]:
@@ -27,11 +28,28 @@ def open_or_recover(path: Path, patience_seconds: float = PATIENCE_SECONDS) -> t
 
     Raises :class:`StoreError` when the file can't be used for another reason; it is then left as it is.
     """
-    found = identity(path)
     try:
         return _checked(path, patience_seconds), None
-    except StoreCorruptError:
-        return quarantine(path, found, patience_seconds)
+    except (StoreCorruptError, StoreReadError):
+        return look_again(path, patience_seconds)
+
+
+def look_again(path: Path, patience_seconds: float = PATIENCE_SECONDS) -> tuple[Database, Path | None]:
+    """The store that could not be read a moment ago, or was found damaged, as :func:`open_or_recover` gives it.
+
+    SQLite takes one read that fails (EIO) for damage. So nothing is put aside before the file was closed, opened
+    again and read to its end, twice: what is whole then is used as it is.
+    """
+    for moment_seconds in _MOMENTS_SECONDS:
+        time.sleep(moment_seconds)
+        found = identity(path)
+        try:
+            return _checked(path, patience_seconds, is_in_doubt=True), None
+        except (StoreCorruptError, StoreReadError) as error:
+            seen = error
+    if isinstance(seen, StoreReadError):
+        raise seen
+    return quarantine(path, found, patience_seconds)
 
 
 def quarantine(
@@ -113,11 +131,15 @@ def _readable(connection: sqlite3.Connection, query: str) -> int:
     return found
 
 
-def _checked(path: Path, patience_seconds: float) -> Database:
-    """Open the store; raises :class:`StoreCorruptError` when its structure is visibly damaged."""
+def _checked(path: Path, patience_seconds: float, is_in_doubt: bool = False) -> Database:
+    """Open the store; raises :class:`StoreCorruptError` when its structure is visibly damaged, or damaged at all."""
     database = Database(path, patience_seconds)
     try:
         with database.read_transaction() as connection:
+            if is_in_doubt:  # every page is read: a third of a second for 100 MB
+                (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+                if found != "ok":
+                    raise StoreCorruptError(f"the store {path} is damaged")
             # Each table's and index' root is read: cheap, and a truncated file shows.
             for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
                 connection.execute(f'SELECT * FROM "{name}" LIMIT 1').fetchall()  # noqa: S608 - a table's own name

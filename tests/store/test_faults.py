@@ -128,6 +128,7 @@ def test_a_newer_versions_store_is_left_untouched_byte_for_byte(host: Host, infl
     with contextlib.closing(sqlite3.connect(host.store_path)) as newer:
         newer.execute("PRAGMA user_version = 99")
         newer.execute("CREATE TABLE of_the_future (x)")
+        newer.execute("UPDATE state SET value = 99 WHERE key = 'usable_from'")
         newer.commit()
     content = host.store_path.read_bytes()
     host.settings = with_influxdb(host.settings, influxdb1.write_settings())

@@ -2,7 +2,9 @@
 
 IN holds ``<SeriesUID>.dcm`` or ``<SeriesUID>#<anything>.dcm`` files and, where it has settings, a ``task.json``;
 the folders can also come from ``$MERCURE_IN_DIR`` and ``$MERCURE_OUT_DIR``. Exit 0 when every series was
-processed or skipped for a stated reason, 1 when one failed (the others still ran), 2 for wrong input.
+processed or skipped for a stated reason, 1 when one failed (the others still ran), 2 for wrong input. With
+``--partial-ok`` (or the setting ``exit_zero_with_failures``) also 0 when some failed and some were measured:
+an orchestrator may read ``OUT/result.json``, and send on what lies beside it, after exit 0 only.
 
 This is the one place that knows both the analysis and its monitoring.
 """
@@ -50,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the application; returns the exit code."""
     set_up_logging()
     try:
-        in_dir, out_dir = folders(arguments)
+        given = command_line(arguments)
+        in_dir, out_dir = folders(given)
         raw_settings = settings_section(load_task(in_dir))
         LOG_FILTER.add_secrets_of_settings(raw_settings.get("monitoring"))
         settings = AnalysisSettings.from_mapping(raw_settings)
@@ -69,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 record(session, result, waiting)
             results.append(result)
         is_written = try_write_result(out_dir, results, monitor)
-    return report(results) if is_written else SERIES_FAILED
+    if not is_written:
+        return SERIES_FAILED
+    return report(results, partial_ok=given.partial_ok or settings.exit_zero_with_failures)
 
 
 def set_up_logging() -> None:
@@ -80,12 +85,19 @@ def set_up_logging() -> None:
     log_without_messages(LOG)
 
 
-def folders(arguments: Sequence[str] | None) -> tuple[Path, Path]:
-    """IN and OUT, from the command line or Mercure's environment; raises :class:`WrongInput`."""
+def command_line(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """What was asked for, by the command line or Mercure's environment."""
     parser = argparse.ArgumentParser(prog="run.py", description="Measure the legs on every series in a folder.")
     parser.add_argument("IN", nargs="?", default=os.environ.get("MERCURE_IN_DIR"), help="default: $MERCURE_IN_DIR")
     parser.add_argument("OUT", nargs="?", default=os.environ.get("MERCURE_OUT_DIR"), help="default: $MERCURE_OUT_DIR")
-    given = parser.parse_args(arguments)
+    parser.add_argument(
+        "--partial-ok", action="store_true", help="exit 0 where some series failed and some were measured"
+    )
+    return parser.parse_args(arguments)
+
+
+def folders(given: argparse.Namespace) -> tuple[Path, Path]:
+    """IN and OUT; raises :class:`WrongInput` where one can't be used."""
     if not given.IN or not given.OUT:
         raise WrongInput("IN and OUT are needed: run.py IN OUT, or $MERCURE_IN_DIR and $MERCURE_OUT_DIR")
     in_dir, out_dir = Path(given.IN), Path(given.OUT)
@@ -199,11 +211,16 @@ def counts(results: Sequence[SeriesResult]) -> Mapping[str, int]:
     return {status: found[status] for status in ("completed", "skipped", "failed")}
 
 
-def report(results: Sequence[SeriesResult]) -> int:
-    """Say how it went; returns the exit code."""
+def report(results: Sequence[SeriesResult], *, partial_ok: bool) -> int:
+    """Say how it went; returns the exit code.
+
+    Where no series was measured there is nothing to send on, and the task fails whatever was asked for.
+    """
     words = ", ".join(f"{count} {status}" for status, count in counts(results).items())
     LOG.info("%d series: %s", len(results), words)
-    return SERIES_FAILED if any(result.status == "failed" for result in results) else DONE
+    ended = {result.status for result in results}
+    is_good_enough = partial_ok and "completed" in ended
+    return SERIES_FAILED if "failed" in ended and not is_good_enough else DONE
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from analysis.dicom_file import MOST_PIXELS, number, quiet_dicom, read_dicom, value_of, whole_number
+from analysis.dicom_file import MOST_PIXELS, DicomFile, number, quiet_dicom, read_dicom, value_of, whole_number
 from analysis.errors import SeriesFailed, SeriesSkipped, SeriesStop
 from analysis.landmarks import Landmark, Spacing
 from analysis.orientation import Orientation, read_orientation
@@ -24,6 +24,7 @@ from analysis.spacing import StatedSpacing, read_spacing
 
 _LOG = logging.getLogger("analysis")
 _NATIVE_BITS: Final = 8
+_OWNERS: Final = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID")
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,24 @@ def find_series(in_dir: Path | str) -> list[SeriesFiles]:
 def choose_image(files: Iterable[Path]) -> Path:
     """The file with the most pixels, so that a scout or a detail never wins.
 
-    Raises the `SeriesStop` of the first file when no file is an image.
+    Raises the `SeriesStop` of the first file when no file is an image, and `SeriesFailed` when the files are of
+    several patients or studies: whichever image were chosen, its lengths could go into the wrong record.
     """
     best: tuple[int, Path] | None = None
     stops: list[SeriesStop] = []
+    owners: list[dict[str, str]] = []
     for path in files:
         try:
-            count = _pixel_count(path)
+            with quiet_dicom():
+                found = read_dicom(path, with_pixels=False)
+                owners.append(_owner(found.dataset))
+                count = _pixel_count(found)
         except SeriesStop as stop:
             stops.append(stop)
             continue
         if best is None or count > best[0]:
             best = (count, path)
+    _require_one_owner(owners)
     if best is not None:
         if stops:
             _LOG.warning("%d files of the series left aside: %s", len(stops), sorted({s.code for s in stops}))
@@ -96,15 +103,25 @@ def choose_image(files: Iterable[Path]) -> Path:
     raise min(stops, key=lambda stop: isinstance(stop, SeriesSkipped))
 
 
-def _pixel_count(path: Path) -> int:
+def _owner(dataset: Dataset) -> dict[str, str]:
+    """Whose image a header says it is, as far as it says so; writing is compared, and not its case or padding."""
+    texts = {keyword: str(value_of(dataset, keyword) or "").strip(" ^=").casefold() for keyword in _OWNERS}
+    return {keyword: text for keyword, text in texts.items() if text}
+
+
+def _require_one_owner(owners: list[dict[str, str]]) -> None:
+    for keyword in _OWNERS:
+        if len({owner[keyword] for owner in owners if keyword in owner}) > 1:
+            raise SeriesFailed("mixed_series")
+
+
+def _pixel_count(found: DicomFile) -> int:
     """Rows times columns of one file; raises `SeriesStop` where it isn't an image, or not a whole one."""
-    with quiet_dicom():
-        found = read_dicom(path, with_pixels=False)
-        if found.breaks_off:
-            raise SeriesFailed("truncated_header")
-        if not found.has_pixels and _is_image_class(found.dataset):
-            raise SeriesFailed("no_pixel_data")
-        return _require_image(found.dataset)
+    if found.breaks_off:
+        raise SeriesFailed("truncated_header")
+    if not found.has_pixels and _is_image_class(found.dataset):
+        raise SeriesFailed("no_pixel_data")
+    return _require_image(found.dataset)
 
 
 def read_radiograph(path: Path) -> Radiograph:

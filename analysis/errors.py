@@ -71,6 +71,7 @@ INPUT_SKIPS = {
 }
 INPUT_FAILURES = {
     "truncated_header": "the file ends within its header",
+    "mixed_series": "the files of the series are of several patients or studies",
     "image_too_large": "the image, or what its file inflates to, is larger than any long-leg radiograph",
 }
 

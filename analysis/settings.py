@@ -8,6 +8,7 @@
 | tibia_threshold      | cm   | 2.0                   | the same for the tibiae                      |
 | total_threshold      | cm   | 5.0                   | the same for the whole legs                  |
 | confidence_threshold | 0..1 | 0.0                   | landmarks less certain than this are dropped |
+| exit_zero_with_failures |   | false                 | exit 0 where some series failed, some did not |
 
 `monitoring` and `reference_readings` are the monitoring's, which uses the thresholds, too.
 """
@@ -44,6 +45,7 @@ class AnalysisSettings:
     tibia_threshold: float = 2.0
     total_threshold: float = 5.0
     confidence_threshold: float = 0.0
+    exit_zero_with_failures: bool = False
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -159,6 +161,12 @@ def _check_offset(path: str, value: object, problems: list[str]) -> int:
     return value
 
 
+def _check_switch(path: str, value: object, problems: list[str]) -> bool:
+    if not isinstance(value, bool):
+        problems.append(f"{path}: expected true or false, got {_type_name(value)}")
+    return value is True
+
+
 # SeriesNumber is an IS, at most 2**31 - 1, and the offset is added to it twice.
 _MAX_OFFSET: Final = 1_000_000_000
 
@@ -195,6 +203,7 @@ _CHECKS: Final[dict[str, Callable[[str, object, list[str]], Any]]] = {
     "tibia_threshold": _number(0, math.inf),
     "total_threshold": _number(0, math.inf),
     "confidence_threshold": _number(0, 1),
+    "exit_zero_with_failures": _check_switch,
 }
 
 

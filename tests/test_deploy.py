@@ -30,6 +30,13 @@ def test_mercures_module_settings_are_valid_and_need_no_network() -> None:
     assert checked.config.prometheus is None
 
 
+def test_mercures_module_lets_good_series_and_the_notification_through() -> None:
+    settings = AnalysisSettings.from_mapping(mercure_module()["settings"])
+    assert settings.exit_zero_with_failures
+    assert not AnalysisSettings().exit_zero_with_failures
+    assert "after exit 0 only" in (DEPLOY / "mercure/README.md").read_text()
+
+
 def test_mercures_module_asks_for_persistence_and_no_root() -> None:
     module = mercure_module()
     assert module["requires_persistence"] is True

@@ -186,6 +186,53 @@ def test_a_damaged_header_is_a_stop_and_never_another_exception(dicom_file: Path
             read_radiograph(choose_image([dicom_file]))
 
 
+# --- whose images they are ----------------------------------------------------------------------
+
+
+def beside(path: Path, name: str, **values: object) -> list[Path]:
+    """The file, and a coarser image of the same series beside it that says other things."""
+    scout = pydicom.dcmread(path)
+    scout.Rows, scout.Columns, scout.PixelData = 10, 10, b"\0" * 200
+    for keyword, value in values.items():
+        setattr(scout, keyword, value)
+    scout.save_as(path.with_name(name))
+    return sorted([path, path.with_name(name)])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"PatientID": "INVENTED-OTHER"},
+        {"PatientName": "Other^Invented"},
+        {"PatientBirthDate": "19990101"},
+        {"StudyInstanceUID": "1.2.826.0.1.9"},
+        {"Rows": 0, "PatientID": "INVENTED-OTHER"},
+    ],
+    ids=["patient", "name", "birth date", "study", "patient of what is no image"],
+)
+@pytest.mark.parametrize("name", ["0.dcm", "z.dcm"])
+def test_files_of_two_patients_or_studies_in_one_series_stop_it(dicom_file: Path, values: dict, name: str):
+    with pytest.raises(SeriesFailed) as caught:
+        choose_image(beside(dicom_file, name, **values))
+    assert caught.value.code == "mixed_series"
+
+
+def test_two_issuers_of_one_number_are_two_patients(dicom_file: Path):
+    edited(dicom_file, IssuerOfPatientID="INVENTED A")
+    with pytest.raises(SeriesFailed, match="mixed_series"):
+        choose_image(beside(dicom_file, "z.dcm", IssuerOfPatientID="INVENTED B"))
+
+
+@pytest.mark.parametrize("values", [{}, {"PatientID": ""}, {"PatientName": None}, {"StudyInstanceUID": ""}])
+def test_what_a_file_leaves_unsaid_makes_no_second_patient(dicom_file: Path, values: dict):
+    assert choose_image(beside(dicom_file, "z.dcm", **values)) == dicom_file
+
+
+def test_a_name_written_in_capitals_makes_no_second_patient(dicom_file: Path):
+    name = str(pydicom.dcmread(dicom_file).PatientName).upper() + "^^"
+    assert choose_image(beside(dicom_file, "z.dcm", PatientName=name)) == dicom_file
+
+
 # --- what could block, never end, or take all memory --------------------------------------------
 
 

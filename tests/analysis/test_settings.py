@@ -72,6 +72,10 @@ def test_given_values_are_kept():
             "process.settings.confidence_threshold: expected a number of 0 to 1, got 1.01",
         ),
         (
+            {"exit_zero_with_failures": "true"},
+            "process.settings.exit_zero_with_failures: expected true or false, got a string",
+        ),
+        (
             {"confidence_threshold": {}},
             "process.settings.confidence_threshold: expected a number of 0 to 1, got an object",
         ),

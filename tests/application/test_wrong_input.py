@@ -99,6 +99,7 @@ WRONG_SETTINGS: dict[str, list[Any]] = {
     "tibia_threshold": [True, "2,0", {}, -0.1],
     "total_threshold": [{}, [1.0], "all", None],
     "confidence_threshold": [2, "high", -1, []],
+    "exit_zero_with_failures": ["yes", 1, None, {}],
 }
 
 
@@ -214,3 +215,30 @@ def test_a_malformed_registry_of_models_is_one_error(app: App, unspaced_file: Pa
     app.environment["LEGLENGTH_MODELS_DIR"] = str(models)
     app.settings(models=["mine"])
     assert_one_error(app.run(), WRONG_INPUT, "registry.json: not a model registry")
+
+
+def partly_failed(app: App, *files: Path) -> App:
+    for path in files:
+        app.add(path)
+    return app
+
+
+@pytest.mark.parametrize("way", ["option", "setting"])
+def test_a_task_that_measured_some_series_may_exit_0_and_notifies(
+    way: str, app: App, broken_file: Path, phantom_file: Path
+) -> None:
+    partly_failed(app, broken_file, phantom_file)
+    app.settings(exit_zero_with_failures=way == "setting")
+    run = app.run([*(["--partial-ok"] if way == "option" else []), app.inbox, app.out])
+    assert run.code == MEASURED
+    assert run.result["counts"] == {"completed": 1, "skipped": 0, "failed": 1}
+    notification = run.result["__mercure_notification"]
+    assert notification == {"requested": True, "text": "Leg length: 1 of 2 series failed."}
+
+
+def test_a_task_that_measured_none_fails_whatever_was_asked_for(
+    app: App, broken_file: Path, unspaced_file: Path
+) -> None:
+    partly_failed(app, broken_file, unspaced_file)
+    assert app.run(["--partial-ok", app.inbox, app.out]).code == SERIES_FAILED
+    assert app.run().code == SERIES_FAILED

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 import msgspec
 
 from monitoring.settings import SECTIONS, MonitoringConfig, Names, Secret, Section
+from monitoring.transport.small_files import MOST_SECRET_BYTES, read_file
 
 SECTION_PATH = "process.settings.monitoring"
 
@@ -33,6 +34,8 @@ _JSON_NAMES: dict[type, str] = {
 }  # fmt: skip
 # No file and no request can hold half of a surrogate pair, which JSON can.
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+_MOST_LEVELS = 16
+_TOO_DEEP = object()
 
 
 class Problem(NamedTuple):
@@ -76,7 +79,7 @@ def check_section(section: Any, environment: Mapping[str, str] | None = None) ->
             problems.append(_unknown_part(key, value))
         elif value is not None:
             check = _check_part if key in SECTIONS else _check_setting
-            found, its_problems = check(key, value, environment)
+            found, its_problems = check(key, _TOO_DEEP if _is_deep(value) else value, environment)
             problems += its_problems
             if found is not None:
                 usable[key] = found
@@ -95,7 +98,10 @@ def _unknown_part(key: Any, value: Any) -> Problem:
 
 
 def _is_switched_off(given: Any) -> bool:
-    return isinstance(given, Mapping) and str(given.get("enabled")).strip().lower() in ("false", "0", "no", "off")
+    try:
+        return isinstance(given, Mapping) and str(given.get("enabled")).strip().lower() in ("false", "0", "no", "off")
+    except (ValueError, RecursionError):  # a number of thousands of digits, or what is nested without end
+        return False
 
 
 def _check_setting(key: str, value: Any, environment: Mapping[str, str]) -> tuple[Any, list[Problem]]:
@@ -114,7 +120,8 @@ def _check_part(key: str, given: Any, environment: Mapping[str, str]) -> tuple[S
     path, model, is_backend = f"{SECTION_PATH}.{key}", SECTIONS[key], key in _BACKENDS
     if not isinstance(given, Mapping):
         effect = _OFF if is_backend else _STRICTEST if model.strictest else _DEFAULT
-        return None if is_backend else model(**model.strictest), [Problem(path, "must be an object", effect)]
+        message = "is nested too deeply" if given is _TOO_DEEP else "must be an object"
+        return None if is_backend else model(**model.strictest), [Problem(path, message, effect)]
     known, problems = _known_keys(path, given, model)
     if is_backend and _is_switched_off(known):
         return None, problems  # what else it says needs not be right
@@ -180,6 +187,17 @@ def _expanded(path: str, value: Any, environment: Mapping[str, str]) -> tuple[An
     return _VARIABLE.sub(lambda found: environment[found[1]], value), []
 
 
+def _is_deep(value: Any) -> bool:
+    """Whether walking through ``value`` could use up the stack; one that holds itself is deep without end."""
+    level = [value]
+    for _ in range(_MOST_LEVELS):
+        inner = [
+            item.values() if isinstance(item, Mapping) else item for item in level if isinstance(item, Mapping | list)
+        ]
+        level = list({id(item): item for items in inner for item in items}.values())
+    return bool(level)
+
+
 # --- What a user wrote, as what its setting is declared to be -----------------------------------
 
 
@@ -212,9 +230,7 @@ def read_settings(model: type[Section], given: Mapping[str, Any]) -> tuple[dict[
 def _text_in(path: Path) -> str:
     """What a secret's file holds."""
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
-            raise ValueError("can't be read: not a file")
-        text = path.read_text(encoding="utf-8").strip()
+        text = read_file(path, MOST_SECRET_BYTES).decode().strip()
     except OSError as error:
         raise ValueError(f"can't be read: {error.strerror}") from None
     except UnicodeDecodeError:

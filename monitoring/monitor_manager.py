@@ -181,7 +181,10 @@ class MonitorManager:
         if not isinstance(section, Mapping):
             self._logger.warning("monitoring: process.settings.monitoring must be an object (monitoring is off)")
             return False
-        word = str(section.get("enabled", False)).strip().lower()
+        try:
+            word = str(section.get("enabled", False)).strip().lower()
+        except (ValueError, RecursionError):  # a number of thousands of digits, or what is nested without end
+            word = "?"
         if word.startswith("${"):
             return True  # an environment variable, which the settings' validation looks up
         if word not in ON_WORDS | OFF_WORDS:

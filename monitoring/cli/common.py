@@ -28,6 +28,7 @@ from monitoring.store.database import Database
 from monitoring.store.location import instance_name, store_path
 from monitoring.store.recovery import count_put_aside, open_or_recover
 from monitoring.store.sessions import Store, open_store
+from monitoring.transport.small_files import MOST_DOCUMENT_BYTES, read_from
 
 DONE, NOT_ALL_DONE, WRONG_INPUT = 0, 1, 2
 NO_BACKEND = "no backend is in use: name influxdb or prometheus in the settings' monitoring section"
@@ -57,13 +58,17 @@ def exit_on_error() -> Iterator[None]:
 def read_json(path: Path, hint: str = "") -> Any:
     """A JSON document; raises :class:`ConfigurationError` with one line that says what is wrong."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))  # with a byte order mark, as Windows' editors write it
+        with path.open("rb") as file:  # which may be a pipe: `--config <(...)`
+            text = read_from(file, MOST_DOCUMENT_BYTES).decode("utf-8-sig")  # as Windows' editors write it
+        return json.loads(text)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}{hint}") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: not UTF-8 text") from None
     except json.JSONDecodeError as error:
         raise ConfigurationError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+    except ValueError:  # Python reads no number of more than 4300 digits
+        raise ConfigurationError(f"{path}: holds a number with too many digits") from None
     except RecursionError:
         raise ConfigurationError(f"{path}: nested too deeply") from None
 

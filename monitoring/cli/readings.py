@@ -36,6 +36,7 @@ from monitoring.readings.structured_reports import Report, read_report
 from monitoring.readings.validation import validate
 from monitoring.store import readings as stored
 from monitoring.store.location import store_path
+from monitoring.transport.small_files import MOST_DOCUMENT_BYTES, open_file, read_file
 
 app = typer.Typer(help="Compare the measurements with readers'; import what they measured.", rich_markup_mode=None)
 
@@ -145,7 +146,7 @@ def _read(path: Path, found: FileContents) -> None:
     if path.is_dir():
         _read_folder(path, found)
     elif path.suffix.lower() in _TABLES:
-        found.add(parse_csv(path.read_bytes(), name), name)
+        found.add(parse_csv(read_file(path, MOST_DOCUMENT_BYTES), name), name)
     elif path.suffix.lower() == ".json":
         found.add(parse_document(read_json(path), name), name)
     elif _is_dicom(path):
@@ -168,5 +169,5 @@ def _read_folder(folder: Path, found: FileContents) -> None:
 
 def _is_dicom(path: Path) -> bool:
     """By its beginning, not its name: archives often name files without a suffix (DICOM PS3.10, 7.1)."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(132)[128:] == b"DICM"

@@ -15,14 +15,16 @@ import warnings
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from msgspec import Struct
 
 from monitoring.metrics.catalogue import OTHER
 from monitoring.privacy.radiography_devices import VENDORS, device_model, manufacturer
 from monitoring.records import coerce
+from monitoring.transport.small_files import open_file
 
 if TYPE_CHECKING:
     from monitoring.privacy.pseudonyms import Pseudonymizer
@@ -52,6 +54,10 @@ _TERMS: Mapping[str, Collection[str | float]] = {
 }  # fmt: skip
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
 _PADDING = b" \0"  # DICOM PS3.5, 6.2
+_META_STARTS_AT, _META_GROUP, _MOST_META_BYTES = 132, 0x0002, 4096  # DICOM PS3.10, 7.1
+_MOST_HEADER_BYTES = 1 << 24
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_EXPLICIT = b"1.2.840.10008.1.2.1".ljust(len(_DEFLATED), b"\0")
 
 
 class ImageFacts(Struct, frozen=True):
@@ -144,9 +150,26 @@ def read_header(path: Any, keywords: Sequence[str]) -> Any:
     except ImportError:
         return None
     try:
-        return dcmread(Path(path), stop_before_pixels=True, specific_tags=list(keywords))
+        with open_file(Path(path)) as file:
+            return dcmread(_inflated(file), stop_before_pixels=True, specific_tags=list(keywords))
     except _unreadable():
         return None
+
+
+def _inflated(file: BinaryIO) -> BinaryIO:
+    """The file; of a deflated one its header alone, inflated: pydicom inflates all, ten megabytes to ten gigabytes."""
+    from pydicom.filereader import read_dataset
+
+    beginning = file.read(_META_STARTS_AT + _MOST_META_BYTES)
+    file.seek(0)
+    if _DEFLATED not in beginning:
+        return file
+    stream = BytesIO(beginning)
+    stream.seek(_META_STARTS_AT)
+    read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != _META_GROUP)
+    file.seek(stream.tell())
+    header = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(_MOST_HEADER_BYTES), _MOST_HEADER_BYTES)
+    return BytesIO(beginning[: stream.tell()].replace(_DEFLATED, _EXPLICIT) + header)
 
 
 def value_of(header: Any, keyword: str) -> Any:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from monitoring.transport.small_files import MOST_SECRET_BYTES, read_file
+
 if TYPE_CHECKING:
     from monitoring.settings import MonitoringConfig
 
@@ -20,7 +22,6 @@ KEY_VARIABLE = "MONITORING_PRIVACY_KEY"
 _SECRET_NAME = re.compile(r"tok|pass|secret|key|pwd|cred|auth", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _CREDENTIALS = re.compile(r"://([^/\s@]*)@|^([^/\s@:]+:[^/\s@]*)@")
-_LARGEST_SECRET_FILE = 64 * 1024  # bytes; a wrong path may name an image
 
 
 def secrets_of(config: MonitoringConfig) -> list[str]:
@@ -67,10 +68,7 @@ def _credentials(address: str) -> list[str]:
 
 def _content(path: str) -> list[str]:
     try:
-        file = Path(path)
-        if not file.is_file() or file.stat().st_size > _LARGEST_SECRET_FILE:
-            return []
-        text = file.read_text(encoding="utf-8", errors="replace").strip()
+        text = read_file(Path(path), MOST_SECRET_BYTES).decode(errors="replace").strip()
     except (OSError, ValueError):
         return []
     return [text, *text.splitlines()]  # what is logged of a file may be a line of it

@@ -15,6 +15,7 @@ from pathlib import Path
 from monitoring.exceptions import ConfigurationError, StoreError
 from monitoring.privacy.secret_values import KEY_VARIABLE
 from monitoring.settings import PrivacyConfig
+from monitoring.transport.small_files import MOST_SECRET_BYTES, read_file
 
 __all__ = ["KEY_FILE_NAME", "KEY_VARIABLE", "find_key"]
 
@@ -59,7 +60,7 @@ def _read_key(path: Path) -> bytes:
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)  # it was copied without its rights
     try:
-        key = path.read_bytes().strip()
+        key = read_file(path, MOST_SECRET_BYTES).strip()
     except OSError as error:
         raise ConfigurationError(f"{KEY_FILE_NAME} beside the store can't be read: {error.strerror}") from None
     return _long_enough(key, f"{KEY_FILE_NAME} beside the store")

@@ -47,7 +47,7 @@ _ROUNDED = re.compile(r"\d(?:[.,]\d+)?E\+\d+", re.IGNORECASE)
 _WITH_A_FRACTION = re.compile(r"\d+[.,]0")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _SEPARATORS = ",;\t"
-_STATED_SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # a first line that spreadsheets understand
+_STATED_SEPARATOR = re.compile(r"sep=([^\w\s\"]|[ \t])\r?\n", re.IGNORECASE)  # a first line that spreadsheets know
 _SHOWN_NAME = re.compile(r"(?!.*\d{4})[A-Za-z][A-Za-z0-9 _.()/%-]{0,39}")
 _FROM_MM: Final = {bone: low for bone, (low, _) in LENGTH_LIMITS_MM.items()}
 # What no stated unit makes likely: a leg of 80 "mm" is 80 cm.

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from monitoring.transport.small_files import MOST_CERTIFICATE_BYTES, read_file
+
 
 class Trust(Struct, frozen=True):
     """How an https:// address is trusted, and with which certificate it is asked; see the settings of these names."""
@@ -80,7 +82,7 @@ def _load_certificates(context: ssl.SSLContext, path: Path) -> None:
 
 
 def _load_key_pair(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
-    with _readable(key or certificate):
+    with _readable(certificate, *filter(None, [key])):
         try:
             # Without a password OpenSSL would ask for one on the terminal.
             context.load_cert_chain(certificate, key, password=b"")
@@ -99,10 +101,10 @@ def _about_key(reason: str | None, *, is_apart: bool) -> str:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(*paths: Path) -> Iterator[None]:
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
-            raise UnusableFileError("can't be read: not a file")
+        for path in paths:  # OpenSSL would wait for a pipe's writer, and read without end
+            read_file(path, MOST_CERTIFICATE_BYTES)
         yield
     except OSError as error:
         raise UnusableFileError(f"can't be read: {error.strerror}") from None

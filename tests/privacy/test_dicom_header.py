@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import tracemalloc
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +94,31 @@ def test_a_header_is_kept_as_age_sex_part_size_spacing_and_kind_of_device(tmp_pa
     assert context(header(**FULL)) == expected
     assert read_context(saved(tmp_path, **FULL)) == expected
     assert read_context(str(tmp_path / "image.dcm")) == expected
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "image.dcm"
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    assert facts(path) == ImageFacts()
+
+
+def test_a_deflated_file_is_inflated_as_far_as_its_header_goes(tmp_path: Path) -> None:
+    path = saved(tmp_path, DeflatedExplicitVRLittleEndian, PatientAge="010Y")
+    content = path.read_bytes()
+    start = 144 + int.from_bytes(content[140:144], "little")  # DICOM PS3.10, 7.1: the group's length comes first
+    header = zlib.decompress(content[start:], -zlib.MAX_WBITS)
+    pixels = b"\xe0\x7f\x10\x00OW\0\0" + (1 << 30).to_bytes(4, "little")
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    zeros = bytes(1 << 24)
+    bomb = deflate.compress(header + pixels) + b"".join(deflate.compress(zeros) for _ in range(16)) + deflate.flush()
+    path.write_bytes(content[:start] + bomb)
+    tracemalloc.start()
+    try:
+        assert read_context(path)["age_years"] == 10
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000  # of the 268 that it inflates to
+    finally:
+        tracemalloc.stop()
 
 
 def test_nothing_that_identifies_is_kept() -> None:

@@ -94,6 +94,14 @@ def test_marks_of_spreadsheets_and_line_ends_make_no_difference(prefix: bytes, n
     assert lengths(parse_csv(prefix + text.encode(), "r.csv")) == [{"PLL_R_FEM": 371.5}]
 
 
+@pytest.mark.parametrize("separator", ['"', "\r", "", "x", "\u00e9", ";;"])
+def test_a_stated_separator_that_can_be_none_is_a_problem_of_the_first_line(separator: str) -> None:
+    """Newer versions of Python raise where they are told of such a separator."""
+    found = parse_csv(f"sep={separator}\nPLL_R_FEM_mm;accession\n371,5;A1\n".encode(), "r.csv")
+    assert found.readings == ()
+    assert found.problems[0].startswith("r.csv, line 1: no column names the exam")
+
+
 def test_quotes_tabs_blank_lines_and_empty_cells_are_understood() -> None:
     quoted = csv(
         '"accession","reader","PLL_R_FEM_mm","PLL_R_TIB_mm"', "", '"A,1","Dr ""A""","400.5",""', " , , ,", "A2"

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.config_validator import SECTION_PATH, check_section
+from monitoring.privacy import secret_values
 from monitoring.settings import (
     InfluxDBConfig,
     MetricsConfig,
@@ -412,6 +413,55 @@ def test_a_pipe_in_place_of_a_token_file_is_not_waited_for(tmp_path: Path) -> No
     os.mkfifo(tmp_path / "pipe")
     assert "not a file" in the_problem(in_section("influxdb", token_file=str(tmp_path / "pipe")))
     assert "not a file" in the_problem(in_section("privacy", key_file=str(tmp_path / "pipe")))
+
+
+ENDLESS = [("/dev/zero", "not a file"), ("/dev/tty", ""), ("endless", "larger than")]
+
+
+@pytest.mark.parametrize(("target", "words"), ENDLESS)
+@pytest.mark.parametrize(
+    ("section", "setting"), [("influxdb", "token_file"), ("privacy", "key_file"), ("prometheus", "ca_file")]
+)
+def test_a_link_to_an_endless_file_is_not_read(
+    tmp_path: Path, section: str, setting: str, target: str, words: str
+) -> None:
+    with (tmp_path / "endless").open("wb") as file:
+        file.truncate(1 << 40)  # takes no room
+    (tmp_path / "link").symlink_to(tmp_path / target)
+    problem = the_problem(in_section(section, **{setting: str(tmp_path / "link")}))
+    assert f"{section}.{setting}: can't be read: {words}" in problem
+    assert secret_values.secrets_in({section: {"token_file": str(tmp_path / "link")}}) == []
+
+
+def nested(levels: int, kind: type = dict) -> Any:
+    found: Any = "x"
+    for _ in range(levels):
+        found = {"url": found} if kind is dict else [found]
+    return found
+
+
+def holds_itself() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    found.update(url=found, enabled=found)
+    return found
+
+
+@pytest.mark.parametrize("deep", [nested(990), nested(5000), nested(990, list), holds_itself()])
+@pytest.mark.parametrize("name", ["influxdb", "privacy", "shutdown_timeout", "enabled", "elsewhere"])
+def test_what_is_nested_too_deeply_is_one_problem_even_where_all_is_off(name: str, deep: Any) -> None:
+    assert len(check_section({"enabled": False, name: deep}).problems) == 1
+    assert check_section({"enabled": True, "influxdb": {"enabled": deep, "url": "http://h"}}).problems
+
+
+def test_a_number_of_thousands_of_digits_is_a_problem() -> None:
+    checked = check_section({"enabled": 10**5000, "influxdb": {"enabled": 10**5000, "url": "http://h"}})
+    assert len(checked.problems) == 2
+
+
+@pytest.mark.parametrize("password", ["\ud800", "x\udcff"])
+@pytest.mark.parametrize("backend", ["influxdb", "prometheus"])
+def test_half_a_pair_as_password_is_a_problem(backend: str, password: str) -> None:
+    assert "password: must be text" in the_problem(in_section(backend, username="u", password=password))
 
 
 def test_a_key_is_read_from_its_file(tmp_path: Path) -> None:

@@ -171,13 +171,17 @@ def export(
 
 @app.command("import")
 def import_results(
-    files: Annotated[list[Path], typer.Argument(help="result.json files, or archives of them.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="result.json files, archives of them, or stores that were put aside.")
+    ],
     config: ConfigOption = None,
 ) -> None:
-    """Read session records back from result.json files, each once."""
+    """Read sessions back from result.json files, or from a damaged store that was put aside; each once."""
     with exit_on_error():
         counts = sessions.import_records(load_config(config), files)
     typer.echo(f"{counts.new} imported, {counts.known} already there, {counts.unreadable} unreadable")
+    if counts.points or counts.readings:
+        typer.echo(f"{counts.points} points wait to be delivered; {counts.readings} readings imported")
     raise typer.Exit(NOT_ALL_DONE if counts.unreadable else DONE)
 
 

@@ -1,7 +1,7 @@
 """``leglength-monitor sessions``, and the import of session records.
 
 Lists what is stored, computes it again, erases one patient's sessions, and reads records back from result.json files,
-such as the ones that Mercure archives.
+such as the ones that Mercure archives, and from stores that were put aside.
 """
 
 from __future__ import annotations
@@ -32,14 +32,20 @@ from monitoring.cli.common import (
     store_to_import_into,
 )
 from monitoring.exceptions import ConfigurationError, RecordError
+from monitoring.metrics.session_writes import BuildWrites
+from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.privacy.dicom_header import is_context
 from monitoring.readings import validation
 from monitoring.records.foreign import foreign_record
 from monitoring.records.session_record import SessionRecord
+from monitoring.runtime.backends import session_writes_builder
 from monitoring.settings import MonitoringConfig
+from monitoring.store.database import identity
 from monitoring.store.erasure import erase, is_patient_key
 from monitoring.store.location import store_path
 from monitoring.store.recovery import put_aside
+from monitoring.store.salvage import is_database, salvage
+from monitoring.store.sessions import Store
 
 app = typer.Typer(help="List stored sessions; erase one patient's.", rich_markup_mode=None)
 _LISTED = 20
@@ -135,20 +141,26 @@ def erase_patient(
 
 
 class ImportCounts(Struct):
-    """What became of the records that were found."""
+    """What became of the records that were found; ``points`` and ``readings`` are those of stores."""
 
     new: int = 0
     known: int = 0
     unreadable: int = 0
+    points: int = 0
+    readings: int = 0
 
 
 def import_records(config: MonitoringConfig, paths: list[Path]) -> ImportCounts:
     """Commit the files' session records, each once however often it is imported; the store is made if need be.
 
-    Raises :class:`ConfigurationError` for a file that is no JSON, before anything is committed.
+    A store that was put aside gives back what can be read of it. Raises :class:`ConfigurationError` for another file
+    that is no JSON, before anything is committed.
     """
+    stores = [path for path in paths if is_database(path)]
+    if any(identity(path) == identity(store_path(config)) for path in stores):
+        raise ConfigurationError("the store can't be imported into itself")
     # All files are read first: one that is broken must not leave half of an archive imported, unnoticed.
-    found = [record for path in paths for record in _records(read_json(path))]
+    found = [record for path in paths if path not in stores for record in _records(read_json(path))]
     counts = ImportCounts()
     committed: list[SessionRecord] = []
     with store_to_import_into(config) as (store, build):
@@ -162,10 +174,31 @@ def import_records(config: MonitoringConfig, paths: list[Path]) -> ImportCounts:
                 committed.append(record)
             else:
                 counts.known += 1
+        counts.new = len(committed)
+        for path in stores:
+            committed += _take_back(config, store, build, path, counts)
         # Their readings may have come long ago, and wait for them.
         validation.refresh_after(store.database, committed, is_in_a_hurry=False)
-    counts.new = len(committed)
     return counts
+
+
+def _take_back(
+    config: MonitoringConfig, store: Store, build: SessionWritesBuilder, path: Path, counts: ImportCounts
+) -> list[SessionRecord]:
+    """Take back what can be read of a store that was put aside; returns the sessions that are new."""
+
+    def builder(instance: str | None) -> BuildWrites:
+        # Points that are made again must be the same ones: under the name that the file was delivered under.
+        is_given = config.prometheus is not None and config.prometheus.instance is not None
+        return build if instance is None or is_given else session_writes_builder(config, instance)
+
+    found = salvage(path, store, builder, lambda record: foreign_record(record.to_dict(), is_context))
+    counts.new += found.sessions + found.crashed
+    counts.known += found.known
+    counts.unreadable += found.unreadable
+    counts.points += found.points
+    counts.readings += found.readings
+    return found.records
 
 
 def _records(document: Any) -> Iterator[Any]:

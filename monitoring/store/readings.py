@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -78,6 +78,11 @@ def keep(
         (key, reader, text, now_ns, checksum(key, reader, text, now_ns)),
     )
     return CORRECTED if known else NEW
+
+
+def keep_missing(connection: sqlite3.Connection, row: Sequence[Any]) -> bool:
+    """Keep a row of another store's, whole, unless the reader's measurements of the exam are here; whether it was."""
+    return connection.execute("INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?, ?)", tuple(row)).rowcount == 1
 
 
 def by_reader(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -14,7 +14,9 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from monitoring.domain.derivation import Facts
 from monitoring.metrics import catalogue
@@ -42,6 +44,31 @@ _OLDEST_PAGE = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE sequence > ? ORDER
 _NOT_ROUTED = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE routed = '' ORDER BY sequence LIMIT ?"  # noqa: S608 - a constant
 
 
+class WaitingLines(NamedTuple):
+    """Lines that wait for a log backend, encoded and counted; ``created_ns`` are UTC nanoseconds."""
+
+    backend: str
+    created_ns: int
+    encoded: bytes
+    points: int
+
+    def enqueue(self, connection: sqlite3.Connection, session_id: str) -> None:
+        """Let them wait here."""
+        outbox.enqueue(connection, self.backend, session_id, self.created_ns, self.encoded, self.points)
+
+
+class Earlier(Struct, frozen=True):
+    """What another store has kept of a session: its points' time, the log backends that lines were made for, the facts.
+
+    ``lines`` are those that still wait; None where it isn't known, so that they are made again.
+    """
+
+    timestamp_ns: int
+    routed: str
+    facts: Facts | None
+    lines: tuple[WaitingLines, ...] | None
+
+
 class Store:
     """The archive. Every method raises :class:`StoreError` when the file fails."""
 
@@ -49,11 +76,12 @@ class Store:
         self.database = database
         self._look = look
 
-    def commit(self, record: SessionRecord, build: BuildWrites) -> bool:
+    def commit(self, record: SessionRecord, build: BuildWrites, earlier: Earlier | None = None) -> bool:
         """Keep a session, its undelivered lines and the new totals in one transaction.
 
         Its points carry the session's end as their time, moved on by nanoseconds where another session
-        of this store has that very instant. False when the session was there already, and is left as it is.
+        of this store has that very instant; or the time that an ``earlier`` store has given them. False when the
+        session was there already, and is left as it is.
         """
         with self.database.transaction() as connection:
             # In the same transaction: a session is reported once, as it ended or as crashed, wherever the process dies.
@@ -61,18 +89,19 @@ class Store:
             # A session that was in memory, or is imported, may come twice; the totals must count it once.
             if connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (record.session_id,)).fetchone():
                 return False
-            timestamp_ns = _free_timestamp(connection, record.ended_ns)
-            facts = self._facts(connection, record)
+            timestamp_ns = _free_timestamp(connection, earlier.timestamp_ns if earlier else record.ended_ns)
+            facts = (earlier.facts if earlier else None) or self._facts(connection, record)
             kept_ns = clock.advance(connection, self._look()).now_ns
             vocabulary = growing_vocabulary(connection, kept_ns)
             writes = build(record, TransactionContext(timestamp_ns, facts, vocabulary))
             text = record.to_json()
+            routed = earlier.routed if earlier else ",".join(writes.lines)
             connection.execute(
                 "INSERT INTO sessions (session_id, status, timestamp_ns, ended_ns, routed, record, checksum,"
                 " series_key, study_key, patient_key, accession_key, derived, kept_ns)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    record.session_id, record.status, timestamp_ns, record.ended_ns, ",".join(writes.lines), text,
+                    record.session_id, record.status, timestamp_ns, record.ended_ns, routed, text,
                     checksum(timestamp_ns, text), record.series_key, record.study_key or "", record.patient_key or "",
                     record.accession_key or "", None if writes.derived is None else writes.derived.to_bytes(),
                     kept_ns,
@@ -80,8 +109,12 @@ class Store:
             )  # fmt: skip
             for reader, measurements_mm in record.reader_mm.items() if record.series_key else ():
                 readings.keep(connection, record.series_key, reader, measurements_mm, kept_ns)
-            for backend, (encoded, count) in writes.lines.items():
-                outbox.enqueue(connection, backend, record.session_id, timestamp_ns, encoded, count)
+            if earlier is None or (earlier.lines is None and earlier.routed):
+                waiting = [WaitingLines(backend, timestamp_ns, *lines) for backend, lines in writes.lines.items()]
+            else:
+                waiting = list(earlier.lines or ())
+            for lines in waiting:
+                lines.enqueue(connection, record.session_id)
             totals.apply_changes(connection, writes.changes, timestamp_ns)
             totals.bump_revision(connection)
         return True

@@ -79,15 +79,17 @@ class _Salvage:
         self._new: set[str] = set()
 
     def run(self) -> Salvaged:
-        self._take_readings()
-        self._take_sessions()
-        self._take_lines_of_others()
-        self._take_dead_letters()
-        self._take_open_sessions()
+        """All of it; the readings first, with which the sessions are compared."""
+        self.take_readings()
+        self.take_sessions()
+        self.take_lines_of_others()
+        self.take_dead_letters()
+        self.take_open_sessions()
         self._found.sessions = len(self._new)
         return self._found
 
-    def _take_sessions(self) -> None:
+    def take_sessions(self) -> None:
+        """Each session that is whole, with the lines that wait for it."""
         columns = {row[1] for row in self._connection.execute("PRAGMA table_info(sessions)")}
         derived = "derived" if "derived" in columns else "NULL"
         is_told = self._is_whole("outbox")
@@ -134,7 +136,7 @@ class _Salvage:
         found = [_waiting(row) for row in self._connection.execute(query, (session_id,))]
         return tuple(one for one in found if one is not None) if None not in found else None
 
-    def _take_lines_of_others(self) -> None:
+    def take_lines_of_others(self) -> None:
         """Points of sessions that can't be read, or that had left the file before."""
         for row in _Rows(self._connection, "outbox", _LINES):
             lines, session_id = _waiting(row), str(row[1])
@@ -147,7 +149,8 @@ class _Salvage:
                 lines.enqueue(connection, session_id)
                 self._found.points += lines.points
 
-    def _take_dead_letters(self) -> None:
+    def take_dead_letters(self) -> None:
+        """Lines that a backend has refused, of the sessions that were new."""
         columns = {row[1] for row in self._connection.execute("PRAGMA table_info(dead_letters)")}
         if "session_id" not in columns:
             return
@@ -158,13 +161,15 @@ class _Salvage:
                     outbox.bury(connection, session_id, letter)
                     totals.count_loss(connection, letter.reason, 1, time.time_ns())
 
-    def _take_readings(self) -> None:
+    def take_readings(self) -> None:
+        """Readings that are not here."""
         for row in _all(self._connection, "SELECT key, reader, measurements, kept_ns, checksum FROM readings"):
             if is_intact(row):
                 with self._store.database.transaction() as connection:
                     self._found.readings += readings.keep_missing(connection, row)
 
-    def _take_open_sessions(self) -> None:
+    def take_open_sessions(self) -> None:
+        """Sessions that were open, of processes that are gone: they have crashed."""
         path = self._store.database.path
         for row in _all(self._connection, "SELECT * FROM open_sessions"):
             record = stored_record(row[3]) if is_intact(row) else None

@@ -6,6 +6,7 @@ Every identity in here is invented, and says so.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Final
@@ -173,13 +174,14 @@ def _one_leg(folder: Path, rng: np.random.Generator) -> Written:
 def _with_scout(folder: Path, rng: np.random.Generator) -> Written:
     """A series of two images: a coarse scout beside the full one."""
     phantom = make_phantom(rng)
-    path = write_phantom(folder, phantom, rng)
-    series = path.stem.split("#")[0]
-    scout = dataset_of(phantom, rng, series)
+    full = dataset_of(phantom, rng)
+    _save(folder, full)
+    scout = deepcopy(full)  # of the same patient and study
+    scout.SOPInstanceUID = scout.file_meta.MediaStorageSOPInstanceUID = _uid(rng)
     _set_pixels(scout, phantom.pixels[::_SCOUT_STEP, ::_SCOUT_STEP])
     scout.PixelSpacing = [round(mm * _SCOUT_STEP, 6) for mm in astuple(phantom.spacing)]
     _save(folder, scout)
-    return Written(series, "scout and full", "completed", phantom)
+    return Written(full.SeriesInstanceUID, "scout and full", "completed", phantom)
 
 
 _BAD: Final[tuple[Callable[[Path, np.random.Generator], Written], ...]] = (

@@ -17,7 +17,7 @@ lint: $(VENV)/.dev            ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy run.py
+	$(BIN)/mypy run.py leglength_monitoring.py
 	$(BIN)/lint-imports
 
 house: $(VENV)/.dev           ## how the house is arranged: rooms, floors, sizes, the way of a call

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
@@ -31,6 +31,7 @@ ON_WORDS = frozenset({"true", "1", "yes", "on"})
 OFF_WORDS = frozenset({"", "false", "0", "no", "off", "none", "null"})
 
 _SHARE_FOR_DELIVERY = 0.95
+_LOGGERS = (logging.Logger, logging.LoggerAdapter)
 
 _NO_ROOM = (RecursionError, MemoryError)
 """The host's stack or memory is nearly used up. There may be no frame for what swallows errors, so that each public
@@ -43,37 +44,48 @@ on_swallowed: Callable[[Exception], None] | None = None
 class MonitorManager:
     """Records sessions for a host. No public method raises, blocks on a network, or changes what the host does.
 
-    ``config`` is task.json's ``process.settings``, whose ``monitoring`` section switches it on.
+    Values may be Python's or numpy's; what is not what its name says is left out and counted, and the first time of its
+    kind said in the log, by its key and never by its value. Names (of stages, models, metrics, measurements) are
+    letters, digits and ``_ . -``, up to 64; others are made plain, and what looks like an identity becomes ``other``.
     """
 
     swallowed_errors = 0
     _runtime: Runtime | None = None
+    _closed: Runtime | None = None
     _termination: Termination | None = None
 
     def __init__(self, config: Any, logger: logging.Logger | None = None, output_dir: Any = None) -> None:
-        """``output_dir`` is where the host writes its results; the store never lies there."""
+        """``config`` is task.json's ``process.settings``, whose ``monitoring`` section switches it on.
+
+        ``output_dir`` is where the host writes its results; the store never lies there. Without ``logger`` it is the
+        one named ``monitoring``.
+        """
         try:
-            self._logger = logger or logging.getLogger("monitoring")
+            self._logger = logger if isinstance(logger, _LOGGERS) else logging.getLogger("monitoring")
             self._said: set[str] = set()
-            settings = config if isinstance(config, Mapping) else {}
-            if settings.get("monitoring") is not None:
-                self._runtime = self._guarded(None, self._start, settings, output_dir)
+            self._runtime = self._guarded(None, self._start, config, output_dir)
         except _NO_ROOM:
             self.swallowed_errors += 1
 
     def is_enabled(self) -> bool:
-        """Whether sessions are recorded."""
+        """Whether sessions are recorded: False without settings, with wrong ones, and once it is closed."""
         return self._runtime is not None
 
     def session(self, series_id: Any, config: Any = None) -> ManagedSession:  # noqa: ARG002 - part of the contract
-        """A context manager that records one image's processing; ``config`` is not kept."""
+        """A context manager that records one image's processing.
+
+        ``series_id`` is kept as a keyed hash only; ``config`` is not kept.
+        """
         try:
             return ManagedSession(self, series_id)
         except _NO_ROOM:
             return _UNRECORDED
 
     def start_session(self, series_id: Any, config: Any = None) -> str:  # noqa: ARG002 - part of the contract
-        """Open a session and return its id; "" when monitoring is off."""
+        """Open a session and return its id; "" when monitoring is off.
+
+        Calls with an id that is not open (unknown, ended, or "") do nothing.
+        """
         runtime = self._runtime
         try:
             session = self._guarded(None, runtime.begin, series_id) if runtime is not None else None
@@ -82,7 +94,10 @@ class MonitorManager:
         return session.session_id if session is not None else ""
 
     def track_processing_time(self, session_id: str, stage: str, start_time: float, end_time: float) -> None:
-        """Keep a stage's duration, from two readings of ``time.time()`` in seconds."""
+        """Add to a stage's duration the time between two readings of ``time.time()``, in seconds.
+
+        Refused: an end before its start, more than a year, what is no number.
+        """
         try:
             if session := self._open_session(session_id):
                 self._guarded(None, session.record_interval, stage, start_time, end_time)
@@ -90,16 +105,39 @@ class MonitorManager:
         except _NO_ROOM:
             self.swallowed_errors += 1
 
+    def record_stage(self, session_id: str, stage: str, seconds: float) -> None:
+        """Add ``seconds`` that the host measured itself to a stage's duration.
+
+        Refused: what is negative, more than a year, or no number.
+        """
+        try:
+            if session := self._open_session(session_id):
+                self._guarded(None, session.record_stage, stage, seconds)
+        except _NO_ROOM:
+            self.swallowed_errors += 1
+
     def record_metrics(self, session_id: str, metric_name: str, value: Any, tags: Any = None) -> None:
-        """Keep a number of the host's own under a short name."""
+        """Keep one number of the host's own under a name that holds its unit, such as ``bone_age_months``.
+
+        It is published as ``leglength_custom{name}``, the latest value; ``queue_depth`` (series that still wait) has a
+        metric of its own. Refused: what is no finite number. ``tags`` are refused, too: they would label series with
+        free text.
+        """
         try:
             if session := self._open_session(session_id):
                 self._guarded(None, session.record_metric, metric_name, value, tags)
         except _NO_ROOM:
             self.swallowed_errors += 1
 
+    record_metric = record_metrics
+
     def record_model_performance(self, session_id: str, model_name: str, metrics: Any) -> None:
-        """Keep what one model did: ``landmarks_detected``, ``confidence_scores``, ``inference_seconds``, ..."""
+        """Keep what one model did on the image; a second call for a model adds to the first.
+
+        Keys of ``metrics``: ``inference_seconds`` (or ``inference_time``; s), ``landmarks_detected`` (or
+        ``landmarks_found``; a count, or the landmarks), ``confidence_scores`` (0 to 1), ``measurements`` (as
+        :meth:`record_measurements`). Refused: other keys, scores outside 0 to 1, negative times.
+        """
         try:
             if session := self._open_session(session_id):
                 self._guarded(None, session.record_model_performance, model_name, metrics)
@@ -107,7 +145,13 @@ class MonitorManager:
             self.swallowed_errors += 1
 
     def record_measurements(self, session_id: str, measurements: Any, dicom_path: Any = None) -> None:
-        """Keep lengths, ``{name: {"millimeters": mm}}`` or ``{name: mm}``, and the image's non-identifying context."""
+        """Keep lengths in mm, ``{name: mm}``, ``{name: {"millimeters": mm}}`` or ``{name: {"centimeters": cm}}``.
+
+        They are published as ``leglength_measurement_millimeters``: what is no length is for :meth:`record_metrics`.
+        Legs' own, which plausibility, growth and agreement with readers are computed of: ``PLL_R_FEM``,
+        ``PLL_R_TIB``, ``PLL_R_LGL`` and the same with ``L``. Of the image in ``dicom_path`` what its header says is
+        kept, without identity; pydicom is needed for it. Refused: what is no finite number.
+        """
         try:
             if session := self._open_session(session_id):
                 self._guarded(None, session.record_measurements, measurements)
@@ -116,7 +160,19 @@ class MonitorManager:
             self.swallowed_errors += 1
 
     def record_performance_data(self, session_id: str, performance_data: Any, dicom_path: Any = None) -> None:
-        """Keep the ensemble's image metrics, the models' raw predictions, and issues by code."""
+        """Keep an ensemble's figures, its models' raw predictions, and issues.
+
+        Keys of ``performance_data``:
+
+        - ``image_metrics``: ``{score: number}``, an ensemble's scores in docs/metrics.md, or with ``image_`` before;
+        - ``uncertainties`` and ``point_statistics``: ``{landmark: {score: number}}``, a landmark's scores there;
+        - ``individual_model_predictions``: ``{model: {"predictions": {"boxes", "labels", "scores"}}}``, three lists of
+          one length: boxes (x1, y1, x2, y2) in pixels, labels 1 to 8, scores 0 to 1;
+        - ``issues``: a list of short codes, or of ``{"code": code}``; another text becomes ``other``.
+
+        A score of None is missing. Landmarks are 1 to 8, the legs' own. Refused: other keys, scores and
+        landmarks, predictions of which a column is missing. For ``dicom_path`` see :meth:`record_measurements`.
+        """
         try:
             if session := self._open_session(session_id):
                 self._guarded(None, session.record_performance_data, performance_data)
@@ -124,8 +180,35 @@ class MonitorManager:
         except _NO_ROOM:
             self.swallowed_errors += 1
 
+    def skip(self, session_id: str, reason: str | None, stage: str | None = None) -> None:
+        """Have the session end as skipped, for a reason given as a short code (another text becomes ``other``)."""
+        try:
+            if session := self._open_session(session_id):
+                self._guarded(None, session.skip, reason, stage)
+        except _NO_ROOM:
+            self.swallowed_errors += 1
+
+    def fail(
+        self,
+        session_id: str,
+        reason: str | None,
+        stage: str | None = None,
+        error_type: str | None = None,
+        location: str | None = None,
+    ) -> None:
+        """Have the session end as failed, for a reason given as a short code; the rest says where, in names of code."""
+        try:
+            if session := self._open_session(session_id):
+                self._guarded(None, session.fail, reason, stage, error_type, location)
+        except _NO_ROOM:
+            self.swallowed_errors += 1
+
     def end_session(self, session_id: str, status: str = "completed") -> None:
-        """Commit the session: when this returns, it survives the process."""
+        """Commit the session: when this returns, it survives the process.
+
+        ``status`` is ``completed``, ``failed`` or ``skipped``; another one counts as failed, and what :meth:`skip` or
+        :meth:`fail` said before stays. A session that is never ended ends as failed when the manager is closed.
+        """
         try:
             if self._runtime is not None:
                 self._guarded(None, self._runtime.end, session_id, status)
@@ -133,14 +216,22 @@ class MonitorManager:
             self.swallowed_errors += 1
 
     def session_records(self) -> list[dict[str, Any]]:
-        """The records that this manager has committed, JSON-ready, for a host's own results; [] when off."""
+        """The records that this manager has committed, JSON-ready, for a host's own results; [] when off.
+
+        They are there after :meth:`close`, too, those of the sessions that it ended included.
+        """
         try:
-            return self._guarded([], self._runtime.committed_records) if self._runtime is not None else []
+            runtime = self._runtime or self._closed
+            return self._guarded([], runtime.committed_records) if runtime is not None else []
         except _NO_ROOM:
             return []
 
     def close(self, timeout: float | None = None) -> None:
-        """Deliver what can be within ``timeout`` seconds (default: ``shutdown_timeout``); the rest stays stored."""
+        """Deliver what can be within ``timeout`` seconds (default: ``shutdown_timeout``); the rest stays stored.
+
+        From then on monitoring is off: sessions are not recorded, and every call but :meth:`session_records` does
+        nothing. The exit of the process closes a manager that is open.
+        """
         try:
             self._guarded(None, self._close, timeout)
         except _NO_ROOM:
@@ -155,9 +246,9 @@ class MonitorManager:
         except _NO_ROOM:
             self.swallowed_errors += 1
 
-    def _start(self, settings: Mapping[str, Any], output_dir: Any) -> Runtime | None:
-        section = settings["monitoring"]
-        if not self._is_switched_on(section):
+    def _start(self, settings: Any, output_dir: Any) -> Runtime | None:
+        section = settings.get("monitoring") if isinstance(settings, Mapping) else None
+        if section is None or not self._is_switched_on(section):
             return None
         # Only now: a host without monitoring pays for none of it.
         from monitoring.config_validator import check_section
@@ -194,7 +285,11 @@ class MonitorManager:
         return word in ON_WORDS
 
     def _open_session(self, session_id: Any) -> Session | None:
-        return self._runtime.open_session(session_id) if self._runtime is not None else None
+        runtime = self._runtime
+        session = runtime.open_session(session_id) if runtime is not None else None
+        if session is None and runtime is not None:
+            self._guarded(None, runtime.left_out, "session", "not_open")
+        return session
 
     def _renew_trace(self, session: Session) -> None:
         """Keep what the session has recorded so far, in case the process is killed."""
@@ -211,9 +306,12 @@ class MonitorManager:
             return
         from monitoring.transport.deadline import Deadline
 
-        seconds = runtime.config.shutdown_timeout if timeout is None else max(0.0, float(timeout))
+        seconds = runtime.config.shutdown_timeout
+        with suppress(Exception):  # a time that is none is as good as not given
+            given = seconds if timeout is None else float(timeout)
+            seconds = seconds if given != given else min(max(0.0, given), threading.TIMEOUT_MAX)
         # First: whatever comes in from now on, from a finalizer or another thread, finds monitoring off.
-        self._runtime = None
+        self._runtime, self._closed = None, runtime
         atexit.unregister(self.close)
         try:
             # The rest of the time is for closing the store, which is waited for whatever it takes.
@@ -247,13 +345,17 @@ class MonitorManager:
         # A thread that the exit did not wait for says nothing: a word of it could abort the interpreter's end.
         is_over = self._runtime is None and threading.current_thread() is not threading.main_thread()
         if is_new and not is_over:
-            self._logger.warning("monitoring: %s; the application goes on", where)
+            with suppress(Exception):  # a host's filter or handler may raise
+                self._logger.warning("monitoring: %s; the application goes on", where)
         if on_swallowed is not None:
             on_swallowed(error)
 
 
 class ManagedSession:
-    """One image's processing, as a context manager; every method does nothing when monitoring is off."""
+    """One image's processing, as a context manager. A method means what the manager's of the same name does.
+
+    No method raises. All do nothing when monitoring is off, before the ``with`` and after it.
+    """
 
     def __init__(self, manager: MonitorManager, series_id: Any) -> None:
         self._manager = manager
@@ -281,24 +383,40 @@ class ManagedSession:
             self._manager.swallowed_errors += 1
 
     def stage(self, name: str) -> AbstractContextManager[None]:
-        """Time a stage; what the host raises inside passes through, and marks the stage that failed."""
+        """Time a stage, as a context manager; its durations add up.
+
+        What the host raises inside passes through, and marks the stage that failed.
+        """
         try:
             return _Stage(self, name)
         except _NO_ROOM:
             return _UNTIMED
 
     def record_stage(self, name: str, seconds: float) -> None:
-        """Add a duration in seconds that the host measured itself."""
+        """See :meth:`MonitorManager.record_stage`."""
         try:
-            if session := self._manager._open_session(self.id):
-                self._manager._guarded(None, session.record_stage, name, seconds)
+            self._manager.record_stage(self.id, name, seconds)
         except _NO_ROOM:
             self._manager.swallowed_errors += 1
 
-    def record_metric(self, name: str, value: Any) -> None:
-        """Keep a number of the host's own."""
+    def track_processing_time(self, stage: str, start_time: float, end_time: float) -> None:
+        """See :meth:`MonitorManager.track_processing_time`."""
         try:
-            self._manager.record_metrics(self.id, name, value)
+            self._manager.track_processing_time(self.id, stage, start_time, end_time)
+        except _NO_ROOM:
+            self._manager.swallowed_errors += 1
+
+    def record_metric(self, name: str, value: Any, tags: Any = None) -> None:
+        """See :meth:`MonitorManager.record_metrics`."""
+        try:
+            self._manager.record_metrics(self.id, name, value, tags)
+        except _NO_ROOM:
+            self._manager.swallowed_errors += 1
+
+    def record_metrics(self, metric_name: str, value: Any, tags: Any = None) -> None:
+        """See :meth:`MonitorManager.record_metrics`."""
+        try:
+            self._manager.record_metrics(self.id, metric_name, value, tags)
         except _NO_ROOM:
             self._manager.swallowed_errors += 1
 
@@ -324,20 +442,25 @@ class ManagedSession:
             self._manager.swallowed_errors += 1
 
     def skip(self, reason: str | None, stage: str | None = None) -> None:
-        """End as skipped, for a reason given as a short code, in a stage."""
+        """See :meth:`MonitorManager.skip`."""
         try:
-            if session := self._manager._open_session(self.id):
-                self._manager._guarded(None, session.skip, reason, stage)
+            self._manager.skip(self.id, reason, stage)
         except _NO_ROOM:
             self._manager.swallowed_errors += 1
 
     def fail(
         self, reason: str | None, stage: str | None = None, error_type: str | None = None, location: str | None = None
     ) -> None:
-        """End as failed, for a reason given as a short code; the rest says where, in names of code."""
+        """See :meth:`MonitorManager.fail`."""
         try:
-            if session := self._manager._open_session(self.id):
-                self._manager._guarded(None, session.fail, reason, stage, error_type, location)
+            self._manager.fail(self.id, reason, stage, error_type, location)
+        except _NO_ROOM:
+            self._manager.swallowed_errors += 1
+
+    def end_session(self, status: str = "completed") -> None:
+        """See :meth:`MonitorManager.end_session`; leaving the ``with`` then does nothing more."""
+        try:
+            self._manager.end_session(self.id, status)
         except _NO_ROOM:
             self._manager.swallowed_errors += 1
 

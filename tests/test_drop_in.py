@@ -140,7 +140,7 @@ def test_a_points_scores_may_be_missing_nan_or_of_another_name(host: Host) -> No
         point_statistics={"3": {"outlier_risk": np.float32(0.5), "mean_confidence": 0.5}},
     )
     assert record.points == {"1": {"position_std_x_mm": 1.5}, "3": {"outlier_risk": 0.5}}
-    assert record.refused == {"points": 3}
+    assert record.refused == {"points": 3, "unknown_key": 2}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import OTHER, Kind, Label, Metric
-from monitoring.records import coerce
+from monitoring.records.names import plain_name
 
 NANOSECONDS = 1_000_000_000
 # Samples of one landmark or model share their labels' mapping, so nobody may write into it.
@@ -118,5 +118,5 @@ def zero_changes(models: Iterable[Any] = (), declared: Mapping[str, Iterable[str
 
 def _declared(label: Label, given: Iterable[Any]) -> tuple[str, ...]:
     """Names as their events will carry them, no more than the label takes."""
-    found = dict.fromkeys(name for name in map(coerce.metric_name, given) if name and name not in label.values)
+    found = dict.fromkeys(name for name in map(plain_name, given) if name and name not in label.values)
     return tuple(found)[: label.limit]

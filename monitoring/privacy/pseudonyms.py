@@ -62,6 +62,10 @@ class Pseudonymizer:
         """A reader's pseudonym, so that several readers of one exam can be told apart: their names are identities."""
         return self._named("reader", name)
 
+    def name(self, text: str) -> str:
+        """What stands for a name of a host's own of which nothing may be shown."""
+        return self._named("name", text)
+
     def _named(self, kind: str, identifier: object) -> str:
         text = _normal(identifier)
         return self._name(kind, text) if text else ""

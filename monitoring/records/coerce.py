@@ -136,4 +136,9 @@ def shown(value: Any) -> str | None:
 def metric_name(value: Any) -> str | None:
     """``value`` when it can name a stage, a model or a metric: a short identifier that doesn't look like an ID."""
     text = plain_text(value)
-    return text if _NAME.match(text) and not _ID_LIKE.search(text) else None
+    return text if _NAME.match(text) and not looks_like_an_id(text) else None
+
+
+def looks_like_an_id(text: str) -> bool:
+    """Whether a UID, a date or a patient's or an accession number may be in it."""
+    return _ID_LIKE.search(text) is not None

@@ -25,10 +25,11 @@ Status = Literal["completed", "failed", "skipped", "crashed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 REFUSED_VALUES = (
-    "confidence_scores", "image_metrics", "inference_seconds", "landmarks", "measurements", "metric_tags",
-    "metric_value", "name", "points", "predictions", "readings", "stage_seconds", "status", "thresholds",
+    "confidence_scores", "image", "image_metrics", "inference_seconds", "labels", "landmarks", "measurements",
+    "metric_tags", "metric_value", "name", "points", "predictions", "readings", "stage_seconds", "status",
+    "thresholds", "unknown_key",
 )  # fmt: skip
-"""What a session may leave out because it isn't what its name says."""
+"""What a session may leave out because it isn't what its name says, or has a name that isn't known."""
 
 _LARGEST_WHOLE = 2**63 - 1  # SQLite's and InfluxDB's integers end there
 Whole = Annotated[int, Meta(ge=-_LARGEST_WHOLE, le=_LARGEST_WHOLE)]

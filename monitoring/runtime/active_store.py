@@ -12,14 +12,18 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+from msgspec.structs import replace
+
 from monitoring.delivery.threads import DeliveryThreads, ErrorGuard
 from monitoring.exceptions import StoreCorruptError, StoreError
 from monitoring.metrics import catalogue
-from monitoring.metrics.samples import NANOSECONDS, Change
+from monitoring.metrics.catalogue import Label
+from monitoring.metrics.samples import NANOSECONDS, Change, Vocabulary
 from monitoring.metrics.session_writes import SessionWrites, TransactionContext
 from monitoring.readings import validation
 from monitoring.records.session_record import SessionRecord
 from monitoring.runtime.backends import courier_makers, session_writes_builder
+from monitoring.runtime.left_out import LeftOutLog
 from monitoring.settings import MonitoringConfig
 from monitoring.store import limits, totals
 from monitoring.store.database import Database
@@ -60,6 +64,7 @@ class ActiveStore:
         self.owner = self._owner.token if self._owner else _IN_MEMORY
         self.courier_makers = courier_makers(config, database, self.instance, self.owner)
         self.threads = DeliveryThreads(self.courier_makers, guard, logger)
+        self._left_out = LeftOutLog(logger)
         self._losses = LossLog(database, logger)
         self._logger = logger
 
@@ -114,10 +119,21 @@ class ActiveStore:
         made = self._made_in_memory.get(record.session_id)
         if made is not None and made[0] == context.timestamp_ns:
             return made[1]
-        writes = self.builder(record, context)
+        writes = self.builder(record, replace(context, vocabulary=self._telling(context.vocabulary)))
         if self.database.path is None:
             self._made_in_memory[record.session_id] = (context.timestamp_ns, writes)
         return writes
+
+    def _telling(self, vocabulary: Vocabulary) -> Vocabulary:
+        """The same, and a host's names for which a label has no room are said."""
+
+        def value_taken(label: Label, value: str) -> str:
+            taken = vocabulary(label, value)
+            if taken != value:
+                self._left_out(f"no room in the label {label.name}", value)
+            return taken
+
+        return value_taken
 
     def note_key(self, fingerprint: str) -> None:
         """Say it when the site's key is another than before: a lost key is noticed now, and not when it is needed."""

@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVarTuple
 
@@ -31,6 +32,7 @@ from monitoring.records import coerce
 from monitoring.records.session_record import SessionRecord
 from monitoring.runtime.active_store import ActiveStore
 from monitoring.runtime.failover import FailoverStore
+from monitoring.runtime.left_out import LeftOutLog
 from monitoring.runtime.machine.sampler import Sampler
 from monitoring.runtime.machine.usage import Recording
 from monitoring.runtime.session import Session
@@ -61,6 +63,7 @@ class Runtime:
         self._output_dir = Path(output) if output else None
         self._logger = logger
         self._guard = guard
+        self.left_out = LeftOutLog(logger)
         zeros = zero_changes(coerce.plain_list(settings.get("models")), self.config.metrics.declared)
         self.store = FailoverStore(self._find_store(), self.config, zeros, logger, guard)
         self.store.open()
@@ -77,7 +80,7 @@ class Runtime:
     def begin(self, series_id: object) -> Session:
         """Open a session for one image; its trace is durable when this returns."""
         # The series' name ends here: from now on there is only its pseudonym.
-        session = Session(self._pseudonyms.series(series_id))
+        session = Session(self._pseudonyms.series(series_id), None, self.left_out, self._pseudonyms.name)
         session.record_thresholds(self._thresholds_cm)
         self._record_readings(session, {})
         self._sessions[session.session_id] = _Open(session, self._begin_recording())
@@ -93,6 +96,8 @@ class Runtime:
         """Keep the image's context and keyed hashes, free of identity."""
         facts = read_image(dicom_path, self._pseudonyms, self.config.privacy)
         session.record_context(facts.context, facts.keys)
+        if not (facts.context or facts.keys):
+            session.note_no_image("unreadable" if find_spec("pydicom") else "pydicom_is_missing")
         self._record_readings(session, facts.keys)
 
     def _record_readings(self, session: Session, keys: Mapping[str, str]) -> None:

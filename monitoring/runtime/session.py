@@ -20,7 +20,9 @@ from msgspec.structs import replace
 from monitoring.exceptions import code_location, is_code_location, is_type_name, type_name
 from monitoring.metrics import catalogue
 from monitoring.records import coerce
+from monitoring.records.names import Pseudonym, plain_name
 from monitoring.records.session_record import Failure, ModelPerformance, Prediction, SessionRecord, Status, Usage
+from monitoring.runtime.left_out import LeftOutLog
 
 _STATUS_WORDS: dict[str, Status] = {
     "completed": "completed", "complete": "completed", "success": "completed", "ok": "completed", "done": "completed",
@@ -29,6 +31,15 @@ _STATUS_WORDS: dict[str, Status] = {
 }  # fmt: skip
 _COLUMNS = ("boxes", "labels", "scores")
 _LABELS = range(1, 9)
+_MODEL_KEYS = frozenset(
+    {
+        "confidence_scores", "inference_seconds", "inference_time", "landmarks_detected", "landmarks_found",
+        "measurements",
+    }
+)  # fmt: skip
+_PERFORMANCE_KEYS = frozenset(
+    {"image_metrics", "individual_model_predictions", "issues", "point_statistics", "uncertainties"}
+)
 
 
 class _Draft(Struct):
@@ -53,7 +64,16 @@ class _Draft(Struct):
 class Session:
     """Records one image's processing and freezes it to a :class:`SessionRecord`, once. Thread-safe."""
 
-    def __init__(self, series_key: str = "", session_id: str | None = None) -> None:
+    def __init__(
+        self,
+        series_key: str = "",
+        session_id: str | None = None,
+        left_out: LeftOutLog | None = None,
+        pseudonym: Pseudonym | None = None,
+    ) -> None:
+        """``left_out`` is told what isn't kept as it is; ``pseudonym`` names what may not be shown."""
+        self._left_out = left_out
+        self._pseudonym = pseudonym
         self.session_id = session_id or uuid.uuid4().hex
         self.series_key = series_key
         # Both clocks: the instant is for people and may jump, the duration must not.
@@ -71,11 +91,11 @@ class Session:
     def enter_stage(self, name: Any) -> None:
         """A stage begins, in this thread."""
         with self._lock:
-            self._active_stages.append((threading.get_ident(), self._code(name)))
+            self._active_stages.append((threading.get_ident(), self._stage(name)))
 
     def leave_stage(self, name: Any, seconds: Any) -> None:
         """The innermost stage of that name ends, of this thread's where it runs one, after ``seconds``."""
-        ending = (threading.get_ident(), self._code(name))
+        ending = (threading.get_ident(), self._stage(name))
         with self._lock:
             same = [place for place, stage in enumerate(self._active_stages) if stage[1] == ending[1]]
             own = [place for place in same if self._active_stages[place] == ending]
@@ -95,14 +115,14 @@ class Session:
         """Add ``seconds`` to a stage's time."""
         duration = coerce.seconds(seconds)
         if duration is None:
-            self._refuse("stage_seconds")
+            self._refuse("stage_seconds", name)
             return
         with self._lock:
-            stage = self._name(name)
+            stage = self._name(name, "stage")
             # Added up, since a stage may run once per model or per image part; two huge ones make infinity.
             total = coerce.seconds(self._draft.stages_seconds.get(stage, 0.0) + duration)
             if total is None:
-                self._refuse("stage_seconds")
+                self._refuse("stage_seconds", name)
             else:
                 self._draft.stages_seconds[stage] = total
 
@@ -115,17 +135,17 @@ class Session:
         """Keep a number of the host's own; ``queue_depth`` goes to its place in the catalogue."""
         number = coerce.finite_float(value)
         if number is None:
-            self._refuse("metric_value")
+            self._refuse("metric_value", name)
             return
         if not (tags is None or (isinstance(tags, Mapping) and len(tags) == 0)):
-            self._refuse("metric_tags")  # free text that would label a series: not in the catalogue, so not kept
+            self._refuse("metric_tags", name)  # free text that would label a series: not in the catalogue, so not kept
         with self._lock:
             if coerce.plain_text(name) != "queue_depth":
-                self._draft.custom[self._name(name)] = number
+                self._draft.custom[self._name(name, "metric")] = number
             elif number >= 0:
                 self._draft.queue_depth = number
             else:
-                self._refuse("metric_value")
+                self._refuse("metric_value", name)
 
     def record_model_performance(self, model_name: Any, metrics: Any) -> None:
         """Keep a model's inference time (seconds), landmarks, confidence scores and measurements (mm)."""
@@ -133,20 +153,21 @@ class Session:
         seconds = next((given[key] for key in ("inference_seconds", "inference_time") if key in given), None)
         duration = coerce.seconds(seconds)
         if seconds is not None and duration is None:
-            self._refuse("inference_seconds")
+            self._refuse("inference_seconds", model_name)
         landmarks = given.get("landmarks_detected", given.get("landmarks_found"))
         count = coerce.landmark_count(landmarks)
         if count is None and landmarks is not None:
-            self._refuse("landmarks")
+            self._refuse("landmarks", model_name)
         values = given.get("confidence_scores")
         listed = coerce.plain_list(list(values.values()) if isinstance(values, Mapping) else values)
         scores = tuple(score for score in map(coerce.score, listed) if score is not None)
         if len(scores) < len(listed) or isinstance(values, str | bytes):
-            self._refuse("confidence_scores")
+            self._refuse("confidence_scores", model_name)
         measurements_mm = self._millimeters(given.get("measurements"))
-        performance = ModelPerformance(self._name(model_name), duration, count, scores, measurements_mm)
+        performance = ModelPerformance(self._name(model_name, "model"), duration, count, scores, measurements_mm)
         # By the name as given: two models whose names can't be kept both become "other", and are still two.
-        key = _model_key(model_name)
+        key = self._model_key(model_name)
+        self._refuse_unknown(given, _MODEL_KEYS)
         with self._lock:
             self._draft.models[key] = _merged(self._draft.models.get(key), performance)
 
@@ -159,10 +180,13 @@ class Session:
     def record_performance_data(self, performance_data: Any) -> None:
         """Keep the ensemble's image and point scores, the models' raw predictions and the issues' codes."""
         data = coerce.plain_mapping(performance_data)
+        self._refuse_unknown(data, _PERFORMANCE_KEYS)
         for key, value in coerce.plain_mapping(data.get("image_metrics")).items():
             name = coerce.plain_text(key).lower().removeprefix("image_")
             number = coerce.finite_float(value)
-            if name in catalogue.ENSEMBLE:
+            if name not in catalogue.ENSEMBLE:
+                self._refuse("unknown_key", key)
+            elif value is not None:  # a score that a host could not compute is missing, and no mistake
                 self._keep_score(self._draft.ensemble, name, number, "image_metrics")
         for section in ("uncertainties", "point_statistics"):
             for point, scores in coerce.plain_mapping(data.get(section)).items():
@@ -191,23 +215,27 @@ class Session:
         with self._lock:
             self._draft.thresholds_cm.update(thresholds_cm)
 
+    def note_no_image(self, cause: str) -> None:
+        """Nothing could be read of the image's header, for a cause given as a short code."""
+        self._refuse("image", cause)
+
     def skip(self, reason: Any, stage: Any = None) -> None:
         """End as skipped, for ``reason`` (a short code, not a sentence)."""
         self._status, self._reason = "skipped", self._code(reason)
-        self._stopped_in = coerce.metric_name(stage) or self.current_stage
+        self._stopped_in = plain_name(stage, self._pseudonym) or self.current_stage
 
     def fail(
         self, reason: Any, stage: str | None = None, error_type: str | None = None, location: str | None = None
     ) -> None:
         """End as failed, for ``reason`` (a short code, not a sentence)."""
         self._status, self._reason = "failed", self._code(reason)
-        self._stopped_in = coerce.metric_name(stage)
+        self._stopped_in = plain_name(stage, self._pseudonym)
         kind = coerce.plain_text(error_type)
         if kind or coerce.plain_text(stage):
             place = coerce.plain_text(location)
             self._failure = Failure(
                 self._code(reason) if not kind else kind if is_type_name(kind) else catalogue.OTHER,
-                coerce.metric_name(stage),
+                self._stopped_in,
                 place if is_code_location(place) else None,
             )
 
@@ -279,7 +307,7 @@ class Session:
         if status is not None and self._status is None:
             self._status = _STATUS_WORDS.get(coerce.plain_text(status).lower())
             if self._status is None:
-                self._refuse("status")
+                self._refuse("status", "end_session")
                 self._status, self._reason = "failed", "unknown_status"
         if self._status is None:
             self._status = "completed"
@@ -288,17 +316,19 @@ class Session:
     def _keep_score(self, kept: dict[str, float], name: str, number: float | None, what: str) -> None:
         with self._lock:
             if number is None:
-                self._refuse(what)
+                self._refuse(what, name)
             else:
                 kept[name] = number
 
     def _record_point(self, point: Any, scores: Any) -> None:
         label = coerce.whole_number(point)
         if label not in _LABELS:
-            self._refuse("points")
+            self._refuse("points", "label")
             return
         for key, value in coerce.plain_mapping(scores).items():
             name = coerce.plain_text(key).lower()
+            if name not in catalogue.POINT:
+                self._refuse("unknown_key", key)
             if name not in catalogue.POINT or value is None:
                 continue
             number = coerce.finite_float(value)
@@ -312,15 +342,18 @@ class Session:
         rows = [row for row in map(_detection, *columns) if row is not None]
         # Columns of unequal length can't be told apart by row: whose score would it be?
         if any(given.get(key) is None for key in _COLUMNS) or len({len(column) for column in columns}) != 1:
-            self._refuse("predictions")
+            self._refuse("predictions", model_name)
             return
         if len(rows) < len(columns[0]):
-            self._refuse("predictions")
+            self._refuse("predictions", model_name)
             if not rows:  # nothing readable is not the same as nothing found
                 return
         boxes, labels, scores = zip(*rows, strict=True) if rows else ((), (), ())
+        if any(label not in _LABELS for label in labels):  # kept as they are, though no landmark has them
+            self._refuse("labels", model_name)
+        name = self._name(model_name, "model")
         with self._lock:
-            self._draft.predictions[_model_key(model_name)] = Prediction(self._name(model_name), boxes, labels, scores)
+            self._draft.predictions[self._model_key(model_name)] = Prediction(name, boxes, labels, scores)
 
     def _millimeters(self, measurements: Any) -> dict[str, float]:
         kept = {}
@@ -331,23 +364,40 @@ class Session:
                 centimeters = coerce.finite_float(value.get("centimeters"))
                 number = None if centimeters is None else coerce.millimeters(centimeters * 10.0)
             if number is None:
-                self._refuse("measurements")
+                self._refuse("measurements", name)
             else:
-                kept[self._name(name)] = number
+                kept[self._name(name, "measurement")] = number
         return kept
 
-    def _name(self, value: Any) -> str:
-        name = coerce.metric_name(value)
+    def _name(self, value: Any, of: str) -> str:
+        name = plain_name(value, self._pseudonym)
         if name is None:
-            self._refuse("name")
+            self._refuse("name", of)
+        elif name != coerce.plain_text(value) and self._left_out is not None:
+            self._left_out.renamed(name)
         return name or catalogue.OTHER
+
+    def _model_key(self, given: Any) -> str:
+        """What tells a session's models apart: two that can't be named are still two. Never kept."""
+        return plain_name(given, self._pseudonym) or f"unnamed {coerce.shown(given)}"
+
+    def _stage(self, name: Any) -> str:
+        return plain_name(name, self._pseudonym) or catalogue.OTHER
 
     def _code(self, reason: Any) -> str:
         return coerce.metric_name(reason) or catalogue.OTHER
 
-    def _refuse(self, what: str) -> None:
+    def _refuse_unknown(self, given: Mapping[Any, Any], known: frozenset[str]) -> None:
+        for key in given:
+            if not (isinstance(key, str) and key in known):
+                self._refuse("unknown_key", key)
+
+    def _refuse(self, what: str, key: Any) -> None:
+        """Count what is left out; ``key`` says where it was in the host's code."""
         with self._lock:
             self._draft.refused[what] += 1
+        if self._left_out is not None:
+            self._left_out(what, coerce.plain_text(key))
 
 
 def _detection(box: Any, label: Any, score: Any) -> tuple[tuple[float, ...], int, float] | None:
@@ -357,11 +407,6 @@ def _detection(box: Any, label: Any, score: Any) -> tuple[tuple[float, ...], int
     if len(given) != 4 or len(corners) != 4 or kept_label is None or kept_score is None:
         return None
     return corners, kept_label, kept_score
-
-
-def _model_key(given: Any) -> str:
-    """What tells a session's models apart: two that can't be named are still two. Never kept."""
-    return coerce.metric_name(given) or f"unnamed {coerce.shown(given)}"
 
 
 def _merged(old: ModelPerformance | None, new: ModelPerformance) -> ModelPerformance:

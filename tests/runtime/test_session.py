@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sqlite3
 import sys
@@ -16,7 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitoring.privacy.pseudonyms import Pseudonymizer
 from monitoring.records.session_record import Failure, SessionRecord, Usage
+from monitoring.runtime.left_out import LeftOutLog
 from monitoring.runtime.session import Session
 from tests.support.hostile import Column, Hostile, Word
 
@@ -114,6 +117,71 @@ def test_what_is_no_name_is_kept_as_other_and_counted(name: Any) -> None:
         assert name not in record.to_json()
 
 
+def test_names_that_are_not_plain_are_made_plain_and_stay_several() -> None:
+    record = recorded(
+        lambda session: session.record_metric("Bone Age (months)", 120),
+        lambda session: session.record_metric("Bone Age [months]", 121),
+        lambda session: session.record_metric("Bone_Age_months", 122),
+        lambda session: session.record_stage("Pre-processing (GPU 0)", 1.0),
+        lambda session: session.record_measurements({"Femur length, left (mm)": 400.0}),
+        lambda session: session.record_model_performance("DenseNet-121 (v2.1)", {"inference_seconds": 1.0}),
+    )
+    assert sorted(record.custom.values()) == [120.0, 121.0, 122.0]
+    assert [name.rpartition("-")[0] for name in record.custom] == ["Bone_Age_months", "Bone_Age_months", ""]
+    assert [name.rpartition("-")[0] for name in record.measurements_mm] == ["Femur_length_left_mm"]
+    assert [model.model.rpartition("-")[0] for model in record.models] == ["DenseNet-121_v2.1"]
+    assert record.refused == {"name": 1}, "GPU is no word of the list, and there is no key"
+
+
+def test_a_name_of_other_words_is_a_keyed_hash() -> None:
+    session = Session(pseudonym=Pseudonymizer(b"a site's own key").name)
+    for name in ("knee of Jane", "knee of John", "knee of Jane"):
+        session.record_metric(name, 1.0)
+    session.record_metric("Doe^Jane", 2.0)
+    record = session.freeze()
+    assert len(record.custom) == 3
+    assert all(name == "other" or name.startswith("name_") for name in record.custom)
+    assert "ane" not in record.to_json()
+    assert record.refused == {"name": 1}
+
+
+def test_what_is_left_out_is_said_by_kind_and_key_once_and_never_its_value(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    log = LeftOutLog(logging.getLogger("monitoring"))
+    for _ in range(2):
+        session = Session(left_out=log)
+        session.record_model_performance("resnet", {"landmark_count": 12345, "confidence_scores": [77.5]})
+        session.record_performance_data({"patient": "Jane", UID: 1, "image_metrics": {"dice": 0.5, "lds": None}})
+        session.record_performance_data({"uncertainties": {9: {}, 1: {"note": "Jane", "outlier_risk": None}}})
+        boxes = {"boxes": [BOXES[0]], "labels": [9], "scores": [0.5]}
+        session.record_performance_data({"individual_model_predictions": {"hrnet": boxes}})
+        session.record_metric("Bone Age (months)", "Jane")
+        session.record_metric("Bone Age (months)", 5)
+        session.record_stage("load", math.nan)
+        session.note_no_image("unreadable")
+    expected = {
+        "unknown_key: landmark_count", "confidence_scores: resnet", "unknown_key: patient", "points: label",
+        "unknown_key: (not a plain name)", "unknown_key: dice", "unknown_key: note", "labels: hrnet",
+        "metric_value: (not a plain name)", "stage_seconds: load", "image: unreadable",
+    }  # fmt: skip
+    said = {level: [r.message for r in caplog.records if r.levelno == level] for level in (10, 30)}
+    (renamed,) = (message for message in said[logging.WARNING] if "not plain is kept as" in message)
+    assert renamed.rpartition(" ")[2].startswith("Bone_Age_months-")
+    left_out = {f"monitoring: left out: {words}" for words in expected}
+    assert sorted(said[logging.WARNING]) == sorted([*left_out, renamed])
+    assert sorted(said[logging.DEBUG]) == sorted(said[logging.WARNING])
+    assert not [word for word in ("Jane", UID, "12345", "77.5") if word in caplog.text]
+    assert sum(session.freeze().refused.values()) == len(expected)
+
+
+def test_a_host_that_makes_its_names_from_its_studies_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    log = LeftOutLog(logging.getLogger("monitoring"))
+    for number in range(1000):
+        log("unknown_key", f"key_{number}")
+        log.renamed(f"name_{number}")
+    assert len(caplog.records) == 200
+
+
 def test_an_unreadable_prediction_counts_once_and_its_name_not_at_all() -> None:
     record = recorded(lambda session: session.record_performance_data({"individual_model_predictions": {UID: None}}))
     assert record.refused == {"predictions": 1}
@@ -209,7 +277,7 @@ def test_a_models_report_is_kept_from_plain_and_from_numpy_values_alike() -> Non
     assert first.measurements_mm == {"PLL_R_FEM": 400.0}
 
 
-@pytest.mark.parametrize("metrics", [None, {}, [], "text", 5, {"unknown": 1}])
+@pytest.mark.parametrize("metrics", [None, {}, [], "text", 5, {"inference_seconds": None}])
 def test_a_model_that_reports_nothing_has_no_figures(metrics: Any) -> None:
     record = recorded(lambda session: session.record_model_performance("resnet", metrics))
     (model,) = record.models
@@ -341,7 +409,8 @@ def test_the_ensembles_scores_are_kept_under_the_catalogues_names_only() -> None
     }
     record = recorded(lambda session: session.record_performance_data(data))
     assert record.ensemble == {"dds": 0.5, "cds": 0.25}
-    assert record.refused == {"image_metrics": 1}
+    # A score of None is one that the host could not compute: it is missing, and nothing was left out.
+    assert record.refused == {"unknown_key": 3}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from monitoring import MonitorManager
-from monitoring.cli import output
+from monitoring.cli.status import status_as_dict
 from monitoring.config_validator import check_section
 from monitoring.store.database import Database
 from monitoring.store.sessions import open_store
@@ -50,7 +50,7 @@ def one_image(monitor: MonitorManager, series: str = UID) -> None:
 
 def status(**monitoring: Any) -> dict[str, Any]:
     """What `leglength-monitor status` would say."""
-    return output.status_as_dict(check_section({"enabled": True, **monitoring}).config)
+    return status_as_dict(check_section({"enabled": True, **monitoring}))
 
 
 def stored() -> str:

@@ -34,9 +34,10 @@ from monitoring.cli.common import (
     load_reported,
     refuse_as_another_user,
 )
-from monitoring.cli.drain import USED
 from monitoring.cli.drain import drain as drain_backends
 from monitoring.cli.output import console
+from monitoring.cli.status import print_status, status_as_dict
+from monitoring.cli.words import USED
 from monitoring.runtime.relay import Relay
 from monitoring.settings import json_schema
 from monitoring.store.location import store_path
@@ -62,7 +63,11 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check the settings, the store, and whether each backend answers and accepts the credentials."""
+    """Check the settings, the store and each backend.
+
+    The store is read whole and written to, each backend asked whether it answers and accepts the credentials. Nothing
+    is left behind. Exit 0 when all is right, 1 when something failed, 2 when settings are wrong.
+    """
     findings = []
     with exit_on_error():
         checked = load_checked(config)
@@ -89,11 +94,11 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show the sessions recorded, and what waits for each backend."""
     with exit_on_error():
-        report = output.status_as_dict(load_config(config))
+        report = status_as_dict(load_reported(config))
     if as_json:
         output.print_json(report)
     else:
-        output.print_status(report)
+        print_status(report)
 
 
 @app.command()
@@ -103,7 +108,7 @@ def drain(
     requeue_dead: Annotated[bool, typer.Option("--requeue-dead", help="Send the dead letters once more, too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Deliver now what is stored, and say what was delivered and what waits.
+    """Deliver now what is stored, and say what still waits.
 
     Exit 0 when all is delivered, 1 when something waits, was refused or was put aside, 2 when settings are wrong.
     """
@@ -128,7 +133,10 @@ def relay(
         float, typer.Option(min=0.1, max=86_400.0, help="Seconds between two looks at the store.")
     ] = 5.0,
 ) -> None:
-    """Deliver from the host, until stopped: for modules that are gone, or have no network."""
+    """Deliver from the host what is stored, until stopped.
+
+    For modules that are gone, or have no network. Exit 2 at once where nothing could be delivered.
+    """
     logging.basicConfig(level=logging.INFO, format="%(levelname)-7s %(message)s", stream=sys.stderr)
     with exit_on_error():
         # Not load_config, which writes to the error stream: a service's log gets the problems as warnings.
@@ -158,7 +166,10 @@ def export(
     config: ConfigOption = None,
     dead: Annotated[bool, typer.Option("--dead", help="The dead letters instead of the sessions.")] = False,
 ) -> None:
-    """Print all stored sessions, oldest first, one JSON record a line."""
+    """Print all stored sessions, one JSON record a line.
+
+    The oldest first.
+    """
     with exit_on_error(), existing_store(load_config(config)) as store:
         if dead:
             with store.database.read_transaction() as connection:
@@ -193,7 +204,10 @@ def schema() -> None:
 
 @app.command()
 def metrics(as_json: JsonOption = False) -> None:
-    """List every metric: name, kind, unit, labels, and its place in InfluxDB."""
+    """List every metric: its kind, unit and labels.
+
+    With its place in InfluxDB; --json tells its meaning and source, too.
+    """
     if as_json:
         output.print_json(output.metrics_as_list())
     else:

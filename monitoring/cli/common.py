@@ -180,7 +180,7 @@ def in_words(aside: Path) -> str:
     what = (
         f"{found.sessions:,} sessions and {found.waiting_points:,} waiting points can be read"
         if found
-        else "nothing can be read"
+        else "what lies in it can't be counted"
     )
     return f"{aside}: {what}; take back what can be read with `leglength-monitor import {aside}`"
 

@@ -15,6 +15,7 @@ import typer
 from msgspec import Struct
 
 from monitoring.cli.common import refuse_as_another_user, say_put_aside
+from monitoring.cli.words import NOT_CONFIGURED, OFF_BY_MISTAKE, UNUSED_WORDS, USED, counted, unit_of, use_of
 from monitoring.config_validator import Checked
 from monitoring.delivery.couriers import Courier, Step
 from monitoring.delivery.queue import BackendQueue
@@ -29,13 +30,6 @@ from monitoring.store.location import store_path
 from monitoring.store.outbox import BackendStatus, backend_statuses
 from monitoring.store.recovery import open_or_recover
 from monitoring.transport.deadline import Deadline
-
-USED, OFF, OFF_BY_MISTAKE, NOT_CONFIGURED = "used", "off", "off_by_mistake", "not_configured"
-_UNUSED_WORDS = {
-    OFF: "is off in the settings",
-    OFF_BY_MISTAKE: "is off by a mistake in the settings",
-    NOT_CONFIGURED: "is not in the settings",
-}
 
 Say = Callable[[str], object]
 
@@ -81,7 +75,7 @@ def drain(checked: Checked, timeout: float, say: Say, requeues_dead: bool = Fals
         _prepare(active, checked.config)
         found = [_drain_one(active, backend, deadline, say, requeues_dead) for backend in _in_order(active)]
         for unused in _unused(active, checked):
-            say(f"{unused.name}: {_UNUSED_WORDS[unused.use]}; {_waiting(unused)}")
+            say(f"{unused.name}: {UNUSED_WORDS[unused.use]}; {_waiting(unused)}")
             found.append(unused)
     finally:
         active.abandon()
@@ -105,7 +99,7 @@ def _unused(active: ActiveStore, checked: Checked) -> list[Drained]:
     statuses, not_routed = _statuses(active.database), active.store.not_routed()
     found = []
     for backend in BACKENDS:
-        use = _use(backend, checked)
+        use = use_of(backend, checked)
         is_meant = use == OFF_BY_MISTAKE and backend.is_first_of_section
         status = statuses.get(backend.name)
         not_made = 0 if backend.is_state or use == NOT_CONFIGURED else not_routed
@@ -113,14 +107,6 @@ def _unused(active: ActiveStore, checked: Checked) -> list[Drained]:
         if backend not in active.courier_makers and (is_meant or drained.pending or drained.not_routed):
             found.append(drained)
     return found
-
-
-def _use(backend: Backend, checked: Checked) -> str:
-    if backend.settings(checked.config) is not None:
-        return USED
-    if backend.section in checked.off_by_mistake:
-        return OFF_BY_MISTAKE
-    return OFF if backend.section in checked.switched_off else NOT_CONFIGURED
 
 
 def _drain_one(active: ActiveStore, backend: Backend, deadline: Deadline, say: Say, requeues_dead: bool) -> Drained:
@@ -143,7 +129,8 @@ def _repeat(courier: Courier, database: Database, deadline: Deadline) -> Step:
         step = courier.step(deadline, ignore_backoff=True)
         if step is Step.DELIVERED and sys.stderr.isatty():  # a large backlog takes minutes
             typer.echo(
-                f"{courier.name}: {_counted(_statuses(database)[courier.name].pending, courier.name)} left", err=True
+                f"{courier.name}: {counted(_statuses(database)[courier.name].pending, unit_of(courier.name))} left",
+                err=True,
             )
     return step
 
@@ -157,9 +144,9 @@ def _drained(before: BackendStatus, after: BackendStatus, use: str, not_routed: 
 
 
 def _last_words(done: Drained, step: Step) -> str:
-    told = [f"delivered {_counted(done.delivered_now, done.name)}"] if done.delivered_now else []
+    told = [f"delivered {counted(done.delivered_now, unit_of(done.name))}"] if done.delivered_now else []
     if done.refused_now:
-        told.append(f"{_counted(done.refused_now, done.name)} refused for good (`export --dead` shows why)")
+        told.append(f"{counted(done.refused_now, unit_of(done.name))} refused for good (`export --dead` shows why)")
     if step is Step.FAILED:
         return "; ".join(["FAILED", *told, f"{_waiting(done)}: {done.last_error}"])
     if step is Step.BUSY:
@@ -170,17 +157,10 @@ def _last_words(done: Drained, step: Step) -> str:
 
 
 def _waiting(done: Drained) -> str:
-    waiting = [_counted(done.pending, done.name)] if done.pending else []
+    waiting = [counted(done.pending, unit_of(done.name))] if done.pending else []
     if done.not_routed:
-        waiting.append(f"{done.not_routed:,} sessions whose points are not made yet")
-    return f"{' and '.join(waiting)} wait" if waiting else "nothing waits"
-
-
-def _counted(number: int, name: str) -> str:
-    """So many points of a log, so many sessions of a state."""
-    is_state = next(backend.is_state for backend in BACKENDS if backend.name == name)
-    unit = "session" if is_state else "point"
-    return f"{number:,} {unit}{'' if number == 1 else 's'}"
+        waiting.append(f"{counted(done.not_routed, 'session')} whose points are not made yet")
+    return f"{' and '.join(waiting)} waiting" if waiting else "nothing waits"
 
 
 def _statuses(database: Database) -> dict[str, BackendStatus]:

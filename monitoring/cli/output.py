@@ -8,38 +8,42 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import typer
 from msgspec.structs import asdict
 from rich.console import Console
-from rich.table import Table
 
 from monitoring.analytics.rederivation import Summary
+from monitoring.cli.words import instant, rfc3339_nano, why_stopped
 from monitoring.domain import agreement
 from monitoring.domain.agreement import SHOWN_FROM_PAIRS, VERDICT_FROM_PAIRS, Verdict
 from monitoring.domain.derivation import FORMULA_VERSION
 from monitoring.metrics import catalogue
-from monitoring.metrics.samples import NANOSECONDS
 from monitoring.readings.importing import ImportedReadings
 from monitoring.readings.validation import Validation
-from monitoring.records.session_record import STATUSES
-from monitoring.settings import MonitoringConfig
-from monitoring.store import readings, totals
-from monitoring.store.database import Database
+from monitoring.store import readings
 from monitoring.store.erasure import Erased
-from monitoring.store.location import store_path
-from monitoring.store.outbox import BackendStatus, backend_statuses
 from monitoring.store.rows import StoredSession
-from monitoring.store.sessions import open_store
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """End well: a reader such as `head` has seen enough."""
+        with suppress(SystemExit):  # with 1
+            super().on_broken_pipe()
+        raise typer.Exit(0)
+
 
 # A pipe or a file has no width: lines stay whole there. No markup: in a path, an address (`http://[::1]:8086`) or a
 # record's text rich would take brackets for a style, and raise for one that closes what was never opened.
-console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000)
+console = _Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000)
+
+_LABEL_WIDTH = 12
 
 
 def print_json(document: Any) -> None:
@@ -47,82 +51,42 @@ def print_json(document: Any) -> None:
     typer.echo(json.dumps(document, indent=2))
 
 
-def plain_table(*titles: str) -> Table:
-    """A table without lines, whose cells are never cut off."""
-    table = Table(box=None)
-    for title in titles:
-        table.add_column(title, overflow="fold")
-    return table
+def print_entry(label: str, text: str) -> None:
+    """A label and what there is to say, whose further lines in a terminal stand below the first."""
+    beginning = f"{label:<{_LABEL_WIDTH}}"
+    console.print("\n".join(_wrapped(text, beginning, " " * _LABEL_WIDTH)))
+
+
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], has_notes: bool = False) -> None:
+    """Columns where they fit into the terminal, as they always do in a pipe; else a block for each row.
+
+    With ``has_notes`` each row's last cell is a remark: it stands behind its row, or below where it doesn't fit.
+    """
+    cells = [list(row) for row in rows]
+    notes = [row.pop() for row in cells] if has_notes else [""] * len(cells)
+    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+    gap = "  " if sum(widths) + 2 * len(widths) - 2 <= console.width else " "
+    if sum(widths) + len(gap) * (len(widths) - 1) > console.width:
+        for row, note in zip(cells, notes, strict=True):
+            pairs = (f"{title} {cell}" for title, cell in zip(titles[1:], row[1:], strict=True) if cell)
+            rest = "; ".join(filter(None, (*pairs, note)))
+            console.print("\n".join([*_wrapped(row[0], "", ""), *(_wrapped(rest, "    ", "    ") if rest else ())]))
+        return
+    for row, note in zip([list(titles), *cells], ["", *notes], strict=True):
+        line = gap.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        is_below = len(line) + 2 + len(note) > console.width
+        console.print("\n".join([line, *_wrapped(note, "    ", "    ")]) if is_below else f"{line}  {note}".rstrip())
+
+
+def _wrapped(text: str, first: str, later: str) -> list[str]:
+    """The text in lines as wide as the terminal; a pipe has no width, and gets one line."""
+    return textwrap.wrap(
+        text, console.width, initial_indent=first, subsequent_indent=later, break_on_hyphens=False
+    ) or [first]
 
 
 def _number(value: float | None, form: str = ".2f", missing: str = "-") -> str:
     return missing if value is None else format(value, form)
-
-
-def _instant(nanoseconds: int) -> str:
-    return datetime.fromtimestamp(nanoseconds / NANOSECONDS, UTC).isoformat(sep=" ", timespec="seconds")
-
-
-# --- status -------------------------------------------------------------------------------------
-
-
-def status_as_dict(config: MonitoringConfig) -> dict[str, Any]:
-    """Sessions by status, what waits for each backend, losses by reason; raises :class:`StoreError`."""
-    path = store_path(config)
-    report: dict[str, Any] = {
-        "enabled": config.enabled,
-        "store": {"path": str(path), "exists": path.exists(), "size_bytes": 0},
-        "sessions": dict.fromkeys(STATUSES, 0),
-        "outbox": {},
-        "losses": {},
-    }
-    if not path.exists():
-        return report
-    with open_store(Database(path, only_reads=True)) as store:
-        report["store"]["size_bytes"] = path.stat().st_size
-        report["sessions"] = store.counts_by_status()
-        with store.database.read_transaction() as connection:
-            report["outbox"] = {found.name: _backend_as_dict(found) for found in backend_statuses(connection)}
-            report["losses"] = {reason: count for reason, count in totals.losses(connection).items() if count}
-    return report
-
-
-def _backend_as_dict(found: BackendStatus) -> dict[str, Any]:
-    now = time.time_ns()
-    return {
-        "pending": found.pending,
-        "dead": found.dead,
-        "dead_causes": dict(found.dead_causes),
-        "delivered": found.delivered,
-        "oldest_seconds": None if found.oldest_ns is None else max(0.0, (now - found.oldest_ns) / NANOSECONDS),
-        "last_success": None if found.last_success_ns is None else _instant(found.last_success_ns),
-        "last_error": found.last_error,
-        "consecutive_failures": found.consecutive_failures,
-        "next_attempt_seconds": max(0.0, (found.next_attempt_ns - now) / NANOSECONDS),
-    }
-
-
-def print_status(report: dict[str, Any]) -> None:
-    """The same for a person."""
-    store = report["store"]
-    if not report["enabled"]:
-        console.print("Monitoring is off (enabled is false).")
-    size = f"{store['size_bytes'] / 1e6:.1f} MB" if store["exists"] else "not there yet"
-    console.print(f"Store     {store['path']} ({size})")
-    counts = ", ".join(f"{count} {name}" for name, count in report["sessions"].items())
-    console.print(f"Sessions  {counts}")
-    table = plain_table("backend", "pending", "oldest", "dead", "delivered", "last success", "last error")
-    for name, backend in report["outbox"].items():
-        oldest = "" if backend["oldest_seconds"] is None else f"{backend['oldest_seconds']:.0f} s"
-        numbers = (str(backend["pending"]), oldest, str(backend["dead"]), str(backend["delivered"]))
-        table.add_row(name, *numbers, backend["last_success"] or "never", backend["last_error"] or "")
-    if report["outbox"]:
-        console.print(table)
-    for name, backend in report["outbox"].items():
-        for cause, count in backend["dead_causes"].items():
-            console.print(f"Refused   {count} points by {name}: {cause}; see export --dead", markup=False)
-    for reason, count in report["losses"].items():
-        console.print(f"Lost      {count} {reason}")
 
 
 # --- metrics ------------------------------------------------------------------------------------
@@ -147,32 +111,41 @@ def metrics_as_list() -> list[dict[str, Any]]:
 
 def print_metrics() -> None:
     """The same for a person."""
-    table = plain_table("Prometheus", "kind", "unit", "labels", "InfluxDB")
-    for metric in catalogue.METRICS:
-        place = f"{metric.measurement}.{metric.field}" if metric.measurement else ""
-        table.add_row(metric.name, metric.kind, metric.unit, " ".join(label.name for label in metric.labels), place)
-    console.print(table)
+    rows = (
+        (
+            metric.name, metric.kind.value, metric.unit, " ".join(label.name for label in metric.labels),
+            f"{metric.measurement}.{metric.field}" if metric.measurement else "",
+        )
+        for metric in catalogue.METRICS
+    )  # fmt: skip
+    print_table(("Prometheus", "kind", "unit", "labels", "InfluxDB"), rows)
 
 
 # --- sessions -----------------------------------------------------------------------------------
 
 
 def print_sessions(stored: Iterable[StoredSession]) -> None:
-    """One line a session."""
-    table = plain_table(
-        "ended (UTC)", "session", "status", "reason", "seconds", "landmarks", "femur R/L mm", "tibia R/L mm", "quality"
-    )
+    """One line a session; behind it, of one that was not completed, why and where it stopped."""
+    rows = []
     for item in stored:
         record = item.record
-        found = record.measurements_mm
-        lengths = [" / ".join(_number(found.get(f"PLL_{side}_{bone}"), ".1f") for side in "RL") for bone in _BONES]
         quality = item.derived.values.get(catalogue.QUALITY.name) if item.derived is not None else None
-        table.add_row(
-            _instant(item.timestamp_ns), record.session_id[:12], record.status, record.reason or "",
-            f"{record.duration_seconds:.2f}", _number(record.landmarks_found, "d", missing=""), *lengths,
-            _number(quality, missing=""),
+        rows.append(
+            (
+                instant(item.timestamp_ns), record.session_id[:8], record.status, f"{record.duration_seconds:.2f}",
+                *(_both_sides(record.measurements_mm, bone) for bone in _BONES), _number(quality, missing=""),
+                why_stopped(record) if record.status != "completed" else "",
+            )
         )  # fmt: skip
-    console.print(table)
+    titles = ("ended (UTC)", "session", "status", "seconds", "femur R/L", "tibia R/L", "quality")
+    print_table(titles, rows, has_notes=True)
+    if rows:
+        console.print("Lengths in mm. `--json` shows the whole records, `export` all of them.")
+
+
+def _both_sides(measurements_mm: Mapping[str, float], bone: str) -> str:
+    right, left = (measurements_mm.get(f"PLL_{side}_{bone}") for side in "RL")
+    return "" if right is None and left is None else f"{_number(right, '.1f')}/{_number(left, '.1f')}"
 
 
 _BONES = ("FEM", "TIB")
@@ -184,11 +157,9 @@ def print_rederived(summary: Summary) -> None:
     typer.echo(f"{summary.differing} differ from what was delivered, which stays as it is")
     if summary.unknown:
         typer.echo(f"{summary.unknown} were stored by a version that didn't keep what it had computed")
-    table = plain_table("metric", "values that differ", "largest difference")
-    for name, (count, largest) in sorted(summary.by_metric.items()):
-        table.add_row(name, str(count), f"{largest:.6g}")
-    if summary.by_metric:
-        console.print(table)
+    differences = [(name, str(count), f"{largest:.6g}") for name, (count, largest) in sorted(summary.by_metric.items())]
+    if differences:
+        print_table(("metric", "values that differ", "largest difference"), differences)
 
 
 def print_erased(found: Erased, is_rehearsal: bool, put_aside: Sequence[str]) -> None:
@@ -199,9 +170,9 @@ def print_erased(found: Erased, is_rehearsal: bool, put_aside: Sequence[str]) ->
     )
     console.print(f"{'Would erase' if is_rehearsal else 'Erased'}: {counts}")
     if found.points_ns:
-        console.print("What InfluxDB already has names nobody; to delete it there too, these are the points' times:")
-        for instant in found.points_ns:
-            console.print(f"  {_instant(instant)} UTC  ({instant} ns)")
+        console.print("What InfluxDB has already names nobody; to delete it there, too, these are the points' times:")
+        for nanoseconds in found.points_ns:
+            console.print(f"  {rfc3339_nano(nanoseconds)}")
     for name in put_aside:
         console.print(f"Not searched: {name}, a damaged store that was put aside; delete it when it isn't needed")
 
@@ -277,15 +248,16 @@ def print_agreement(counts: readings.Counts, sessions: int, validations: Sequenc
     )
     if sessions >= readings.NEWEST_SESSIONS:
         console.print(f"Only the newest {readings.NEWEST_SESSIONS} sessions are compared.")
-    table = plain_table(
+    titles = (
         "measurement", "pairs", "bias (95 % CI)", "SD", "limits of agreement", "MAE", "median", "ICC(2,1)", "CCC",
         "within threshold", "> 5 mm", "> 10 mm", "verdict",
     )  # fmt: skip
+    rows = []
     for found in validations:
         pairs = found.agreement.pairs
         cells = _statistics(found) if pairs >= SHOWN_FROM_PAIRS else [""] * 10
-        table.add_row(found.measurement, str(pairs), *cells, verdict_in_words(found.verdict, pairs))
-    console.print(table)
+        rows.append((found.measurement, str(pairs), *cells, verdict_in_words(found.verdict, pairs)))
+    print_table(titles, rows)
     console.print(
         f"Errors are measurement - readers' mean, in mm. Met: |bias| <= {agreement.BIAS_LIMIT_MM:g}, MAE <="
         f" {agreement.MAE_LIMIT_MM:g}, limits of agreement within +-{agreement.AGREEMENT_LIMIT_MM:g}, ICC(2,1) >="

@@ -38,7 +38,7 @@ from monitoring.store import readings as stored
 from monitoring.store.location import store_path
 from monitoring.transport.small_files import MOST_DOCUMENT_BYTES, open_file, read_file
 
-app = typer.Typer(help="Compare the measurements with readers'; import what they measured.", rich_markup_mode=None)
+app = typer.Typer(help="Compare the measurements with readers' own.", rich_markup_mode=None)
 
 _TABLES = {".csv", ".tsv", ".txt"}
 _MOST_SHOWN = 20
@@ -69,8 +69,9 @@ def import_files(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep what readers have measured, all or nothing, and compare it with the sessions that are there.
+    """Keep what readers have measured, and compare it with the sessions.
 
+    All is kept, or nothing where something is wrong.
     Identifiers are kept as keyed hashes only. What is imported again has no effect.
     """
     with exit_on_error():

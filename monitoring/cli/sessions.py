@@ -88,9 +88,10 @@ def key(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Print the keyed hash of an identifier, which is asked for, or read from the standard input.
+    """Print the keyed hash of an identifier.
 
-    It is no argument, so that it stays out of the shell's history and the list of processes.
+    It is asked for, or read from the standard input. It is no argument, so that it stays out of the shell's history
+    and the list of processes.
     """
     with exit_on_error():
         pseudonyms = existing_pseudonyms(load_config(config))
@@ -117,7 +118,11 @@ def erase_patient(
     is_rehearsal: Annotated[bool, typer.Option("--dry-run", help="Only count what would be erased.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase one patient's sessions from the store, with what waits to be delivered and the readers' measurements."""
+    """Erase one patient's sessions from the store.
+
+    With what waits to be delivered of them, and the readers' measurements. Exit 1 where the store holds sessions that
+    can't be told to be the patient's or not.
+    """
     wanted = patient_key.strip().lower()
     with exit_on_error():
         if not is_patient_key(wanted):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import sqlite3
 import subprocess
 import sys
@@ -18,13 +20,18 @@ from typer.testing import CliRunner
 
 from monitoring import MonitorManager, __version__
 from monitoring.cli.commands import app
+from monitoring.cli.words import age
 from monitoring.metrics import catalogue
-from monitoring.records.session_record import STATUSES
+from monitoring.metrics_collector import SessionWritesBuilder
+from monitoring.records.session_record import STATUSES, Failure
+from monitoring.store.database import Database
 from monitoring.store.recovery import put_aside
+from monitoring.store.sessions import open_store
 from tests.store.test_older_stores import older_store
 from tests.support import REPOSITORY, faults
 from tests.support.clocks import HANGS_SECONDS
 from tests.support.faults import FaultServer, respond
+from tests.support.records import realistic
 from tests.support.servers import InfluxDB1, PointServer, Pushgateway, VmAuth, wait_for_points
 from tests.support.volumes import fill, small_volume
 
@@ -198,12 +205,15 @@ def test_a_bad_setting_is_said_and_the_command_goes_on(run: Run, task: Callable[
     assert "warning: process.settings.monitoring.tokn" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["metrics"], ["sessions", "--json", "--limit", "5000"]])
+@pytest.mark.parametrize(
+    "arguments", [["metrics"], ["sessions", "--json", "--limit", "5000"], ["sessions", "--limit", "5000"], ["export"]]
+)
 def test_a_reader_who_has_seen_enough_causes_no_traceback(
     tmp_path: Path, task: Callable[..., Path], arguments: list[str]
 ) -> None:
-    record({}, *["completed"] * 300 if arguments[0] == "sessions" else ["completed"])
-    options = ["--config", str(task())] if arguments[0] == "sessions" else []
+    has_settings = arguments[0] != "metrics"
+    record({}, *["completed"] * (1000 if has_settings else 1))
+    options = ["--config", str(task())] if has_settings else []
     command = [sys.executable, "-m", "monitoring.cli", *arguments, *options]
     with subprocess.Popen(
         command,
@@ -220,6 +230,123 @@ def test_a_reader_who_has_seen_enough_causes_no_traceback(
         process.wait(HANGS_SECONDS)
     assert "Traceback" not in words
     assert "Exception ignored" not in words
+    if has_settings:  # the catalogue may fit into the pipe
+        assert (process.returncode, words) == (DONE, "")
+
+
+# --- 80 columns ---------------------------------------------------------------------------------
+
+
+def in_terminal(*arguments: str | Path, columns: int = 80) -> list[str]:
+    """The lines that `leglength-monitor ARGUMENTS` shows in a terminal of so many columns."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "monitoring.cli", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": str(columns), "TERM": "dumb"},
+        stdin=slave, stdout=slave, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    os.close(slave)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal's end
+        while piece := os.read(master, 1 << 16):
+            shown += piece
+    os.close(master)
+    assert process.wait(60) == DONE
+    return [line.rstrip() for line in shown.decode().replace("\r", "").splitlines()]
+
+
+@pytest.mark.parametrize("arguments", [[], ["sessions"], ["readings"]])
+def test_no_commands_explanation_is_cut_off_at_80_columns(arguments: list[str]) -> None:
+    lines = in_terminal(*arguments, "--help")
+    assert [line for line in lines[1:] if line.endswith("...") or len(line) > 80] == []
+
+
+@pytest.mark.parametrize("command", ["status", "sessions", "metrics", "readings"])
+def test_in_a_terminal_of_80_columns_each_word_is_whole(
+    task: Callable[..., Path], tmp_path: Path, command: str
+) -> None:
+    store = {"store": {"path": str(tmp_path / "store")}}
+    with faults.refused_port() as url:
+        settings = task(influxdb={"url": url, "org": "x"}, **store)
+        record({"influxdb": {"url": url}, **store}, "completed", "failed", "skipped")
+    options = [] if command == "metrics" else ["--config", settings]
+    lines = in_terminal(command, *options)
+    assert max(map(len, lines)) <= 80
+    words = " ".join(lines).split()
+    expected = {
+        "status": ["influxdb", "points", "waiting,", "0", "open"],
+        "sessions": ["412.5/-", "completed", "failed"],
+        "metrics": [metric.name for metric in catalogue.METRICS],
+        "readings": ["readings:", "PLL_R_FEM"],
+    }[command]
+    assert [word for word in expected if word not in words] == []
+
+
+def test_sessions_say_why_and_where_they_stopped(run: Run, task: Callable[..., Path], tmp_path: Path) -> None:
+    builder = SessionWritesBuilder({"instance": "here"}, log_backends=())
+    stopped = (
+        ("crashed", "crashed", Failure("Crashed", "inference"), "in inference"),
+        (
+            "failed",
+            "exception",
+            Failure("ValueError", "loading", "pipeline:12"),
+            "ValueError in loading at pipeline:12",
+        ),
+        ("failed", "bad_input", None, "bad_input"),
+        ("skipped", "low_confidence", None, "low_confidence in inference"),
+    )
+    with open_store(Database(tmp_path / "store" / "monitoring.db")) as store:
+        for number, (status, reason, failure, _) in enumerate(stopped):
+            stage = "inference" if status == "skipped" else None
+            store.commit(
+                realistic(
+                    session_id=f"{number}" * 32, status=status, reason=reason, failure=failure, stopped_in=stage,
+                    measurements_mm={},
+                ),
+                builder,
+            )  # fmt: skip
+    shown = run("sessions", "--config", task(store={"path": str(tmp_path / "store")})).stdout
+    for number, (status, _, _, words) in enumerate(stopped):
+        (line,) = [line for line in shown.splitlines() if f"{number}" * 8 in line]
+        assert line.split()[3] == status
+        assert line.endswith(f"  {words}")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.4, "0 s"), (59, "59 s"), (60, "1 min"), (61, "1 min 1 s"), (3600, "1 h"), (3700, "1 h 1 min"),
+        (93_600, "1 d 2 h"), (8_640_000, "100 d"), (86_461, "1 d"),
+    ],
+)  # fmt: skip
+def test_an_age_in_words(seconds: float, words: str) -> None:
+    assert age(seconds) == words
+
+
+def test_status_has_an_entry_for_each_configured_backend_and_for_what_is_open_refused_and_put_aside(
+    run: Run, task: Callable[..., Path], tmp_path: Path
+) -> None:
+    store = {"store": {"path": str(tmp_path / "store")}}
+    settings = {"influxdb": {"url": "influxdb"}, "prometheus": {"textfile": str(tmp_path / "x.prom")}, **store}
+    with MonitorManager({"monitoring": {"enabled": True, **store}}) as monitor:
+        session_id = monitor.start_session("1.2.840.1")
+        monitor.record_measurements(session_id, {"PLL_R_FEM": "no number"})
+        monitor.end_session(session_id, "completed")
+        monitor.start_session("1.2.840.2")
+        (tmp_path / "store" / "monitoring.db.corrupt-1").write_bytes(b"whatever was in it")
+        lines = run("status", "--config", task(**settings)).stdout.splitlines()
+        report = json.loads(run("status", "--json", "--config", task(**settings)).stdout)
+        monitor.close(0.0)
+    assert "Sessions    1 completed, 0 failed, 0 skipped, 0 crashed; 1 open" in lines
+    assert "influxdb    is off by a mistake in the settings" in lines
+    assert "            nothing waits; 1 session whose points are not made yet; 0 delivered, 0 refused" in lines
+    assert "textfile    nothing waits; 0 delivered, 0 refused" in lines
+    assert "Left out    1 value that the application passed: measurements" in lines
+    assert lines[-1].startswith(
+        f"Put aside   {tmp_path}/store/monitoring.db.corrupt-1: what lies in it can't be counted;"
+    )
+    assert (report["outbox"]["influxdb"]["use"], report["outbox"]["textfile"]["use"]) == ("off_by_mistake", "used")
+    assert report["put_aside"][0]["path"] == f"{tmp_path}/store/monitoring.db.corrupt-1"
 
 
 # --- check --------------------------------------------------------------------------------------
@@ -496,7 +623,7 @@ def test_sessions_are_listed_newest_first_and_as_whole_records(run: Run, task: C
     limited = run("sessions", "--json", "--limit", "1", "--config", task()).stdout
     assert json.loads(limited) == records[0]
     shown = run("sessions", "--config", task()).stdout
-    assert "412.5 / -" in shown
+    assert "412.5/-" in shown
     assert "1.2.840" not in shown + done.stdout
 
 
@@ -585,7 +712,7 @@ def test_drain_says_what_waits_for_a_backend_that_is_not_used(
         waiting = pending(run, task(influxdb={"url": url}))
     done = run("drain", "--config", task(**settings))
     assert done.returncode == code
-    assert f"influxdb: {words}; {waiting} points wait\n" in done.stdout
+    assert f"influxdb: {words}; {waiting} points waiting\n" in done.stdout
     assert "error: " in done.stderr
     results = json.loads(run("drain", "--json", "--config", task(**settings)).stdout)
     assert results["influxdb"]["pending"] == waiting
@@ -606,7 +733,9 @@ def test_drain_says_that_sessions_wait_whose_points_no_module_made(run: Run, tas
     record({"influxdb": {"url": "influxdb"}}, "completed", "failed")
     done = run("drain", "--config", task(influxdb={"url": "influxdb"}))
     assert done.returncode == WRONG_INPUT
-    assert "influxdb: is off by a mistake in the settings; 2 sessions whose points are not made yet wait" in done.stdout
+    assert (
+        "influxdb: is off by a mistake in the settings; 2 sessions whose points are not made yet waiting" in done.stdout
+    )
 
 
 def test_drain_that_meets_refusals_alone_is_not_done(

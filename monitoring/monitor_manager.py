@@ -300,7 +300,7 @@ class MonitorManager:
         if dicom_path is not None and self._runtime is not None:
             self._guarded(None, self._runtime.record_image, session, dicom_path)
 
-    def _close(self, timeout: float | None) -> None:
+    def _close(self, timeout: float | None, reason: str = "not_ended") -> None:
         runtime = self._runtime
         if runtime is None:
             return
@@ -315,16 +315,14 @@ class MonitorManager:
         atexit.unregister(self.close)
         try:
             # The rest of the time is for closing the store, which is waited for whatever it takes.
-            runtime.close(Deadline.after(seconds * _SHARE_FOR_DELIVERY))
+            runtime.close(Deadline.after(seconds * _SHARE_FOR_DELIVERY), reason)
         finally:
             if self._termination is not None:
                 self._termination.uninstall()
 
     def _terminate(self) -> None:
         """SIGTERM: commit what is open as failed, and deliver what time allows."""
-        if self._runtime is not None:
-            self._guarded(None, self._runtime.end_all, "terminated")
-        self.close()
+        self._guarded(None, self._close, None, "terminated")
 
     def _guarded(self, otherwise: D, call: Callable[[*Arguments], T], /, *arguments: *Arguments) -> T | D:
         """The one place where errors end; a SIGTERM that comes meanwhile takes effect when the call is over."""

@@ -42,6 +42,10 @@ from monitoring.transport.deadline import Deadline
 Arguments = TypeVarTuple("Arguments")
 
 
+_SHARE_FOR_ENDING = 0.5
+_ENDED_AT_LEAST = 20
+
+
 class _Open(Struct):
     session: Session
     recording: Recording | None
@@ -135,12 +139,6 @@ class Runtime:
             return record
         return record.without_models()
 
-    def end_all(self, reason: str) -> None:
-        """End what is open as failed, for a reason given as a short code."""
-        for session_id, found in list(self._sessions.items()):
-            found.session.fail(reason, found.session.current_stage)
-            self.end(session_id)
-
     @property
     def committed(self) -> list[SessionRecord]:
         """What was committed, in that order."""
@@ -150,15 +148,24 @@ class Runtime:
         """The same, JSON-ready."""
         return [record.to_dict() for record in self.committed]
 
-    def close(self, deadline: Deadline) -> None:
-        """End open sessions as failed, deliver until the deadline, close the store."""
-        self._serial.run(self._close, deadline)
+    def close(self, deadline: Deadline, reason: str = "not_ended") -> None:
+        """End open sessions as failed, for a reason given as a short code; deliver until the deadline, close the store."""
+        self._serial.run(self._close, deadline, reason)
 
-    def _close(self, deadline: Deadline) -> None:
+    def _close(self, deadline: Deadline, reason: str) -> None:
         self.store.be_patient(deadline.remaining())
-        for session_id, found in list(self._sessions.items()):
-            found.session.fail("not_ended", found.session.current_stage)
+        until = deadline.sooner(deadline.remaining() * _SHARE_FOR_ENDING)
+        for number, (session_id, found) in enumerate(list(self._sessions.items())):
+            # Each costs a commit. What there is no time for is in the store as it is: as crashed, with its stage.
+            if number >= _ENDED_AT_LEAST and until.passed():
+                break
+            found.session.fail(reason, found.session.current_stage)
             self._guard(None, self._end, session_id, None)
+        if self._sessions:
+            becomes = "the next runs report them as crashed" if self.store.active else "they are lost with this process"
+            self._logger.warning(
+                "monitoring: %d session(s) are still open at the exit; %s", len(self._sessions), becomes
+            )
         if self._sampler:
             self._sampler.close()
         # Last, and once for all sessions: it reads every exam that a reader has measured.

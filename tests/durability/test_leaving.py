@@ -328,3 +328,31 @@ for name in ended:
     assert set(ended.said("ended")) == set(records)
     assert Counter(record.status for record in records.values()) == {"completed": 60}
     assert host.swallowed() == ""
+
+
+@pytest.mark.parametrize("ending", ["manager.close()", "os.kill(os.getpid(), signal.SIGTERM)"])
+def test_thousands_of_open_sessions_do_not_hold_up_the_exit(host: Host, ending: str) -> None:
+    """What there is no time to end is in the store all the same, and the next processes report it."""
+    host.settings["shutdown_timeout"] = 1.0
+    script = f"""
+manager = MonitorManager(SETTINGS, logging.getLogger("monitoring"))
+for _ in range(1000):
+    say("begun", manager.start_session("series"))
+began = time.monotonic()
+{ending}
+say("seconds", time.monotonic() - began)
+"""
+    ended = host.run(script)
+    begun = ended.said("begun")
+    assert len(begun) == 1000
+    assert "session(s) are still open at the exit; the next runs report them as crashed" in ended.stderr
+    reason = "terminated" if "SIGTERM" in ending else "not_ended"
+    if "close" in ending:
+        assert float(ended.said("seconds")[0]) < 1.5
+    failed = {name for name, record in host.records().items() if record.reason == reason}
+    assert 20 <= len(failed) < 1000
+    with host.store() as store:  # as the next runs do, some at each, and a relay all at once
+        store.report_crashed(SessionWritesBuilder({"instance": "test"}))
+    found = host.records()
+    assert {record.status for name, record in found.items() if name not in failed} == {"crashed"}
+    assert set(found) == set(begun)

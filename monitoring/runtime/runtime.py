@@ -149,7 +149,7 @@ class Runtime:
         return [record.to_dict() for record in self.committed]
 
     def close(self, deadline: Deadline, reason: str = "not_ended") -> None:
-        """End open sessions as failed, for a reason given as a short code; deliver until the deadline, close the store."""
+        """End open sessions as failed, for a reason given as a short code; deliver until the deadline, and close."""
         self._serial.run(self._close, deadline, reason)
 
     def _close(self, deadline: Deadline, reason: str) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from monitoring.metrics_collector import SessionWritesBuilder
 from tests.support.clocks import HANGS_SECONDS
 from tests.support.faults import FaultServer, silence
 from tests.support.hosts import Ended, Host, base_settings, wait_for_line, with_influxdb, with_pushgateway

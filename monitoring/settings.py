@@ -51,6 +51,12 @@ def _printable(value: str) -> str:
     return value
 
 
+def _group_name(value: str) -> str:
+    if value in (".", ".."):  # parts of the Pushgateway's address, where they mean another group's
+        raise ValueError('must not be "." or ".."')
+    return _printable(value)
+
+
 def _user_name(value: str) -> str:
     if ":" in value:
         raise ValueError("must not hold a colon: basic authentication ends the user's name there")
@@ -63,13 +69,13 @@ def _user_name(value: str) -> str:
 def _instance_name(value: str) -> str:
     if "\\" in value:
         raise ValueError("must not hold a backslash")
-    return _printable(value)
+    return _group_name(value)
 
 
 def _site_name(value: str) -> str:
     if "\\" in value or not value.strip():
         raise ValueError("must hold text, and no backslash")
-    return _printable(value.strip())
+    return _group_name(value.strip())
 
 
 def _application_name(value: str) -> str:
@@ -239,7 +245,7 @@ class PrometheusConfig(TlsSettings, frozen=True, kw_only=True, forbid_unknown_fi
         str | None, _gateway_url, Meta(description="Pushgateway, e.g. http://pushgateway:9091; a path prefix is kept.")
     ] = None
     job_name: Annotated[
-        Name, _printable, Meta(description="The group's job label; without it, `application` where that is set.")
+        Name, _group_name, Meta(description="The group's job label; without it, `application` where that is set.")
     ] = "pediatric-leglength"
     instance: Annotated[
         Annotated[str, Meta(min_length=1, max_length=128)] | None, _instance_name,

@@ -446,6 +446,26 @@ def test_without_model_metrics_no_trace_of_an_open_session_holds_predictions_eit
     assert "predictions" not in record
 
 
+# --- the output folder --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["state.prom", "inner/state.prom", "../out/state.prom", "link/state.prom"])
+def test_no_textfile_is_written_to_the_output_folder_which_is_sent_on(
+    tmp_path: Path, pushgateway: Pushgateway, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    (tmp_path / "link").symlink_to(output)
+    path = tmp_path / name if name.startswith("link") else output / name
+    for gateway in ({}, {"gateway_url": pushgateway.url}):
+        section = {"enabled": True, "prometheus": {"textfile": str(path), **gateway}}
+        with MonitorManager({"monitoring": section}, output_dir=output) as monitor:
+            one_image(monitor)
+    assert list(output.rglob("*")) == []
+    assert len([message for message in caplog.messages if "textfile must not lie in the output folder" in message]) == 2
+    assert pushgateway.value("leglength_sessions_total", status="completed") == 2
+
+
 # --- where there is no room ---------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVarTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from monitoring.config_validator import Checked
 from monitoring.delivery.threads import ErrorGuard
@@ -36,6 +37,7 @@ from monitoring.runtime.left_out import LeftOutLog
 from monitoring.runtime.machine.sampler import Sampler
 from monitoring.runtime.machine.usage import Recording
 from monitoring.runtime.session import Session
+from monitoring.settings import MonitoringConfig
 from monitoring.store.location import lies_in, store_paths
 from monitoring.transport.deadline import Deadline
 
@@ -62,10 +64,10 @@ class Runtime:
         logger: logging.Logger,
         guard: ErrorGuard,
     ) -> None:
-        self.config = checked.config
         output = output_dir or os.environ.get("MERCURE_OUT_DIR")
         self._output_dir = Path(output) if output else None
         self._logger = logger
+        self.config = self._without_textfile_in_output(checked.config)
         self._guard = guard
         self.left_out = LeftOutLog(logger)
         zeros = zero_changes(coerce.plain_list(settings.get("models")), self.config.metrics.declared)
@@ -192,6 +194,15 @@ class Runtime:
         elif found != paths[0]:
             self._logger.error("monitoring: the store must not lie in the output folder; it is kept in %s", found)
         return found
+
+    def _without_textfile_in_output(self, config: MonitoringConfig) -> MonitoringConfig:
+        prometheus, output = config.prometheus, self._output_dir
+        if prometheus is None or prometheus.textfile is None or output is None:
+            return config
+        if not lies_in(prometheus.textfile, output):
+            return config
+        self._logger.error("monitoring: prometheus.textfile must not lie in the output folder; it is not written")
+        return replace(config, prometheus=replace(prometheus, textfile=None) if prometheus.gateway_url else None)
 
     def _make_pseudonyms(self) -> Pseudonymizer:
         folder, key = self.store.path.parent if self.store.path else None, None

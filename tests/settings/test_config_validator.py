@@ -465,6 +465,15 @@ def test_half_a_pair_as_password_is_a_problem(backend: str, password: str) -> No
     assert "password: must be text" in the_problem(in_section(backend, username="u", password=password))
 
 
+@pytest.mark.parametrize("value", [".", ".."])
+@pytest.mark.parametrize(
+    ("section", "setting"), [("prometheus", "job_name"), ("prometheus", "instance"), ("privacy", "site")]
+)
+def test_no_part_of_a_groups_address_leads_to_another_group(section: str, setting: str, value: str) -> None:
+    assert 'must not be "." or ".."' in the_problem(in_section(section, **{setting: value}))
+    assert check_section({"enabled": True, "application": value}).problems != ()
+
+
 def test_a_key_is_read_from_its_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(SECRET)
     config = in_section("privacy", key_file=str(tmp_path / "key")).config

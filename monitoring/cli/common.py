@@ -199,7 +199,18 @@ def existing_pseudonyms(config: MonitoringConfig) -> Pseudonymizer:
 
     A new one would be worse than none: its hashes match no session.
     """
-    folder = store_path(config).parent
+    path = store_path(config)
     if not has_key(config):
-        raise ConfigurationError(f"there is no key {KEY_FILE_NAME} in {folder} yet: nothing was recorded under one")
-    return Pseudonymizer(find_key(config.privacy, folder))
+        is_lost = path.exists() and _names_sessions(config)
+        raise ConfigurationError(
+            f"the site's key is lost: {KEY_FILE_NAME} is not in {path.parent}, and sessions were recorded under one;"
+            " bring it back from a backup, or name it with privacy.key_file"
+            if is_lost
+            else f"there is no key {KEY_FILE_NAME} in {path.parent} yet: nothing was recorded under one"
+        )
+    return Pseudonymizer(find_key(config.privacy, path.parent))
+
+
+def _names_sessions(config: MonitoringConfig) -> bool:
+    with existing_store(config) as store:
+        return store.state("key_fingerprint") is not None

@@ -19,7 +19,7 @@ from msgspec.structs import asdict
 from rich.console import Console
 
 from monitoring.analytics.rederivation import Summary
-from monitoring.cli.words import instant, rfc3339_nano, why_stopped
+from monitoring.cli.words import counted, instant, rfc3339_nano, why_stopped
 from monitoring.domain import agreement
 from monitoring.domain.agreement import SHOWN_FROM_PAIRS, VERDICT_FROM_PAIRS, Verdict
 from monitoring.domain.derivation import FORMULA_VERSION
@@ -27,7 +27,7 @@ from monitoring.metrics import catalogue
 from monitoring.readings.importing import ImportedReadings
 from monitoring.readings.validation import Validation
 from monitoring.store import readings
-from monitoring.store.erasure import Erased
+from monitoring.store.erasure import Erased, NotAttributed
 from monitoring.store.rows import StoredSession
 
 
@@ -162,17 +162,33 @@ def print_rederived(summary: Summary) -> None:
         print_table(("metric", "values that differ", "largest difference"), differences)
 
 
-def print_erased(found: Erased, is_rehearsal: bool, put_aside: Sequence[str]) -> None:
-    """What was erased, and what must be done elsewhere."""
+def of_another_key(sessions: int) -> str:
+    """What is said of sessions that no hash of the present key finds."""
+    return (
+        f"{counted(sessions, 'session')} recorded under another key of the site: no hash of the present key finds them;"
+        " bring that key back, and make the hash with it"
+    )
+
+
+def print_erased(found: Erased, is_rehearsal: bool, others: NotAttributed, put_aside: Sequence[str]) -> None:
+    """What was erased, what could not be told to be the patient's or not, and what must be done elsewhere."""
     counts = (
         f"{found.sessions} sessions, {found.open_sessions} open ones, {found.waiting_lines} undelivered points,"
         f" {found.dead_letters} dead letters, {found.readings} readings"
     )
     console.print(f"{'Would erase' if is_rehearsal else 'Erased'}: {counts}")
     if found.points_ns:
-        console.print("What InfluxDB has already names nobody; to delete it there, too, these are the points' times:")
+        console.print("What InfluxDB has already names nobody; to delete it there, too, these are the points' times,")
+        console.print("as the API of InfluxDB 2 wants them, and in nanoseconds:")
         for nanoseconds in found.points_ns:
-            console.print(f"  {rfc3339_nano(nanoseconds)}")
+            console.print(f"  {rfc3339_nano(nanoseconds)}  {nanoseconds}")
+    if others.without_patient_key:
+        console.print(
+            f"Not searched: {counted(others.without_patient_key, 'session')} without a patient's hash: no image was"
+            " given, it names no patient, or privacy.patient_key is false"
+        )
+    if others.under_another_key:
+        console.print(f"Not searched: {of_another_key(others.under_another_key)}")
     for name in put_aside:
         console.print(f"Not searched: {name}, a damaged store that was put aside; delete it when it isn't needed")
 

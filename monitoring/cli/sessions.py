@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from monitoring.analytics.rederivation import Summary, rederive
 from monitoring.cli import output
@@ -26,11 +27,13 @@ from monitoring.cli.common import (
     existing_pseudonyms,
     existing_store,
     exit_on_error,
+    has_key,
     load_config,
     read_json,
     refuse_as_another_user,
     store_to_import_into,
 )
+from monitoring.cli.words import rfc3339_nano
 from monitoring.exceptions import ConfigurationError, RecordError
 from monitoring.metrics.session_writes import BuildWrites
 from monitoring.metrics_collector import SessionWritesBuilder
@@ -41,7 +44,7 @@ from monitoring.records.session_record import SessionRecord
 from monitoring.runtime.backends import session_writes_builder
 from monitoring.settings import MonitoringConfig
 from monitoring.store.database import identity
-from monitoring.store.erasure import erase, is_patient_key
+from monitoring.store.erasure import erase, is_patient_key, not_attributed
 from monitoring.store.location import store_path
 from monitoring.store.recovery import put_aside
 from monitoring.store.salvage import is_database, salvage
@@ -94,7 +97,8 @@ def key(
     and the list of processes.
     """
     with exit_on_error():
-        pseudonyms = existing_pseudonyms(load_config(config))
+        settings = load_config(config)
+        pseudonyms = existing_pseudonyms(settings)
         makers: dict[str, Callable[[object], str]] = {
             "patient": partial(pseudonyms.patient, issuer=issuer), "study": pseudonyms.study,
             "series": pseudonyms.series, "accession": pseudonyms.accession,
@@ -108,6 +112,11 @@ def key(
         found = makers[kind](identifier.strip())
         if not found:
             raise ConfigurationError("an identifier is needed, on the standard input")
+        if store_path(settings).exists():
+            with existing_store(settings) as store:
+                lost = not_attributed(store, pseudonyms.fingerprint).under_another_key
+            if lost:
+                typer.echo(f"warning: {output.of_another_key(lost)}", err=True)
     typer.echo(found)
 
 
@@ -133,13 +142,17 @@ def erase_patient(
             found = erase(store.database, wanted, is_rehearsal)
             if not is_rehearsal:
                 validation.refresh(store.database)  # without this patient's pairs
+            fingerprint = existing_pseudonyms(settings).fingerprint if has_key(settings) else ""
+            others = not_attributed(store, fingerprint)
         # A damaged store can't be searched for the patient, so it is named, and not all is done.
         not_searched = [path.name for path in put_aside(store_path(settings))]
     if as_json:
-        output.print_json({**found.to_dict(), "erased": not is_rehearsal, "put_aside": not_searched})
+        told = {**found.to_dict(), "points_times": [rfc3339_nano(one) for one in found.points_ns], **asdict(others)}
+        output.print_json({**told, "erased": not is_rehearsal, "put_aside": not_searched})
     else:
-        output.print_erased(found, is_rehearsal, not_searched)
-    raise typer.Exit(NOT_ALL_DONE if not_searched else DONE)
+        output.print_erased(found, is_rehearsal, others, not_searched)
+    is_all_told = not (not_searched or others.without_patient_key or others.under_another_key)
+    raise typer.Exit(DONE if is_all_told else NOT_ALL_DONE)
 
 
 # --- import -------------------------------------------------------------------------------------

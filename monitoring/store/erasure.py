@@ -22,6 +22,7 @@ from monitoring.store import totals
 from monitoring.store.database import Database
 from monitoring.store.outbox import delete_lines, enqueue
 from monitoring.store.rows import stored_record
+from monitoring.store.sessions import Store
 
 _COLUMNS: Final = "sequence, session_id, timestamp_ns, series_key, study_key, accession_key"
 _KEYS: Final = ("series_key", "study_key", "accession_key")
@@ -46,6 +47,15 @@ class Erased(Struct, frozen=True):
         return asdict(self)
 
 
+class NotAttributed(Struct, frozen=True):
+    """Sessions that the store holds and that a patient's hash can't find, whosever they are."""
+
+    without_patient_key: int
+    """No image was given, or none that names a patient; nor is anyone's session of the same exam known."""
+    under_another_key: int
+    """Named with another key of the site than the one that is there now."""
+
+
 class _RehearsedError(Exception):
     """Ends a rehearsal's transaction, so that SQLite takes everything back."""
 
@@ -59,6 +69,27 @@ def erase(database: Database, patient_key: str, is_rehearsal: bool = False) -> E
     if not is_rehearsal:
         database.rewrite()
     return erased
+
+
+def not_attributed(store: Store, fingerprint: str) -> NotAttributed:
+    """Count what an erasure can't tell to be a patient's or not; ``fingerprint`` is the present key's."""
+    spans = store.spans_of_other_keys(fingerprint)
+    is_nobodys = " AND ".join(
+        f"NOT EXISTS (SELECT 1 FROM sessions AS k WHERE k.{column} = s.{column} AND k.{column} != ''"  # noqa: S608
+        " AND k.patient_key != '')"
+        for column in _KEYS
+    )
+    with store.database.read_transaction() as connection:
+        nameless = connection.execute(
+            f"SELECT count(*) FROM sessions AS s WHERE patient_key = '' AND {is_nobodys}"  # noqa: S608 - constants
+        ).fetchone()[0]
+        of_others = sum(
+            connection.execute(
+                "SELECT count(*) FROM sessions WHERE patient_key != '' AND sequence >= ? AND sequence < ?", span
+            ).fetchone()[0]
+            for span in spans
+        )
+    return NotAttributed(nameless, of_others)
 
 
 def _erase(connection: sqlite3.Connection, patient_key: str) -> Erased:

@@ -212,11 +212,21 @@ class Store:
         known = self.state("key_fingerprint", lambda: fingerprint)
         if known == fingerprint:
             return False
+        since = self.state("key_since_sequence") or 0
+        history = f"{self.state('key_history') or ''} {known}:{since}".strip()
         with self.database.transaction() as connection:
             newest = outbox.newest_sequence(connection)
-            for key, value in (("key_fingerprint", fingerprint), ("key_since_sequence", newest + 1)):
+            values = {"key_fingerprint": fingerprint, "key_since_sequence": newest + 1, "key_history": history}
+            for key, value in values.items():
                 connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (key, value, checksum(key, value)))
         return True
+
+    def spans_of_other_keys(self, fingerprint: str) -> list[tuple[int, int]]:
+        """The sessions, from one number to the next but that, that were named with another key than this one."""
+        spans = [part.partition(":")[::2] for part in str(self.state("key_history") or "").split()]
+        spans.append((str(self.state("key_fingerprint") or fingerprint), str(self.state("key_since_sequence") or 0)))
+        ends = [int(since) for _, since in spans[1:]] + [_LARGEST]
+        return [(int(since), end) for (known, since), end in zip(spans, ends, strict=True) if known != fingerprint]
 
     def route(self, backend: str, build: BuildWrites, limit: int = 200) -> int:
         """Make the lines of sessions that were recorded without any log backend; returns how many sessions."""

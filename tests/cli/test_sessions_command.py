@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +170,96 @@ def test_a_patient_is_erased_and_the_others_stay(task: Path, run: Callable[..., 
     (left,) = run("--json").stdout.splitlines()
     assert json.loads(left)["patient_key"] != key
     assert json.loads(run("erase", "--patient-key", key, "--json").stdout)["sessions"] == 0
+
+
+def settings_with(task: Path, **privacy: Any) -> None:
+    settings = json.loads(task.read_text())
+    settings["process"]["settings"]["monitoring"]["privacy"] = privacy
+    task.write_text(json.dumps(settings))
+
+
+def test_sessions_without_a_patients_hash_are_counted_and_not_said_to_be_erased(
+    task: Path, run: Callable[..., Result]
+) -> None:
+    record(task, 1, patient="INVENTED-17")
+    record(task, 3)
+    key = run("key", given="INVENTED-17\n").stdout.strip()
+    for more in (("--dry-run",), ()):
+        done = run("erase", "--patient-key", key, *more)
+        assert done.exit_code == 1
+        assert "Not searched: 3 sessions without a patient's hash" in done.stdout
+    told = json.loads(run("erase", "--patient-key", key, "--json").stdout)
+    assert (told["sessions"], told["without_patient_key"], told["under_another_key"]) == (0, 3, 0)
+
+
+def test_sessions_of_an_exam_that_is_known_to_be_anothers_are_not_counted(
+    task: Path, run: Callable[..., Result]
+) -> None:
+    settings = json.loads(task.read_text())["process"]["settings"]
+    with MonitorManager(settings) as manager, manager.session("series INVENTED-18 0"):
+        pass
+    record(task, 1, patient="INVENTED-18")
+    key = run("key", given="INVENTED-17\n").stdout.strip()
+    done = run("erase", "--patient-key", key)
+    assert (done.exit_code, "Not searched" in done.stdout) == (0, False)
+
+
+def test_a_lost_key_is_said_and_no_erasure_is_complete_until_it_is_back(
+    task: Path, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    settings_with(task)
+    path = tmp_path / "store" / "monitoring.key"
+    with MonitorManager(json.loads(task.read_text())["process"]["settings"]) as manager:
+        manager.end_session(manager.start_session("x"))
+    first = path.read_text()
+    record_under(task, first, "INVENTED-17")
+    path.unlink()
+
+    lost = run("key", given="INVENTED-17\n")
+    assert (lost.exit_code, "the site's key is lost" in lost.stderr) == (2, True)
+    assert not path.exists()
+
+    with MonitorManager(json.loads(task.read_text())["process"]["settings"]) as manager:
+        manager.end_session(manager.start_session("y"))
+    second = path.read_text()
+    record_under(task, second, "INVENTED-17")
+    key = run("key", given="INVENTED-17\n")
+    assert "warning: 1 session recorded under another key of the site" in key.stderr
+    assert key.stdout.strip() == Pseudonymizer(second.encode()).patient("INVENTED-17")
+    done = run("erase", "--patient-key", key.stdout.strip())
+    assert done.exit_code == 1
+    assert "Erased: 1 sessions" in done.stdout
+    assert "Not searched: 1 session recorded under another key of the site" in done.stdout
+
+    path.write_text(first)  # it was found
+    with MonitorManager(json.loads(task.read_text())["process"]["settings"]) as manager:
+        manager.end_session(manager.start_session("z"))
+    again = run("key", given="INVENTED-17\n")
+    assert "warning" not in again.stderr
+    told = json.loads(run("erase", "--patient-key", again.stdout.strip(), "--json").stdout)
+    assert (told["sessions"], told["under_another_key"]) == (1, 0)
+
+
+def record_under(task: Path, key: str, patient: str) -> None:
+    with MonitorManager(json.loads(task.read_text())["process"]["settings"]) as manager:
+        runtime = manager._runtime
+        assert runtime is not None
+        with manager.session(f"{key} {patient}") as session:
+            opened = runtime.open_session(session.id)
+            assert opened is not None
+            opened.record_context({}, {"patient_key": Pseudonymizer(key.encode()).patient(patient)})
+
+
+def test_the_points_times_are_told_as_influxdb_2_wants_them(task: Path, run: Callable[..., Result]) -> None:
+    record(task, 1, patient="INVENTED-17")
+    key = run("key", given="INVENTED-17\n").stdout.strip()
+    (nanoseconds,) = json.loads(run("erase", "--patient-key", key, "--dry-run", "--json").stdout)["points_ns"]
+    (line,) = [line for line in run("erase", "--patient-key", key).stdout.splitlines() if line.startswith("  ")]
+    time, told_ns = line.split()
+    assert int(told_ns) == nanoseconds
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", time)
+    whole, fraction = time.rstrip("Z").split(".")
+    assert int(datetime.fromisoformat(f"{whole}+00:00").timestamp()) * 10**9 + int(fraction) == nanoseconds
 
 
 def test_a_damaged_store_beside_it_is_said_not_to_have_been_searched(

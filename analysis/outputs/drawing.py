@@ -23,6 +23,7 @@ _HEIGHT: Final = 2000
 _NARROWEST: Final = 560
 _WIDEST: Final = 2400
 _TEXT: Final = 30
+_LINE: Final = 34
 _LARGE: Final = 72
 _MARGIN: Final = 24
 _PANEL_WIDTH: Final = 620
@@ -64,8 +65,10 @@ class _Sheet:
         self.draw.line((start, end), fill=colour, width=width)
 
     def size(self, words: str) -> Point:
-        """The room that words take, with their stroke."""
-        return self.draw.textlength(words, font=_font(_TEXT)) + 2 * _STROKE, _TEXT + 2 * _STROKE
+        """The room that words in one or more lines take, with their stroke."""
+        lines = words.split("\n")
+        width = max(self.draw.textlength(line, font=_font(_TEXT)) for line in lines)
+        return width + 2 * _STROKE, len(lines) * _LINE + 2 * _STROKE
 
 
 @lru_cache
@@ -143,7 +146,8 @@ def _bones(sheet: _Sheet, content: ReportContent) -> list[tuple[Point, Point, st
             length = content.measurements.get(f"PLL_{side}_{bone}")
             if knee is not None and length is not None:
                 end = content.landmarks[LABEL[side, joint]]
-                words = f"{BONE_WORDS[bone]} {length['millimeters']:.1f} mm"
+                # With its side, for a print without colours; in two lines, which fit beside their own bone.
+                words = f"{side} {BONE_WORDS[bone]}\n{length['millimeters']:.1f} mm"
                 bones.append((sheet.place(end.x, end.y), sheet.place(*knee), words, SIDE_COLOURS[side]))
     return bones
 
@@ -170,7 +174,8 @@ def _name_landmark(sheet: _Sheet, landmark: Landmark) -> None:
 
 
 def _write(sheet: _Sheet, box: Box, words: str, colour: Colour) -> None:
-    sheet.text((box.left + _STROKE, (box.top + box.bottom) / 2), words, colour)
+    for row, line in enumerate(words.split("\n")):
+        sheet.text((box.left + _STROKE, box.top + _STROKE + (row + 0.5) * _LINE), line, colour)
 
 
 def _draw_panel(sheet: _Sheet, lines: list[Line]) -> None:

@@ -67,7 +67,7 @@ def _lines(content: ReportContent) -> Iterator[Line]:
     yield Line("")
     yield Line("Landmark: confidence, models", FAINT, _SMALL)
     yield from (Line(_landmark_words(landmark), FAINT, _SMALL) for landmark in content.landmarks.values())
-    for statement in content.statements:
+    for statement in content.statements[1:]:  # the first, the notice, is at the top
         yield Line("", FAINT, _SMALL // 2)
         yield Line(statement, FAINT, _SMALL)
 

@@ -106,6 +106,9 @@ def drain(
     config: ConfigOption = None,
     timeout: Annotated[float, typer.Option(min=0.0, help="Seconds to go on at most.")] = 300.0,
     requeue_dead: Annotated[bool, typer.Option("--requeue-dead", help="Send the dead letters once more, too.")] = False,
+    begin: Annotated[
+        bool, typer.Option("--begin", help="Make the store where there is none, and tell every counter at 0.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Deliver now what is stored, and say what still waits.
@@ -115,7 +118,7 @@ def drain(
     with exit_on_error():
         checked = load_reported(config)
         say = (lambda _: None) if as_json else console.print
-        found, is_put_aside = drain_backends(checked, timeout, say, requeue_dead)
+        found, is_put_aside = drain_backends(checked, timeout, say, requeue_dead, begin)
     if as_json:
         output.print_json({drained.name: drained.to_dict() for drained in found})
     if not checked.off_by_mistake and not any(drained.use == USED for drained in found):

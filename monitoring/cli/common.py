@@ -26,7 +26,7 @@ from monitoring.runtime.backends import session_writes_builder
 from monitoring.settings import MonitoringConfig
 from monitoring.store.database import Database
 from monitoring.store.location import instance_name, store_path
-from monitoring.store.recovery import count_put_aside, open_or_recover
+from monitoring.store.recovery import PutAside, count_put_aside, open_or_recover
 from monitoring.store.sessions import Store, open_store
 from monitoring.transport.small_files import MOST_DOCUMENT_BYTES, read_from
 
@@ -171,17 +171,18 @@ def store_to_import_into(config: MonitoringConfig) -> Iterator[tuple[Store, Sess
 def say_put_aside(aside: Path | None) -> None:
     """Say of a damaged store that was put aside just now what lies in it, and how to take it back."""
     if aside is not None:
-        typer.echo(f"warning: the store was damaged and a new one is begun; {in_words(aside)}", err=True)
+        words = in_words(aside, count_put_aside(aside))
+        typer.echo(f"warning: the store was damaged and a new one is begun; {words}", err=True)
 
 
-def in_words(aside: Path) -> str:
+def in_words(aside: Path, found: PutAside | None) -> str:
     """What lies in a store that was put aside, and the command that takes it back."""
-    found = count_put_aside(aside)
-    what = (
-        f"{found.sessions:,} sessions and {found.waiting_points:,} waiting points can be read"
-        if found
-        else "what lies in it can't be counted"
-    )
+    if found is not None and found.sessions and found.sessions == found.known:
+        return f"{aside}: all of its {found.sessions:,} sessions are in the store; delete it when it isn't needed"
+    what = "what lies in it can't be counted"
+    if found is not None:
+        known = f" ({found.known:,} of them in the store already)" if found.known else ""
+        what = f"{found.sessions:,} sessions{known} and {found.waiting_points:,} waiting points can be read"
     return f"{aside}: {what}; take back what can be read with `leglength-monitor import {aside}`"
 
 

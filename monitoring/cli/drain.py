@@ -58,14 +58,17 @@ class Drained(Struct, frozen=True):
         return {name: getattr(self, name) for name in self.__struct_fields__[1:]}
 
 
-def drain(checked: Checked, timeout: float, say: Say, requeues_dead: bool = False) -> tuple[list[Drained], bool]:
+def drain(
+    checked: Checked, timeout: float, say: Say, requeues_dead: bool = False, begins: bool = False
+) -> tuple[list[Drained], bool]:
     """Deliver until nothing waits, all backends fail, or ``timeout`` seconds are over.
 
-    Returns what became of it, and whether a damaged store was put aside before. ``say`` is told a line a backend.
+    Returns what became of it, and whether a damaged store was put aside before. ``say`` is told a line a backend. What
+    ``begins`` makes the store where there is none, so that all counters are told at 0.
     """
     path = store_path(checked.config)
-    if not path.exists():
-        raise StoreError(f"there is no store at {path} yet")
+    if not path.exists() and not begins:  # nor is one made by who only looks in the wrong place
+        raise StoreError(f"there is no store at {path} yet; before the first session `drain --begin` makes one")
     refuse_as_another_user(path)
     database, aside = open_or_recover(path)
     say_put_aside(aside)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import asdict
@@ -41,8 +42,9 @@ def status_as_dict(checked: Checked) -> dict[str, Any]:
         "outbox": {},
         "losses": {},
         "refused_values": {},
-        "put_aside": [_put_aside_as_dict(aside) for aside in put_aside(path)],
+        "put_aside": [],
     }
+    asides, in_store = put_aside(path), set[str]()
     statuses: dict[str, BackendStatus] = {}
     if path.exists():
         with open_store(Database(path, only_reads=True)) as store:
@@ -50,6 +52,9 @@ def status_as_dict(checked: Checked) -> dict[str, Any]:
             report |= _stored_as_dict(store)
             with store.database.read_transaction() as connection:
                 statuses = {found.name: found for found in backend_statuses(connection)}
+                if asides:
+                    in_store = {row[0] for row in connection.execute("SELECT session_id FROM sessions")}
+    report["put_aside"] = [_put_aside_as_dict(aside, in_store) for aside in asides]
     for backend in BACKENDS:
         use, status = use_of(backend, checked), statuses.get(backend.name)
         is_meant = use == USED or (use != NOT_CONFIGURED and backend.is_first_of_section)
@@ -71,9 +76,9 @@ def _stored_as_dict(store: Store) -> dict[str, Any]:
         }
 
 
-def _put_aside_as_dict(aside: Any) -> dict[str, Any]:
-    found = count_put_aside(aside)
-    return {"path": str(aside), "words": in_words(aside), **(asdict(found) if found else {})}
+def _put_aside_as_dict(aside: Path, in_store: set[str]) -> dict[str, Any]:
+    found = count_put_aside(aside, in_store)
+    return {"path": str(aside), "words": in_words(aside, found), **(asdict(found) if found else {})}
 
 
 def _backend_as_dict(backend: Backend, use: str, found: BackendStatus | None) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Collection, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -97,6 +99,8 @@ class PutAside(Struct, frozen=True):
     """What can be read in a store that was put aside."""
 
     sessions: int
+    known: int
+    """Those of the sessions that the store has, too."""
     waiting_points: int
 
 
@@ -106,29 +110,27 @@ def put_aside(path: Path) -> list[Path]:
     return sorted(one for one in found if not one.name.endswith(_JOURNALS[1:]))
 
 
-def count_put_aside(aside: Path) -> PutAside | None:
-    """Count what can be read; None when it is no database any more."""
+def count_put_aside(aside: Path, in_store: Collection[str] = ()) -> PutAside | None:
+    """Count what can be read, beside the sessions ``in_store``; None when it is no database any more."""
     try:
         connection = sqlite3.connect(f"{aside.resolve().as_uri()}?mode=ro", uri=True)
     except (sqlite3.Error, OSError):
         return None
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        sessions = _readable(connection, "SELECT 1, length(record) FROM sessions")
-        return PutAside(sessions, _readable(connection, "SELECT line_count FROM outbox"))
+        sessions = list(_readable(connection, "SELECT session_id, length(record) FROM sessions"))
+        points = sum(count for (count,) in _readable(connection, "SELECT line_count FROM outbox") if type(count) is int)
+        return PutAside(len(sessions), sum(row[0] in in_store for row in sessions), points)
     except sqlite3.Error:
         return None
     finally:
         connection.close()
 
 
-def _readable(connection: sqlite3.Connection, query: str) -> int:
-    """The sum of the rows' first values, up to the place where the file is damaged."""
-    found = 0
+def _readable(connection: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
+    """The rows up to the place where the file is damaged."""
     with suppress(sqlite3.Error):
-        for row in connection.execute(query):
-            found += row[0] if isinstance(row[0], int) else 0
-    return found
+        yield from connection.execute(query)
 
 
 def _checked(path: Path, patience_seconds: float, is_in_doubt: bool = False) -> Database:

@@ -670,6 +670,17 @@ def test_drain_that_delivers_nothing_is_not_done_and_says_why(
     assert "503" in done.stdout
 
 
+def test_drain_begins_a_store_only_where_it_is_told_to_and_tells_every_counter_at_0(
+    run: Run, task: Callable[..., Path], pushgateway: Pushgateway, tmp_path: Path
+) -> None:
+    settings = task(prometheus={"gateway_url": pushgateway.url}, store={"path": str(tmp_path / "store")})
+    without = run("drain", "--config", settings)
+    assert (without.returncode, "`drain --begin` makes one" in without.stderr) == (NOT_ALL_DONE, True)
+    assert not (tmp_path / "store").exists()
+    assert run("drain", "--begin", "--config", settings).returncode == DONE
+    assert pushgateway.value("leglength_sessions_total", status="completed") == 0.0
+
+
 def test_drain_without_a_store_is_not_done(run: Run, task: Callable[..., Path]) -> None:
     assert run("drain", "--config", task()).returncode == NOT_ALL_DONE
 
@@ -768,6 +779,11 @@ def test_drain_says_what_lay_in_a_store_that_it_put_aside(
     (aside,) = put_aside(path)
     assert f"{aside}: 2 sessions and {waiting} waiting points can be read" in done.stderr
     assert f"leglength-monitor import {aside}" in done.stderr
+    shown = run("status", "--config", task(**settings)).stdout
+    assert f"2 sessions and {waiting} waiting points can be read; take back" in shown
+    assert run("import", aside, "--config", task(**settings)).returncode == DONE
+    shown = run("status", "--config", task(**settings)).stdout
+    assert f"Put aside   {aside}: all of its 2 sessions are in the store; delete it when it isn't needed" in shown
 
 
 def damage_the_index_of_readings(path: Path) -> None:

@@ -311,7 +311,12 @@ class StoreConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
 class PrivacyConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How studies are named, and how little is kept. No setting writes an identifier in plain."""
 
-    strictest: ClassVar[Mapping[str, Any]] = {"age": "none", "device": False, "patient_key": False}
+    strictest: ClassVar[Mapping[str, Any]] = {
+        "age": "none",
+        "device": False,
+        "patient_key": False,
+        "precision": "coarse",
+    }
     secret_file: ClassVar[tuple[str, str] | None] = ("key", "key_file")
 
     key: Annotated[
@@ -331,6 +336,13 @@ class PrivacyConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Literal["years", "band", "none"],
         Meta(description="What is kept of the age: completed years and their band, the band alone, or nothing."),
     ] = "years"
+    precision: Annotated[
+        Literal["exact", "coarse"],
+        Meta(
+            description="How exactly an image's record is kept: coarse has lengths to 5 mm and times to the hour, and"
+            " neither the models' boxes nor the image's size."
+        ),
+    ] = "exact"
     device: Annotated[bool, Meta(description="Whether manufacturer and model family are kept.")] = True
     patient_key: Annotated[bool, Meta(description="Whether a patient's sessions can be linked, by a keyed hash.")] = (
         True

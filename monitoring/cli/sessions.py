@@ -185,6 +185,7 @@ def import_records(config: MonitoringConfig, paths: list[Path]) -> ImportCounts:
         for data in found:
             try:
                 record = foreign_record(data, is_context)
+                record = record.coarsened() if config.privacy.precision == "coarse" else record
             except RecordError:
                 counts.unreadable += 1
                 continue

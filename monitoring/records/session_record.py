@@ -21,6 +21,10 @@ from monitoring.exceptions import RecordError
 RECORD_VERSION = 1
 """Raised when a field changes its meaning; new optional fields don't raise it."""
 
+COARSE_MM = 5.0
+COARSE_NS = 3600 * 1_000_000_000
+"""The steps of a coarse record's lengths and instants."""
+
 Status = Literal["completed", "failed", "skipped", "crashed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
@@ -138,6 +142,23 @@ class SessionRecord(Struct, frozen=True, omit_defaults=True):
         """The record without what each model did, which is nine tenths of its size."""
         return replace(self, models=(), predictions=())
 
+    def coarsened(self) -> SessionRecord:
+        """The record with what would tell the report that it belongs to made coarse, or left out.
+
+        Lengths, the readers' too, are to the next 5 mm, and both instants to the hour that they are in. Boxes go, since
+        lengths can be computed of them, and the image's size, which few images share.
+        """
+        return replace(
+            self,
+            started_ns=self.started_ns - self.started_ns % COARSE_NS,
+            ended_ns=self.ended_ns - self.ended_ns % COARSE_NS,
+            measurements_mm=_coarse_mm(self.measurements_mm),
+            models=tuple(replace(model, measurements_mm=_coarse_mm(model.measurements_mm)) for model in self.models),
+            predictions=(),
+            reader_mm={reader: _coarse_mm(lengths_mm) for reader, lengths_mm in self.reader_mm.items()},
+            context={name: value for name, value in self.context.items() if name not in ("rows", "columns")},
+        )
+
     @property
     def exam_keys(self) -> tuple[str, ...]:
         """The keyed hashes under which a reading may name this exam."""
@@ -167,6 +188,10 @@ class SessionRecord(Struct, frozen=True, omit_defaults=True):
         except (TypeError, ValueError, RecursionError) as error:
             raise RecordError(f"not a session record: {type(error).__name__}") from None
         return cls.from_json(text)
+
+
+def _coarse_mm(lengths_mm: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(length / COARSE_MM) * COARSE_MM for name, length in lengths_mm.items()}
 
 
 class _VersionAlone(Struct):

@@ -137,9 +137,9 @@ class Runtime:
 
     def _wanted(self, record: SessionRecord) -> SessionRecord:
         """The record without what the settings leave out."""
-        if self.config.metrics.include_model_metrics:
-            return record
-        return record.without_models()
+        if self.config.privacy.precision == "coarse":
+            record = record.coarsened()
+        return record if self.config.metrics.include_model_metrics else record.without_models()
 
     @property
     def committed(self) -> list[SessionRecord]:

@@ -75,6 +75,7 @@ class Database:
             with self._translating("can't open the store"):
                 with suppress(FileExistsError):  # readable by its owner alone; SQLite's journals get the same mode
                     os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+                _keep_private(self.path)
                 if 0 < _size(self.path) < _SMALLEST_PAGE:  # SQLite would begin it anew, over what it holds
                     raise StoreCorruptError(f"the store {self.path} is cut off")
             return self._connect(str(self.path))
@@ -276,6 +277,15 @@ def _after_fork(in_child: bool) -> None:
 os.register_at_fork(
     before=_before_fork, after_in_parent=partial(_after_fork, False), after_in_child=partial(_after_fork, True)
 )
+
+
+def _keep_private(path: Path) -> None:
+    """A store that was copied back without its rights is its owner's alone again, as far as we may."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        file = path.with_name(path.name + suffix)
+        with suppress(OSError):
+            if file.stat().st_mode & 0o077:
+                file.chmod(0o600)
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -22,7 +22,7 @@ from monitoring.domain.derivation import Facts
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import Change
 from monitoring.metrics.session_writes import BuildWrites, TransactionContext
-from monitoring.records.session_record import STATUSES, SessionRecord
+from monitoring.records.session_record import COARSE_NS, STATUSES, SessionRecord
 from monitoring.store import clock, locks, lookups, outbox, readings, totals
 from monitoring.store.clock import Look, look
 from monitoring.store.database import Database
@@ -92,6 +92,8 @@ class Store:
             timestamp_ns = _free_timestamp(connection, earlier.timestamp_ns if earlier else record.ended_ns)
             facts = (earlier.facts if earlier else None) or self._facts(connection, record)
             kept_ns = clock.advance(connection, self._look()).now_ns
+            if record.ended_ns % COARSE_NS == 0:  # a coarse record: when it was kept would tell when it ended
+                kept_ns -= kept_ns % COARSE_NS
             vocabulary = growing_vocabulary(connection, kept_ns)
             writes = build(record, TransactionContext(timestamp_ns, facts, vocabulary))
             text = record.to_json()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis.phantom import Phantom
+from monitoring.store.database import Database
 from tests.application.app import App, Run, with_backends
 from tests.application.identity import bytes_of, found_in, identified, needles, wire
 from tests.support.faults import FaultServer, respond
@@ -70,3 +71,42 @@ def test_the_store_and_its_key_are_for_their_owner_only(app: App, unspaced_file:
     app.run()
     assert app.state.stat().st_mode & 0o077 == 0
     assert [path.name for path in app.state.iterdir() if path.stat().st_mode & 0o077] == []
+
+
+def test_a_store_that_was_copied_back_is_for_its_owner_only_again(app: App, unspaced_file: Path) -> None:
+    """With the journal of a process that still has it open."""
+    app.add(unspaced_file)
+    app.settings(monitoring={"enabled": True})
+    app.run()
+    path = app.state / "monitoring.db"
+    opened = Database(path)
+    with opened.transaction() as connection:
+        connection.execute("UPDATE state SET value = value WHERE key = 'revision'")
+    files = [path, path.with_name("monitoring.db-wal"), path.with_name("monitoring.db-shm")]
+    for file in files:
+        file.chmod(0o644)
+    Database(path).close()
+    assert [file.name for file in files if file.stat().st_mode & 0o077] == []
+    opened.close()
+
+
+def test_coarse_records_hold_no_length_and_no_time_of_the_report(app: App, phantom_file: Path) -> None:
+    app.add(phantom_file)
+    app.settings(monitoring={"enabled": True})
+    exact = app.run().sessions[0]["measurements_mm"]
+    app.state = app.folder / "state of a cautious site"
+    app.settings(monitoring={"enabled": True, "privacy": {"precision": "coarse"}})
+    (session,) = app.run().sessions
+    coarse = session["measurements_mm"]
+    assert any(length % 5.0 for length in exact.values())
+    assert coarse.keys() == exact.keys()
+    assert all(abs(length - exact[name]) <= 2.5 and length % 5.0 == 0.0 for name, length in coarse.items())
+    assert "predictions" not in session
+    database = Database(app.state / "monitoring.db")
+    with database.read_transaction() as connection:
+        (kept,) = connection.execute("SELECT timestamp_ns, ended_ns, kept_ns FROM sessions").fetchall()
+        gauges = connection.execute("SELECT value FROM totals WHERE metric = 'leglength_measurement_millimeters'")
+        assert {value % 5.0 for (value,) in gauges} == {0.0}
+    database.close()
+    instants = {session["started_ns"], session["ended_ns"], *kept}
+    assert {instant % (3600 * 10**9) for instant in instants} == {0}

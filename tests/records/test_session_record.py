@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from monitoring.exceptions import RecordError
 from monitoring.records.session_record import RECORD_VERSION, SessionRecord
 from tests.support.cases import for_each
-from tests.support.records import RECORDS, realistic
+from tests.support.records import ENDED_NS, RECORDS, realistic
 
 
 @given(RECORDS)
@@ -154,3 +154,22 @@ def test_half_a_character_is_refused_wherever_it_stands() -> None:
     for changes in ({"reason": "\ud800"}, {"context": {"sex": "\ud800"}}, {"custom": {"\udc00": 1.0}}):
         with pytest.raises(RecordError):
             SessionRecord.from_dict(realistic().to_dict() | changes)
+
+
+def test_a_coarse_record_has_no_exact_length_and_no_exact_time() -> None:
+    exact = realistic(
+        started_ns=ENDED_NS - 4_000_000_000_000, measurements_mm={"PLL_R_FEM": 412.6, "PLL_L_FEM": 409.9},
+        context={"age_years": 7.0, "rows": 3072.0, "columns": 1024.0, "row_spacing_mm": 0.143},
+    )  # fmt: skip
+    coarse = exact.coarsened()
+    assert coarse.measurements_mm == {"PLL_R_FEM": 415.0, "PLL_L_FEM": 410.0}
+    assert coarse.models[0].measurements_mm == {"PLL_R_FEM": 410.0}
+    assert coarse.reader_mm == {"ef" * 16: {"PLL_R_FEM": 410.0}}
+    assert coarse.predictions == ()
+    assert coarse.context == {"age_years": 7.0, "row_spacing_mm": 0.143}
+    hour_ns = 3600 * 10**9
+    assert (coarse.started_ns % hour_ns, coarse.ended_ns % hour_ns) == (0, 0)
+    assert 0 <= exact.ended_ns - coarse.ended_ns < hour_ns
+    assert 0 <= exact.started_ns - coarse.started_ns < hour_ns
+    assert coarse.coarsened() == coarse
+    assert coarse.duration_seconds == exact.duration_seconds

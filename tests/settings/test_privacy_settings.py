@@ -18,6 +18,15 @@ def told(found: Checked) -> tuple[str, bool, bool]:
     return (privacy.age, privacy.device, privacy.patient_key)
 
 
+def test_lengths_and_times_are_exact_unless_they_are_to_be_coarse() -> None:
+    assert in_section("privacy").config.privacy.precision == "exact"
+    assert in_section("privacy", precision="coarse").config.privacy.precision == "coarse"
+    wrong = in_section("privacy", precision="coarce")
+    assert wrong.config.privacy.precision == "coarse"
+    assert the_problem(wrong).endswith("(the strictest choice is used)")
+    assert checked({"enabled": True, "privacy": 5}).config.privacy.precision == "coarse"
+
+
 def test_by_default_age_device_and_the_patients_pseudonym_are_kept_and_no_site_is_named() -> None:
     assert told(in_section("privacy")) == ("years", True, True)
     assert in_section("privacy").config.privacy.site is None

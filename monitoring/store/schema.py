@@ -187,7 +187,10 @@ def migrate(connection: sqlite3.Connection) -> None:
                 _apply(connection, found)
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            # An interrupt may come when the transaction is over, and SQLite ends one itself on a full disk: an error of
+            # the rollback's would take the place of what happened.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
 
 

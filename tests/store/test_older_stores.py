@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -226,3 +228,20 @@ def test_a_newer_store_that_only_gained_optional_things_is_used_and_another_is_l
 def test_each_step_says_which_packages_may_still_use_the_store() -> None:
     assert len(schema.USABLE_FROM) == len(schema.MIGRATIONS)
     assert all(oldest <= number for number, oldest in enumerate(schema.USABLE_FROM, start=1))
+
+
+@pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "COMMIT"])
+def test_an_interrupt_while_a_store_is_brought_up_to_date_stays_one(tmp_path: Path, statement: str) -> None:
+    """It once became an error of the rollback's, for which the host went on without its file, and without an end."""
+
+    class Interrupted(sqlite3.Connection):
+        def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+            done = super().execute(sql, *arguments)
+            if sql == statement:
+                raise KeyboardInterrupt
+            return done
+
+    connection = sqlite3.connect(tmp_path / "monitoring.db", isolation_level=None, factory=Interrupted)
+    with contextlib.closing(connection), pytest.raises(KeyboardInterrupt):
+        schema.migrate(connection)
+    Database(tmp_path / "monitoring.db").close()

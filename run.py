@@ -41,6 +41,7 @@ from monitoring import LogFilter, ManagedSession, MonitorManager
 
 LOG = logging.getLogger("run")
 LOG_FILTER = LogFilter()
+OWN_FIGURES = frozenset({"landmarks_found", "mean_confidence", "mean_support", "models_total"})
 DONE, SERIES_FAILED, WRONG_INPUT = 0, 1, 2
 
 
@@ -128,7 +129,7 @@ def record(session: ManagedSession, result: SeriesResult, waiting: int) -> None:
     """Tell the monitoring what came of one series; ``waiting`` series are still to come."""
     session.record_metric("queue_depth", waiting)
     session.record_measurements(result.measurements, result.dicom_path)
-    session.record_performance_data(result.performance)
+    session.record_performance_data(performance_data(result.performance))
     for name, model in result.model_results.items():
         session.record_model_performance(name, model_metrics(model))
     if result.status == "skipped":
@@ -136,6 +137,14 @@ def record(session: ManagedSession, result: SeriesResult, waiting: int) -> None:
     elif result.status == "failed":
         kind, _, location = (result.failure or "").partition(" at ")
         session.fail(result.reason, result.failed_stage, kind, location)
+
+
+def performance_data(performance: Mapping[str, Any]) -> dict[str, Any]:
+    """What the ensemble found, without the figures of the application's own, which the monitoring doesn't know."""
+    known = {name: found for name, found in performance.items() if name != "point_statistics"}
+    if metrics := performance.get("image_metrics"):
+        known["image_metrics"] = {name: figure for name, figure in metrics.items() if name not in OWN_FIGURES}
+    return known
 
 
 def model_metrics(model: ModelResult) -> dict[str, Any]:

@@ -37,7 +37,8 @@ def main() -> None:
                         }
                     }
                 )
-                session.record_measurements({"PLL_R_FEM": 371.2, "PLL_L_FEM": 368.2})  # mm
+                session.record_metric("bone_age_months", 118)  # any number of the host's own, its unit in its name
+                session.record_measurements({"PLL_R_FEM": 371.2, "PLL_L_FEM": 368.2})  # lengths of legs only, in mm
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from monitoring.metrics.catalogue import Kind, Metric
 from monitoring.metrics_collector import samples
 from monitoring.records.session_record import SessionRecord
 from tests.application.app import App, Run, assert_clean, with_backends
+from tests.support import REPOSITORY
 from tests.support.servers import InfluxDB1, Prometheus, Pushgateway, VictoriaMetrics
 
 Labels = dict[str, str]
@@ -229,3 +232,17 @@ def test_the_measured_lengths_are_within_2_mm_of_the_phantoms_truth(unmonitored:
     assert unmonitored.code == 0
     measured = {name: length["millimeters"] for name, length in unmonitored.series[0]["measurements"].items()}
     assert measured == pytest.approx(small_phantom.lengths_mm, abs=2.0)
+
+
+def test_the_application_passes_nothing_that_is_left_out(app: App, tmp_path: Path) -> None:
+    """Its own figures, and scores that it could not compute, are no mistakes: they would hide later ones."""
+    make = [sys.executable, "-m", "analysis.phantom", str(tmp_path / "phantoms"), "--bad", "--count", "2"]
+    subprocess.run(make, cwd=REPOSITORY, capture_output=True, check=True, timeout=120)
+    for path in (tmp_path / "phantoms").glob("*.dcm"):
+        app.add(path)
+    app.settings(monitoring={"enabled": True})
+    run = app.run()
+    assert "left out" not in run.log
+    records = run.result["monitoring"]["sessions"]
+    assert len(records) > 4
+    assert [record["refused"] for record in records if "refused" in record] == []

@@ -16,5 +16,5 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in {"typer", "rich"}:
             raise
-        sys.exit("leglength-monitor needs its extra: pip install 'leglength-monitoring[cli]'")
+        sys.exit("leglength-monitor needs its extra: pip install '.[cli]' from a checkout, or FILE.whl[cli]")
     app()

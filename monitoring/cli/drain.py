@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 from msgspec import Struct
+from msgspec.structs import replace
 
 from monitoring.cli.common import refuse_as_another_user, say_put_aside
 from monitoring.cli.words import NOT_CONFIGURED, OFF_BY_MISTAKE, UNUSED_WORDS, USED, counted, unit_of, use_of
@@ -47,11 +48,15 @@ class Drained(Struct, frozen=True):
     refused_now: int = 0
     not_routed: int = 0
     """Sessions whose points were not made, since no log backend was in use."""
+    failed: bool = False
+    """Whether the last try failed, which says of totals what ``pending`` says of points: that they are not told."""
 
     @property
     def is_done(self) -> bool:
         """Whether all is delivered; what waits for a backend that the settings don't name is nobody's to deliver."""
-        return self.use == NOT_CONFIGURED or not (self.pending or self.refused_now or self.not_routed)
+        return self.use == NOT_CONFIGURED or not (
+            self.pending or self.refused_now or self.not_routed or self.failed
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without the name."""
@@ -121,7 +126,7 @@ def _drain_one(active: ActiveStore, backend: Backend, deadline: Deadline, say: S
         step = _repeat(courier, database, deadline)
     finally:
         courier.close()
-    done = _drained(before, _statuses(database)[backend.name], USED)
+    done = replace(_drained(before, _statuses(database)[backend.name], USED), failed=step is Step.FAILED)
     say(f"{backend.name}: {_last_words(done, step)}")
     return done
 

@@ -685,6 +685,14 @@ def test_drain_without_a_store_is_not_done(run: Run, task: Callable[..., Path]) 
     assert run("drain", "--config", task()).returncode == NOT_ALL_DONE
 
 
+def test_a_drain_whose_totals_nobody_took_is_not_done(run: Run, task: Callable[..., Path]) -> None:
+    """Totals are not points that wait: what is not pushed is not told, all the same."""
+    with faults.refused_port() as url:
+        done = run("drain", "--begin", "--config", task(prometheus={"gateway_url": url}))
+        assert done.returncode == NOT_ALL_DONE
+        assert "prometheus: FAILED" in done.stdout
+
+
 def test_drain_tells_what_it_delivered(run: Run, task: Callable[..., Path], point_server: PointServer) -> None:
     with faults.refused_port() as url:
         record({"influxdb": point_server.write_settings() | {"url": url}})

@@ -37,10 +37,11 @@ def test_mercures_module_lets_good_series_and_the_notification_through() -> None
     assert "after exit 0 only" in (DEPLOY / "mercure/README.md").read_text()
 
 
-def test_mercures_module_asks_for_persistence_and_no_root() -> None:
+def test_mercures_module_asks_for_persistence_and_neither_root_nor_network() -> None:
     module = mercure_module()
     assert module["requires_persistence"] is True
     assert module["requires_root"] is False
+    assert module["network_enabled"] is False
 
 
 def test_the_relays_settings_are_valid_once_its_secret_is_there() -> None:

@@ -54,9 +54,7 @@ class Drained(Struct, frozen=True):
     @property
     def is_done(self) -> bool:
         """Whether all is delivered; what waits for a backend that the settings don't name is nobody's to deliver."""
-        return self.use == NOT_CONFIGURED or not (
-            self.pending or self.refused_now or self.not_routed or self.failed
-        )
+        return self.use == NOT_CONFIGURED or not (self.pending or self.refused_now or self.not_routed or self.failed)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without the name."""

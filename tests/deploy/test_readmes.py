@@ -47,7 +47,8 @@ case "$*" in
   "enable --now leglength-relay")
     test -d "$(value ReadWritePaths)" || exit 226
     secrets=$(value EnvironmentFile)
-    timeout --preserve-status -s TERM 5 systemd-run -p User="$(value User)" -p EnvironmentFile="$secrets" $(value ExecStart)
+    as=(-p User="$(value User)" -p EnvironmentFile="$secrets")
+    timeout --preserve-status -s TERM 5 systemd-run "${as[@]}" $(value ExecStart)
     echo "relay ended with $?" ;;
   *) exit 64 ;;
 esac

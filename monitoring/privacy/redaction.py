@@ -17,6 +17,7 @@ from functools import cached_property
 SHORTEST = 4
 """Values with fewer characters stay: removing every "M" or "DX" would leave no log to read."""
 
+_SHORTEST_CASELESS = 2
 _WORD_STANDS_FOR_ITSELF = 8  # a shorter one counts only as a whole word: "mark" is no part of "landmark"
 _NUMBER_STANDS_FOR_ITSELF = 12
 _PADDING = " \0\r\n\t"
@@ -39,16 +40,17 @@ class SensitiveValues:
     def __init__(self, values: Iterable[object], are_names: bool = False) -> None:
         # Bytes are logged as repr() shows them; its escapes are undone like any others.
         texts = (repr(value)[2:-1] if isinstance(value, bytes) else str(value).strip(_PADDING) for value in values)
-        self.values = frozenset(text for text in texts if len(text) >= SHORTEST)
+        self.values = frozenset(text for text in texts if len(text) >= SHORTEST or _is_telling(text))
         self._are_names = are_names
 
     def found_in(self, text: _Text) -> Iterator[tuple[int, int]]:
         """Where they are in the text that was given, from and to; may overlap."""
         words, by_end = text.words, self._by_end
-        for end in range(SHORTEST, len(words) + 1):
-            for value in by_end.get(words[end - SHORTEST : end], ()):
-                if words.endswith(value, 0, end) and _stands_alone(text, end - len(value), end):
-                    yield text.given(*text.place(end - len(value), end))
+        for length in {len(key) for key in by_end}:
+            for end in range(length, len(words) + 1):
+                for value in by_end.get(words[end - length : end], ()):
+                    if words.endswith(value, 0, end) and _stands_alone(text, end - len(value), end):
+                        yield text.given(*text.place(end - len(value), end))
         for pattern in self._verbatim:
             yield from (text.given(*match.span()) for match in pattern.finditer(text.text))
 
@@ -163,7 +165,10 @@ def _meant(escapes: re.Match[str]) -> str:
 
 
 def _is_telling(words: str) -> bool:
-    return len(words.replace(" ", "")) >= SHORTEST
+    letters = "".join(filter(str.isalnum, words))
+    # Without letter case two characters say as much as four of other scripts: most Chinese names have two or three.
+    is_caseless = letters.isalpha() and letters.upper() == letters.lower()
+    return len(letters) >= (_SHORTEST_CASELESS if is_caseless else SHORTEST)
 
 
 def _stands_alone(text: _Text, start: int, end: int) -> bool:

@@ -164,3 +164,17 @@ def test_no_value_survives_between_any_texts(value: str, before: str, after: str
     cleaned = cleaned_of(value, f"{before} {written} {after}")
     if form != "percent, latin-1":
         assert written not in cleaned or written in before or written in after
+
+
+@pytest.mark.parametrize("name", ["王^芳", "王^小明", "王小明", "王芳", "山田^太郎", "علي"])
+def test_two_characters_of_a_script_without_letter_case_are_telling(name: str) -> None:
+    parts = {"".join(name.split("^")), " ".join(name.split("^")), *(part for part in name.split("^") if len(part) > 1)}
+    for part in parts:
+        for text in (f"the patient {part} came", f"{part}.dcm", json.dumps(part), quote(part)):
+            assert part not in cleaned_of(name, text)
+            assert REPLACEMENT in cleaned_of(name, text), (part, text)
+
+
+@pytest.mark.parametrize("name", ["Li", "Ann", "Li^Bo", "王"])
+def test_what_is_too_short_stays(name: str) -> None:
+    assert cleaned_of(name, "Ann and Bo say Li to 王") == "Ann and Bo say Li to 王"

@@ -128,10 +128,23 @@ def check_that_all_is_used(checked: Checked) -> None:
 def existing_store(config: MonitoringConfig, only_reads: bool = True) -> Iterator[Store]:
     """The store that the settings name; raises :class:`StoreError` when there is none yet: looking makes none."""
     path = store_path(config)
-    if not path.exists():
+    if not is_there(path):
         raise StoreError(f"there is no store at {path} yet")
     with open_store(Database(path, only_reads=only_reads)) as store:
         yield store
+
+
+def is_there(path: Path) -> bool:
+    """Whether the store is there; raises :class:`StoreError` where the present user may not read it."""
+    try:
+        path.stat()
+    except PermissionError:
+        raise StoreError(f"{path} is another user's: {_run_it_as(_nearest(path))}") from None
+    except OSError:
+        return False
+    if not os.access(path, os.R_OK):
+        raise StoreError(f"{path} is another user's: {_run_it_as(path)}")
+    return True
 
 
 def refuse_as_another_user(path: Path) -> None:
@@ -139,18 +152,26 @@ def refuse_as_another_user(path: Path) -> None:
 
     The store's files are for their owner alone. So root, who may do all, must not make one in a folder of another's.
     """
-    there = next((one for one in (path, *path.parents) if one.exists()), path)
+    there = path if is_there(path) else _nearest(path)
     owner, user = there.stat().st_uid, os.geteuid()
-    if owner == user or (there != path and user):  # another's folder may be one that all may write, such as /tmp
-        return
+    if owner != user and (there == path or user == 0):  # another's folder may be one that all may write, such as /tmp
+        raise StoreError(
+            f"{there} belongs to uid {owner}, whom files of uid {user} would lock out: {_run_it_as(there)}"
+        )
+
+
+def _nearest(path: Path) -> Path:
+    """The nearest folder above that is there and can be looked at."""
+    return next(parent for parent in path.resolve().parents if os.access(parent, os.F_OK))
+
+
+def _run_it_as(owned: Path) -> str:
+    owner = owned.stat().st_uid
     try:
         name = pwd.getpwuid(owner).pw_name
     except KeyError:
         name = f"'#{owner}'"  # as sudo wants a user without a name
-    raise StoreError(
-        f"{there} belongs to uid {owner}, whom files of uid {user} would lock out: run it as that user,"
-        f" with `sudo -u {name} leglength-monitor ...`"
-    )
+    return f"run it as its owner, with `sudo -u {name} leglength-monitor ...`"
 
 
 @contextmanager
@@ -201,8 +222,9 @@ def existing_pseudonyms(config: MonitoringConfig) -> Pseudonymizer:
     A new one would be worse than none: its hashes match no session.
     """
     path = store_path(config)
+    store_is_there = is_there(path)  # asked first: where it may not be read, its key may not, either
     if not has_key(config):
-        is_lost = path.exists() and _names_sessions(config)
+        is_lost = store_is_there and _names_sessions(config)
         raise ConfigurationError(
             f"the site's key is lost: {KEY_FILE_NAME} is not in {path.parent}, and sessions were recorded under one;"
             " bring it back from a backup, or name it with privacy.key_file"

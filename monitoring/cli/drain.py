@@ -15,7 +15,7 @@ import typer
 from msgspec import Struct
 from msgspec.structs import replace
 
-from monitoring.cli.common import refuse_as_another_user, say_put_aside
+from monitoring.cli.common import is_there, refuse_as_another_user, say_put_aside
 from monitoring.cli.words import NOT_CONFIGURED, OFF_BY_MISTAKE, UNUSED_WORDS, USED, counted, unit_of, use_of
 from monitoring.config_validator import Checked
 from monitoring.delivery.couriers import Courier, Step
@@ -70,7 +70,7 @@ def drain(
     ``begins`` makes the store where there is none, so that all counters are told at 0.
     """
     path = store_path(checked.config)
-    if not path.exists() and not begins:  # nor is one made by who only looks in the wrong place
+    if not is_there(path) and not begins:  # nor is one made by who only looks in the wrong place
         raise StoreError(f"there is no store at {path} yet; before the first session `drain --begin` makes one")
     refuse_as_another_user(path)
     database, aside = open_or_recover(path)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from monitoring.cli.common import refuse_as_another_user
+from monitoring.cli.common import is_there, refuse_as_another_user
 from monitoring.exceptions import StoreError
 from monitoring.metrics.backends import BACKENDS
 from monitoring.settings import MonitoringConfig
@@ -53,7 +53,7 @@ def _store(config: MonitoringConfig) -> Probed:
     try:
         path = store_path(config)
         refuse_as_another_user(path)
-        if path.exists():
+        if is_there(path):
             remark = "" if examine(path) else " (of an older version; the next run brings it up to date)"
         else:
             _try_to_write(next(folder for folder in path.parents if folder.exists()))

@@ -28,6 +28,7 @@ from monitoring.cli.common import (
     existing_store,
     exit_on_error,
     has_key,
+    is_there,
     load_config,
     read_json,
     refuse_as_another_user,
@@ -112,7 +113,7 @@ def key(
         found = makers[kind](identifier.strip())
         if not found:
             raise ConfigurationError("an identifier is needed, on the standard input")
-        if store_path(settings).exists():
+        if is_there(store_path(settings)):
             with existing_store(settings) as store:
                 lost = not_attributed(store, pseudonyms.fingerprint).under_another_key
             if lost:

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from monitoring.cli.common import in_words
+from monitoring.cli.common import in_words, is_there
 from monitoring.cli.output import print_entry
 from monitoring.cli.words import NOT_CONFIGURED, UNUSED_WORDS, USED, age, counted, instant, unit_of, use_of
 from monitoring.config_validator import Checked
@@ -35,7 +35,7 @@ def status_as_dict(checked: Checked) -> dict[str, Any]:
     path = store_path(checked.config)
     report: dict[str, Any] = {
         "enabled": checked.config.enabled,
-        "store": {"path": str(path), "exists": path.exists(), "size_bytes": 0},
+        "store": {"path": str(path), "exists": is_there(path), "size_bytes": 0},
         "sessions": dict.fromkeys(STATUSES, 0),
         "open_sessions": 0,
         "not_routed": 0,
@@ -46,7 +46,7 @@ def status_as_dict(checked: Checked) -> dict[str, Any]:
     }
     asides, in_store = put_aside(path), set[str]()
     statuses: dict[str, BackendStatus] = {}
-    if path.exists():
+    if report["store"]["exists"]:
         with open_store(Database(path, only_reads=True)) as store:
             report["store"]["size_bytes"] = path.stat().st_size
             report |= _stored_as_dict(store)

@@ -6,9 +6,11 @@ import contextlib
 import json
 import os
 import pty
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -831,6 +833,45 @@ def test_root_makes_no_file_that_locks_the_stores_owner_out(
     assert sorted(folder.iterdir()) == before
     assert run("status", "--config", task(**settings)).returncode == DONE  # looking is harmless
     assert {path.stat().st_uid for path in folder.iterdir()} <= {4711}
+
+
+# First as root, so that all is imported: another user may not read root's Python.
+AS_ANOTHER_USER = """
+import contextlib, io, os
+from monitoring.cli.commands import app
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    app()
+print("as another user")
+os.setgroups([]); os.setgid(4711); os.setuid(4711)
+app()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+@pytest.mark.parametrize("command", ["status", "sessions", "check", "drain", "export", "readings", "sessions key"])
+def test_who_may_not_read_the_store_is_told_as_whom_to_run_it(
+    task: Callable[..., Path], tmp_path: Path, command: str, mode: int
+) -> None:
+    folder = Path(tempfile.mkdtemp())  # others may not enter pytest's
+    try:
+        folder.chmod(0o755)
+        settings = {"store": {"path": str(folder / "store")}, "influxdb": {"url": "http://127.0.0.1:9", "org": "x"}}
+        record({"store": settings["store"]})
+        (folder / "store").chmod(mode)
+        path = task(**settings).rename(folder / "task.json")
+        path.chmod(0o644)
+        done = subprocess.run(
+            [sys.executable, "-c", AS_ANOTHER_USER, *command.split(), "--config", path], input="x\nx\n", cwd=REPOSITORY,
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    finally:
+        shutil.rmtree(folder)
+    assert (done.returncode, "as another user" in done.stdout) == (NOT_ALL_DONE, True)
+    assert (
+        "is another user's: run it as its owner, with `sudo -u root leglength-monitor ...`" in done.stdout + done.stderr
+    )
+    assert "Traceback" not in done.stderr
 
 
 # --- relay --------------------------------------------------------------------------------------

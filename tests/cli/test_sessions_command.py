@@ -205,7 +205,7 @@ def test_sessions_of_an_exam_that_is_known_to_be_anothers_are_not_counted(
 
 
 def test_a_lost_key_is_said_and_no_erasure_is_complete_until_it_is_back(
-    task: Path, run: Callable[..., Result], tmp_path: Path
+    task: Path, run: Callable[..., Result], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings_with(task)
     path = tmp_path / "store" / "monitoring.key"
@@ -221,6 +221,7 @@ def test_a_lost_key_is_said_and_no_erasure_is_complete_until_it_is_back(
 
     with MonitorManager(json.loads(task.read_text())["process"]["settings"]) as manager:
         manager.end_session(manager.start_session("y"))
+    assert "the site's key is another than before" in caplog.text
     second = path.read_text()
     record_under(task, second, "INVENTED-17")
     key = run("key", given="INVENTED-17\n")

@@ -86,6 +86,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(pip, cwd=REPOSITORY, capture_output=True, text=True, timeout=170, check=False)
     if done.returncode:
         pytest.skip(f"no package index: {done.stderr[-300:]}")
+    folder.chmod(0o755)
     return folder
 
 
@@ -125,6 +126,54 @@ def test_the_relay_is_installed_as_its_page_says(tmp_path: Path, wheels: Path) -
     assert "root 600 /etc/leglength/secrets.env" in told
     assert "Traceback" not in told
     assert TOKEN not in told + "".join(blocks(PAGE))
+
+
+@pytest.mark.timeout(400)
+def test_the_module_is_installed_and_used_as_the_first_page_says(tmp_path: Path, wheels: Path) -> None:
+    """By a user without a name and a home, on a root that nobody can write to."""
+    page = (REPOSITORY / "README.md").read_text()
+    assert "`pip install .` from a checkout" in page
+    assert "`'.[cli]'`" in page
+    natural, by_id = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (settings,) = (
+        text for text in re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL) if "process" in text
+    )
+    host = f"""
+import json, logging, time
+settings, logger = json.load(open("task.json"))["process"]["settings"], logging.getLogger()
+series_id, image, started, scores, dicom_path, detect = "1.2.3", None, time.time(), [0.9], None, lambda image: image
+{natural}
+monitor = MonitorManager(settings, logger)
+{by_id}
+monitor.close(0)
+"""
+    examples = {f"/host/{path.name}": path.read_text() for path in (REPOSITORY / "examples").glob("*.py")}
+    root = EmptyRoot(
+        tmp_path,
+        [(REPOSITORY, "/checkout", "ro"), (wheels, "/wheels", "ro")],
+        {**examples, "/host/host.py": host, "/host/task.json": settings},
+        is_read_only=True,
+    )
+    script = f"""set -e
+python3 -m venv /tmp/v; export PATH=/tmp/v/bin:$PATH
+cd /checkout; pip install -q '.[cli]'; cd /host
+python host.py
+for example in {" ".join(examples)}; do (cd /tmp && python $example); done
+leglength-monitor status --json --config task.json
+"""
+    environment = {
+        "PATH": f"{Path(sys.base_prefix) / 'bin'}:{SYSTEM}", "INFLUXDB_TOKEN": TOKEN, "LANG": "C.UTF-8",
+        "MODULE_PERSISTENCE_DIR": "/tmp/persistence",
+        "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels", "PIP_NO_CACHE_DIR": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }  # fmt: skip
+    done = root.run(script, environment, user="4321:4321", timeout=300)
+    told = done.stdout + done.stderr
+    assert done.returncode == 0, told
+    assert "Traceback" not in told
+    assert TOKEN not in told
+    status = json.loads(done.stdout[done.stdout.index("\n{\n") :] if "\n{\n" in done.stdout else done.stdout)
+    assert status["sessions"]["completed"] >= 2
+    assert status["outbox"]["influxdb"]["pending"] > 0
 
 
 def docker_run(command: str) -> dict[str, list[str]]:

@@ -119,7 +119,7 @@ UNCAUGHT = {
     "past the swallowing": ("raise BaseException(name) from KeyError(path)", "import run\n"),
     "after the series": (
         "meddling.name = name",
-        "import run\ndef report(results): raise RuntimeError(pipeline._run_models.name)\nrun.report = report\n",
+        "import run\ndef report(*_, **__): raise RuntimeError(pipeline._run_models.name)\nrun.report = report\n",
     ),
 }
 

@@ -189,7 +189,9 @@ def test_the_example_with_monitoring_loses_influxdb_alone_when_the_tokens_variab
     complaint = "process.settings.monitoring.influxdb.token: the environment variable INFLUXDB_TOKEN is not set"
     assert len(run.lines_with("influxdb")) == len(run.lines_with(complaint)) == 1
     status = app.status()
-    assert status["outbox"].keys() == {"prometheus"}
+    used = {name for name, backend in status["outbox"].items() if backend["use"] == "used"}
+    assert used == {"prometheus"}
+    assert status["outbox"].keys() == {"influxdb", "prometheus"}
     assert status["sessions"]["skipped"] == 1
 
 

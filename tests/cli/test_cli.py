@@ -29,10 +29,10 @@ from monitoring.records.session_record import STATUSES, Failure
 from monitoring.store.database import Database
 from monitoring.store.recovery import put_aside
 from monitoring.store.sessions import open_store
-from tests.store.test_older_stores import older_store
 from tests.support import REPOSITORY, faults
 from tests.support.clocks import HANGS_SECONDS
 from tests.support.faults import FaultServer, respond
+from tests.support.older_stores import older_store
 from tests.support.records import realistic
 from tests.support.servers import InfluxDB1, PointServer, Pushgateway, VmAuth, wait_for_points
 from tests.support.volumes import fill, small_volume
@@ -253,7 +253,7 @@ def in_terminal(*arguments: str | Path, columns: int = 80) -> list[str]:
         while piece := os.read(master, 1 << 16):
             shown += piece
     os.close(master)
-    assert process.wait(60) == DONE
+    assert process.wait(HANGS_SECONDS) == DONE
     return [line.rstrip() for line in shown.decode().replace("\r", "").splitlines()]
 
 

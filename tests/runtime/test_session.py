@@ -642,14 +642,14 @@ def test_threads_that_share_a_session_have_each_its_own_stages() -> None:
     def work() -> None:
         session.enter_stage("inference")
         entered.set()
-        left.wait(10)
+        left.wait()
         failures.append(session.current_stage)
         session.leave_stage("inference", 1.0)
 
     worker = threading.Thread(target=work)
     session.enter_stage("load")
     worker.start()
-    entered.wait(10)
+    entered.wait()
     assert session.current_stage == "load"
     session.leave_stage("load", 1.0)
     assert session.current_stage == "inference"  # this thread runs none

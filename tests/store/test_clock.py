@@ -16,8 +16,8 @@ from monitoring.store.clock import DAY_NS, Sight, StoreTime
 from monitoring.store.database import Database
 from monitoring.store.sessions import open_store
 from monitoring.store.vocabulary import growing_vocabulary
-from tests.store.test_older_stores import older_store
 from tests.support.hosts import Host
+from tests.support.older_stores import older_store
 from tests.support.records import ENDED_NS
 from tests.support.store_bench import Bench
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.hosts import Host, base_settings, with_influxdb
 from tests.support.recordings import points
 from tests.support.servers import InfluxDB1, Pushgateway
@@ -163,7 +164,7 @@ manager.close()
         assert take_back(host, aside) == "0 imported, 0 already there, 0 unreadable"
         process.stdin.write("\n")
         process.stdin.flush()
-        process.wait(30)
+        process.wait(HANGS_SECONDS)
     assert {name: record.status for name, record in host.records().items()} == {begun: "completed"}
 
 

@@ -190,7 +190,10 @@ def import_results(
     ],
     config: ConfigOption = None,
 ) -> None:
-    """Read sessions back from result.json files, or from a damaged store that was put aside; each once."""
+    """Take sessions back, each once.
+
+    From result.json files, archives of them, and damaged stores that were put aside.
+    """
     with exit_on_error():
         counts = sessions.import_records(load_config(config), files)
     typer.echo(f"{counts.new} imported, {counts.known} already there, {counts.unreadable} unreadable")

@@ -16,7 +16,16 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from analysis.dicom_file import MOST_PIXELS, DicomFile, number, quiet_dicom, read_dicom, value_of, whole_number
+from analysis.dicom_file import (
+    MOST_PIXELS,
+    DicomFile,
+    number,
+    quiet_dicom,
+    read_dicom,
+    stated_bytes,
+    value_of,
+    whole_number,
+)
 from analysis.errors import SeriesFailed, SeriesSkipped, SeriesStop
 from analysis.landmarks import Landmark, Spacing
 from analysis.orientation import Orientation, read_orientation
@@ -24,6 +33,7 @@ from analysis.spacing import StatedSpacing, read_spacing
 
 _LOG = logging.getLogger("analysis")
 _NATIVE_BITS: Final = 8
+_SMALL_BYTES: Final = 1 << 20
 _OWNERS: Final = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID")
 
 
@@ -175,6 +185,9 @@ def _require_all_pixels(dataset: Dataset) -> None:
         bits = _require_image(dataset) * whole_number(dataset, "BitsAllocated", 16)
         if len(data) < bits // _NATIVE_BITS:
             raise SeriesFailed("truncated_pixel_data")
+    elif len(data) > 2 * stated_bytes(dataset) + _SMALL_BYTES:
+        # No compression makes an image larger than that; run lengths could become 64 times as much.
+        raise SeriesFailed("image_too_large")
 
 
 def _is_native(dataset: Dataset) -> bool:

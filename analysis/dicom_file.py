@@ -29,7 +29,7 @@ from analysis.errors import SeriesFailed
 from analysis.files import FileTooLarge, read_file
 
 MOST_PIXELS: Final = 100_000_000
-"""Four times a film of 43 x 120 cm at 0.14 mm; an image in work takes some 20 bytes a pixel."""
+"""Four times a film of 43 x 120 cm at 0.14 mm."""
 MOST_BYTES: Final = 5 * MOST_PIXELS
 """Of a file, and of what it inflates to: the largest image with 4 bytes a pixel, and its header."""
 _META_STARTS_AT: Final = 132

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tracemalloc
 import zlib
 from contextlib import suppress
@@ -262,6 +263,22 @@ def test_what_inflates_to_more_than_its_header_says_is_refused_before_memory_is_
     try:
         with pytest.raises(SeriesFailed, match="image_too_large"):
             choose_image([bomb])
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_run_lengths_that_become_more_than_the_image_are_refused_before_they_do(dicom_file: Path):
+    dataset = pydicom.dcmread(dicom_file)
+    segment = struct.pack("<16L", 1, 64, *[0] * 14) + b"\x81\0" * 4_000_000
+    dataset.Rows, dataset.Columns = 10, 10
+    dataset.PixelData = pydicom.encaps.encapsulate([segment])
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.RLELossless
+    dataset.save_as(dicom_file)
+    tracemalloc.start()
+    try:
+        assert stop_of(dicom_file).code == "image_too_large"
         assert tracemalloc.get_traced_memory()[1] < 100_000_000
     finally:
         tracemalloc.stop()

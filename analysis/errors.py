@@ -53,6 +53,9 @@ SKIP_REASONS = {
     "not_an_image": "no object of the series is an image",
     "multi_frame": "the image has several frames",
     "colour_image": "the image is in colour",
+    "not_frontal": "the image is not a frontal view (AP or PA)",
+    "orientation_unclear": "the header doesn't tell plainly which side of the image is the patient's right",
+    "laterality_conflict": "lengths were found of a leg that the image doesn't show by its header",
     "landmarks_missing": "too few landmarks were found to measure any bone",
     "low_confidence": "the landmarks were not found confidently enough to be measured",
 }
@@ -62,24 +65,17 @@ FAILURE_REASONS = {
     "no_pixel_data": "the image holds no pixels",
     "truncated_pixel_data": "the pixel data ends before the image does",
     "undecodable_pixel_data": "the pixel data can't be decoded",
-    "error": "an unexpected error ended the processing of this series",
-}
-INPUT_SKIPS = {
-    "not_frontal": "the image is not a frontal view (AP or PA)",
-    "orientation_unclear": "the header doesn't tell plainly which side of the image is the patient's right",
-    "laterality_conflict": "lengths were found of a leg that the image doesn't show by its header",
-}
-INPUT_FAILURES = {
     "truncated_header": "the file ends within its header",
     "mixed_series": "the files of the series are of several patients or studies",
     "image_too_large": "the image, or what its file inflates to, is larger than any long-leg radiograph",
+    "error": "an unexpected error ended the processing of this series",
 }
 
 
 class SeriesStop(AnalysisError):  # noqa: N818 - an outcome, not a fault
     """Ends one series with a machine-readable `code` and a text free of identity."""
 
-    reasons: ClassVar[dict[str, str]] = {**SKIP_REASONS, **INPUT_SKIPS, **FAILURE_REASONS, **INPUT_FAILURES}
+    reasons: ClassVar[dict[str, str]] = {**SKIP_REASONS, **FAILURE_REASONS}
 
     def __init__(self, code: str) -> None:
         self.code = code
@@ -90,10 +86,10 @@ class SeriesStop(AnalysisError):  # noqa: N818 - an outcome, not a fault
 class SeriesSkipped(SeriesStop):
     """The series can't be measured, and that is no failure of the run."""
 
-    reasons: ClassVar[dict[str, str]] = {**SKIP_REASONS, **INPUT_SKIPS}
+    reasons: ClassVar[dict[str, str]] = SKIP_REASONS
 
 
 class SeriesFailed(SeriesStop):
     """The series' input is broken."""
 
-    reasons: ClassVar[dict[str, str]] = {**FAILURE_REASONS, **INPUT_FAILURES}
+    reasons: ClassVar[dict[str, str]] = FAILURE_REASONS

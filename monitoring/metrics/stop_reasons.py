@@ -13,8 +13,10 @@ REASON_CLASSES: Final = ("input", "not_measurable", "error", "resource", "interr
 _BY_CODE: Final = {
     **dict.fromkeys(
         (
-            "bad_input", "colour_image", "invalid_pixel_spacing", "multi_frame", "no_pixel_data", "no_pixel_spacing",
-            "not_an_image", "not_dicom", "truncated_pixel_data", "undecodable_pixel_data", "unreadable",
+            "bad_input", "colour_image", "image_too_large", "invalid_pixel_spacing", "laterality_conflict",
+            "mixed_series", "multi_frame", "no_pixel_data", "no_pixel_spacing", "not_an_image", "not_dicom",
+            "not_frontal", "orientation_unclear", "truncated_header", "truncated_pixel_data", "undecodable_pixel_data",
+            "unreadable",
         ),
         "input",
     ),

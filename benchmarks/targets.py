@@ -43,16 +43,16 @@ SHUTDOWN_TIMEOUT_SECONDS = 5.0
 # this much may remain of its noise on a busy machine.
 EXIT_NOISE_SECONDS = 0.25
 
-SESSION = below(10, "ms")
+SESSION = below(6, "ms")
 EXIT = at_most(SHUTDOWN_TIMEOUT_SECONDS + EXIT_NOISE_SECONDS, "s")
-EXIT_HEALTHY = below(0.1, "s")
+EXIT_HEALTHY = below(0.06, "s")
 LOST = none_of("session lost")
 LOST_POINTS = none_of("value missing")
 DUPLICATES = none_of("duplicate")
 START_OFF = below(5, "ms")
 MODULES_OFF = none_of("third-party module")
-START_ON = below(250, "ms")
-ENCODING = at_least(100_000, "points/s")
+START_ON = below(130, "ms")
+ENCODING = at_least(200_000, "points/s")
 DRAIN_RATIO = at_least(4, "times")
 # "Does not grow": a backlog ten times as large may take this much more memory, or time a session.
 MEMORY_GROWTH = at_most(1.1, "times")

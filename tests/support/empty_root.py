@@ -48,6 +48,8 @@ class EmptyRoot:
         root.mkdir()
         system = [(Path("/usr"), "/usr", "ro"), (Path(sys.base_prefix), sys.base_prefix, "ro")]
         lines = [_SET_UP]
+        if self.is_read_only:  # before the binds: the checkout and its Python may lie in /tmp
+            lines.append("mount -t tmpfs -o mode=1777 tmpfs $root/tmp")
         for what, where, mode in [*system, *self.binds]:
             lines.append(f"bound '{what}' '{where}' {mode}")
         for place, text in {**self.files, "/script": script}.items():
@@ -56,7 +58,7 @@ class EmptyRoot:
             source.chmod(0o755)
             lines.append(f'mkdir -p "$(dirname "$root{place}")"; cp \'{source}\' "$root{place}"')
         if self.is_read_only:
-            lines += ["mount -t tmpfs -o mode=1777 tmpfs $root/tmp", "mount -o remount,ro $root"]
+            lines.append("mount -o remount,ro $root")
         uid, gid = user.split(":")
         settings = " ".join(f"'{name}={value}'" for name, value in environment.items())
         becoming = f"/usr/bin/setpriv --reuid={uid} --regid={gid} --clear-groups"

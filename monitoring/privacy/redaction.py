@@ -12,7 +12,6 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 
 SHORTEST = 4
 """Values with fewer characters stay: removing every "M" or "DX" would leave no log to read."""
@@ -42,19 +41,23 @@ class SensitiveValues:
         texts = (repr(value)[2:-1] if isinstance(value, bytes) else str(value).strip(_PADDING) for value in values)
         self.values = frozenset(text for text in texts if len(text) >= SHORTEST or _is_telling(text))
         self._are_names = are_names
+        self._forms: tuple[dict[str, list[str]], list[re.Pattern[str]]] | None = None
 
     def found_in(self, text: _Text) -> Iterator[tuple[int, int]]:
         """Where they are in the text that was given, from and to; may overlap."""
-        words, by_end = text.words, self._by_end
+        # No cached_property, here and below: before Python 3.12 a thread holds its lock meanwhile, and a child that is
+        # forked then would wait for it for ever.
+        if self._forms is None:
+            self._forms = self._by_end(), self._verbatim()
+        words, (by_end, verbatim) = text.words, self._forms
         for length in {len(key) for key in by_end}:
             for end in range(length, len(words) + 1):
                 for value in by_end.get(words[end - length : end], ()):
                     if words.endswith(value, 0, end) and _stands_alone(text, end - len(value), end):
                         yield text.given(*text.place(end - len(value), end))
-        for pattern in self._verbatim:
+        for pattern in verbatim:
             yield from (text.given(*match.span()) for match in pattern.finditer(text.text))
 
-    @cached_property
     def _by_end(self) -> dict[str, list[str]]:
         """The values' words by their last characters, since UIDs begin alike."""
         texts = self.values.union(*map(_name_forms, self.values)) if self._are_names else self.values
@@ -66,7 +69,6 @@ class SensitiveValues:
                 found[words[-SHORTEST:]].append(words)
         return dict(found)
 
-    @cached_property
     def _verbatim(self) -> list[re.Pattern[str]]:
         """Values with hardly a letter or digit have no words to compare: as they are, standing by themselves."""
         texts = [re.escape(text) for text in self.values if not _is_telling(_Text(text).words)]
@@ -82,6 +84,7 @@ class _Text:
         self.words = " ".join(map(_folded, _WORD.findall(text)))
         self._starts: Sequence[int] = range(len(text)) if starts is None else starts
         self._ends: Sequence[int] = range(1, len(text) + 1) if ends is None else ends
+        self._places: list[tuple[int, int]] | None = None
 
     def unescaped(self) -> _Text:
         """What it was before it was escaped; itself where nothing is. Escapes in a row are cut out together."""
@@ -109,10 +112,11 @@ class _Text:
 
     def place(self, start: int, end: int) -> tuple[int, int]:
         """Where a part of :attr:`words` is in :attr:`text`; a word that folding made longer or shorter is one part."""
+        if self._places is None:
+            self._places = self._found_places()
         return self._places[start][0], self._places[end - 1][1]
 
-    @cached_property
-    def _places(self) -> list[tuple[int, int]]:
+    def _found_places(self) -> list[tuple[int, int]]:
         places: list[tuple[int, int]] = []
         for match in _WORD.finditer(self.text):
             start, end = match.span()

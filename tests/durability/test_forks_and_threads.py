@@ -138,6 +138,55 @@ for record in other._runtime.store.active.store.sessions():
     assert ended.said("reported") == ended.said("child")
 
 
+_FORK_IN_THE_MIDDLE = """
+import importlib, os, signal, threading, time
+module = importlib.import_module("{module}")
+once, inside, leave = module.{inner}, threading.Event(), threading.Event()
+def held(*arguments):
+    inside.set()
+    leave.wait()
+    return once(*arguments)
+{made}
+module.{inner} = held
+threading.Thread(target=lambda: {work}, daemon=True).start()
+inside.wait()
+pid = os.fork()
+if pid == 0:
+    module.{inner} = once
+    {work}
+    os._exit(0)
+ends = time.monotonic() + {hangs}
+while not (found := os.waitpid(pid, os.WNOHANG))[0]:
+    if time.monotonic() > ends:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        say("hangs", pid)
+        os._exit(1)
+    time.sleep(0.002)
+say("code", os.waitstatus_to_exitcode(found[1]))
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "inner", "made", "work"),
+    [
+        ("monitoring.runtime.machine.cgroups", "_lines", "groups = module.Cgroups()", "groups.cpu()"),
+        (
+            "monitoring.privacy.redaction", "_is_telling", "values = [module.SensitiveValues(['Beesley'])]",
+            "module.redact('Beesley', values, '-')",
+        ),
+    ],
+    ids=["control groups", "the log's filter"],
+)  # fmt: skip
+def test_a_child_forked_while_a_thread_looks_for_the_first_time_waits_for_nobody(
+    host: Host, module: str, inner: str, made: str, work: str
+) -> None:
+    script = _FORK_IN_THE_MIDDLE.format(module=module, inner=inner, made=made, work=work, hangs=HANGS_SECONDS / 3)
+    ended = host.run(script)
+    assert ended.said("code") == ["0"], (ended.stdout, ended.stderr)
+
+
 # --- no threads, other interpreters ---------------------------------------------------------------
 
 

@@ -7,7 +7,6 @@ its figure missing. The files: https://docs.kernel.org/admin-guide/cgroup-v2.htm
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from msgspec import Struct
@@ -49,10 +48,20 @@ class Cgroups:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
+        self._found: _Found | None = None
+
+    @property
+    def _files(self) -> _Found:
+        # No cached_property: before Python 3.12 a thread holds its lock meanwhile, and a child that is forked then
+        # would wait for it for ever. Two threads that look at once find the same.
+        if self._found is None:
+            self._paths, self._mounts = self._read_paths(), self._read_mounts()
+            self._found = _Found(self._memory_groups(), self._cpu_groups(), self._processor_files())
+        return self._found
 
     def memory(self, machine_bytes: float) -> ContainerMemory:
         """``machine_bytes`` is all that there is: a limit that isn't below is none."""
-        groups, machine_bytes = self._memory_groups, min(machine_bytes, _ABSURD_BYTES)
+        groups, machine_bytes = self._files.memory, min(machine_bytes, _ABSURD_BYTES)
         limits = [(limit, group) for group in groups for limit in group.limits() if limit < machine_bytes]
         if not limits:
             return ContainerMemory(groups[0].used() if groups and not groups[0].is_root else None)
@@ -64,9 +73,9 @@ class Cgroups:
 
     def cpu(self) -> ContainerCpu:
         """CPU time used so far, the smallest limit, and the processors that may be used."""
-        groups = self._cpu_groups
+        groups = self._files.cpu
         # Of the nearest group that has a set. The process' own affinity won't do: a thread may be pinned to one.
-        sets = (_numbers(read_text(path)) for path in self._processor_files)
+        sets = (_numbers(read_text(path)) for path in self._files.processors)
         processors = next(filter(None, sets), None)
         limits = [(limit, group) for group in groups if (limit := group.limit()) is not None]
         own = groups[0].seconds() if groups and not groups[0].is_root else None
@@ -75,21 +84,18 @@ class Cgroups:
         limit, group = min(limits, key=lambda pair: pair[0])
         return ContainerCpu(own, limit, group.seconds(), processors)
 
-    @cached_property
     def _processor_files(self) -> list[str]:
         names = "cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus"
         levels = self._levels("cpuset") or self._levels("")
         paths = [folder / name for folder in levels for name in names]
         return [str(path) for path in paths if path.exists()]
 
-    @cached_property
     def _memory_groups(self) -> list[_MemoryGroup]:
         """The own group first, then those above."""
         if levels := self._levels("memory"):
             return [_MemoryV1(folder, folder == levels[0]) for folder in levels]
         return [_MemoryV2(folder) for folder in self._levels("")]
 
-    @cached_property
     def _cpu_groups(self) -> list[_CpuGroup]:
         if not (levels := self._levels("cpu")):
             return [_CpuV2(folder) for folder in self._levels("")]
@@ -111,8 +117,7 @@ class Cgroups:
             inner = PurePosixPath()
         return [top / inner, *(top / above for above in inner.parents)]
 
-    @cached_property
-    def _paths(self) -> dict[str, str]:
+    def _read_paths(self) -> dict[str, str]:
         """By controller, of lines as ``4:memory:/docker/abc`` and ``0::/system.slice``."""
         paths: dict[str, str] = {}
         for line in _lines(self._root / "proc/self/cgroup"):
@@ -122,9 +127,16 @@ class Cgroups:
                 paths |= dict.fromkeys(controllers.split(","), path)
         return paths
 
-    @cached_property
-    def _mounts(self) -> list[_Mount]:
+    def _read_mounts(self) -> list[_Mount]:
         return [mount for line in _lines(self._root / "proc/self/mountinfo") if (mount := _mount(line))]
+
+
+class _Found(Struct, frozen=True):
+    """What concerns this process: its own group first, then those above."""
+
+    memory: list[_MemoryGroup]
+    cpu: list[_CpuGroup]
+    processors: list[str]
 
 
 class _Mount(Struct, frozen=True):

@@ -86,7 +86,10 @@ class InfluxClient:
         response = self._write([], Deadline.after(self._config.timeout))
         if is_about_credentials(response):
             return detail("unauthorized", response.status)
-        if response.status in (200, 204) or self._is_about_no_lines(response):
+        if response.status in (200, 204):
+            return None
+        # Version 3, and nobody else, answers 400 to an empty body after all else was found to be right.
+        if self._config.api == "v3" and response.status == 400 and not _NO_SUCH_PATH.search(response.body):
             return None
         if response.status == 404 and (other := self._other_version(response)):
             return f"HTTP 404: {other}"
@@ -94,10 +97,6 @@ class InfluxClient:
             is_without_org = self._config.api == "v2" and not self._config.org
             return f"HTTP 400: the request is refused; {'org is not set' if is_without_org else _CHECK}"
         return _failure_detail(response)
-
-    def _is_about_no_lines(self, response: Response) -> bool:
-        """Whether a 400 means that all but the empty body is right: version 3's, and nobody else's."""
-        return self._config.api == "v3" and response.status == 400 and not _NO_SUCH_PATH.search(response.body)
 
     def _other_version(self, response: Response) -> str:
         """What to set where a server of another version answers; "" where it doesn't say so."""

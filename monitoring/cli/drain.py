@@ -79,7 +79,9 @@ def drain(
     try:
         deadline = Deadline.after(timeout)
         _prepare(active, checked.config)
-        found = [_drain_one(active, backend, deadline, say, requeues_dead) for backend in _in_order(active)]
+        # States come last: what is pushed tells how much waits for the logs.
+        in_order = sorted(active.courier_makers, key=lambda backend: backend.is_state)
+        found = [_drain_one(active, backend, deadline, say, requeues_dead) for backend in in_order]
         for unused in _unused(active, checked):
             say(f"{unused.name}: {UNUSED_WORDS[unused.use]}; {_waiting(unused)}")
             found.append(unused)
@@ -93,11 +95,6 @@ def _prepare(active: ActiveStore, config: MonitoringConfig) -> None:
     active.store.initialise(zero_changes(declared=config.metrics.declared))
     active.report_crashed()
     active.make_missing_lines()
-
-
-def _in_order(active: ActiveStore) -> list[Backend]:
-    # States come last: what is pushed tells how much waits for the logs.
-    return sorted(active.courier_makers, key=lambda backend: backend.is_state)
 
 
 def _unused(active: ActiveStore, checked: Checked) -> list[Drained]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from msgspec.structs import asdict
@@ -54,7 +53,11 @@ def status_as_dict(checked: Checked) -> dict[str, Any]:
                 statuses = {found.name: found for found in backend_statuses(connection)}
                 if asides:
                     in_store = {row[0] for row in connection.execute("SELECT session_id FROM sessions")}
-    report["put_aside"] = [_put_aside_as_dict(aside, in_store) for aside in asides]
+    counts = {aside: count_put_aside(aside, in_store) for aside in asides}
+    report["put_aside"] = [
+        {"path": str(aside), "words": in_words(aside, found), **(asdict(found) if found else {})}
+        for aside, found in counts.items()
+    ]
     for backend in BACKENDS:
         use, status = use_of(backend, checked), statuses.get(backend.name)
         is_meant = use == USED or (use != NOT_CONFIGURED and backend.is_first_of_section)
@@ -74,11 +77,6 @@ def _stored_as_dict(store: Store) -> dict[str, Any]:
             "losses": {reason: count for reason, count in totals.losses(connection).items() if count},
             "refused_values": {kind: int(count) for (kind,), count in refused.items() if count},
         }
-
-
-def _put_aside_as_dict(aside: Path, in_store: set[str]) -> dict[str, Any]:
-    found = count_put_aside(aside, in_store)
-    return {"path": str(aside), "words": in_words(aside, found), **(asdict(found) if found else {})}
 
 
 def _backend_as_dict(backend: Backend, use: str, found: BackendStatus | None) -> dict[str, Any]:

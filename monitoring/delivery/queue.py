@@ -198,7 +198,8 @@ class BackendQueue:
         """The whole Prometheus state, with the module's own metrics, as it is now."""
         now = self._clock_ns()
         with self._database.read_transaction() as connection:
-            revision = _revision(connection)
+            row = connection.execute("SELECT CAST(value AS INTEGER) FROM state WHERE key = 'revision'").fetchone()
+            revision = int(row[0] or 0) if row else 0
             found = totals.read(connection) + _waiting(connection, now, state_backend=self.name)
             sequence = newest_sequence(connection)
         return Snapshot(tuple(found), revision, sequence, counts_all_runs=self._database.path is not None)
@@ -299,11 +300,6 @@ def backoff_seconds(
     ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** min(failures, 30))
     asked = min(retry_after_seconds or 0.0, RETRY_AFTER_CAP_SECONDS)
     return asked + jitter(0.0, ceiling if not asked else BACKOFF_BASE_SECONDS)
-
-
-def _revision(connection: sqlite3.Connection) -> int:
-    row = connection.execute("SELECT coalesce(CAST(value AS INTEGER), 0) FROM state WHERE key = 'revision'").fetchone()
-    return int(row[0]) if row else 0
 
 
 def _waiting(connection: sqlite3.Connection, now_ns: int, state_backend: str) -> list[Total]:

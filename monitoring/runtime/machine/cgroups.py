@@ -55,7 +55,8 @@ class Cgroups:
         # No cached_property: before Python 3.12 a thread holds its lock meanwhile, and a child that is forked then
         # would wait for it for ever. Two threads that look at once find the same.
         if self._found is None:
-            self._paths, self._mounts = self._read_paths(), self._read_mounts()
+            lines = _lines(self._root / "proc/self/mountinfo")
+            self._paths, self._mounts = self._read_paths(), [mount for line in lines if (mount := _mount(line))]
             self._found = _Found(self._memory_groups(), self._cpu_groups(), self._processor_files())
         return self._found
 
@@ -126,9 +127,6 @@ class Cgroups:
             if path.startswith("/") and (controllers or number == "0"):
                 paths |= dict.fromkeys(controllers.split(","), path)
         return paths
-
-    def _read_mounts(self) -> list[_Mount]:
-        return [mount for line in _lines(self._root / "proc/self/mountinfo") if (mount := _mount(line))]
 
 
 class _Found(Struct, frozen=True):

@@ -42,7 +42,7 @@ $(VENV)/.app: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[app,cli,onnx,gpu,dev]'
+	$(PIP) -e '.[app,cli,dashboards,report,onnx,gpu,dev]'
 	@touch $@ $(VENV)/.app
 
 $(VENV)/.bench: $(VENV)/.dev

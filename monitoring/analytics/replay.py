@@ -1,0 +1,59 @@
+"""The totals as they grew: what a Prometheus state was after each stored session, computed again from the records.
+
+The store keeps the newest totals alone. Whoever asks what an alert rule would have said last month, or gives a
+Prometheus its past, needs the earlier ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from msgspec import Struct
+
+from monitoring.metrics.samples import Change, limit_cardinality, zero_changes
+from monitoring.metrics_collector import changes, computed
+from monitoring.store.sessions import Store
+from monitoring.store.vocabulary import stored_vocabulary
+
+_END_NS = 2**62
+
+
+class Moment(Struct, frozen=True):
+    """One instant (UTC nanoseconds) and the totals that changed at it; each replaces its earlier value."""
+
+    at_ns: int
+    changed: tuple[Change, ...]
+
+
+def totals_over_time(
+    store: Store, since_ns: int = 0, until_ns: int = _END_NS, zeros: Iterable[Change] | None = None
+) -> Iterator[Moment]:
+    """The changes by the sessions from ``since_ns`` to before ``until_ns``, in the order of their time.
+
+    It begins at 0 at the first session's start, as a new store's does: with the series of ``zeros``, by default all
+    that the catalogue knows beforehand. What the module tells of itself (what waits, what was delivered) isn't in the
+    records, and so not in here. Raises :class:`StoreError`.
+    """
+    with store.database.read_transaction() as connection:
+        vocabulary = stored_vocabulary(connection)
+    found = []
+    for stored in store.sessions(newest_first=False):
+        if since_ns <= stored.timestamp_ns < until_ns and (derived := stored.derived):
+            samples = limit_cardinality(computed(stored.record, derived.facts)[0], vocabulary)
+            # An archive is imported in any order; a state is told in the order of time.
+            found.append((stored.timestamp_ns, stored.record.started_ns, changes(samples)))
+    found.sort(key=lambda one: one[0])
+    state: dict[tuple[str, frozenset[tuple[str, str]], str], Change] = {}
+
+    def applied(all_changes: Iterable[Change]) -> tuple[Change, ...]:
+        touched = {}
+        for change in all_changes:
+            key = (change.metric, frozenset(change.labels.items()), change.part)
+            before = 0.0 if change.replaces or key not in state else state[key].value
+            touched[key] = state[key] = change._replace(value=before + change.value, replaces=True)
+        return tuple(touched.values())
+
+    if found:
+        yield Moment(found[0][1], applied(zero_changes() if zeros is None else zeros))
+    for at_ns, _, of_session in found:
+        yield Moment(at_ns, applied(of_session))

@@ -1,0 +1,49 @@
+"""The alert rules as the files that Prometheus reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from monitoring.dashboards.rules import RULES, rendered
+from monitoring.dashboards.thresholds import DEFAULTS, Thresholds
+
+RUNBOOKS = "docs/alerts.md"
+"""Where the runbooks are by default: this repository's page, each rule under its name."""
+
+
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # it comes without types
+    """Long texts as blocks that a person can read."""
+
+    def represent_text(self, text: str) -> Any:
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+def to_yaml(document: Any) -> str:
+    """The document as YAML, keys in their order."""
+    text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
+    return text
+
+
+def prometheus_rules(thresholds: Thresholds = DEFAULTS, runbooks: str = RUNBOOKS) -> str:
+    """Prometheus' rule file, a group for each audience; ``runbooks`` is the address of the page ``docs/alerts.md``."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for rule in (rendered(rule, thresholds) for rule in RULES):
+        groups.setdefault(f"leglength-{rule.audience}", []).append(
+            {
+                "alert": rule.name,
+                "expr": rule.expression,
+                **({} if rule.hold == "0s" else {"for": rule.hold}),
+                "labels": {"severity": rule.severity, "audience": rule.audience},
+                "annotations": {
+                    "summary": rule.summary,
+                    "description": rule.description,
+                    "runbook_url": f"{runbooks}#{rule.name.lower()}",
+                },
+            }
+        )
+    return to_yaml({"groups": [{"name": name, "rules": rules} for name, rules in groups.items()]})

@@ -1,0 +1,387 @@
+from __future__ import annotations
+
+import random
+from math import inf, sqrt
+from statistics import NormalDist
+
+import pytest
+
+from monitoring.analytics.charts import (
+    DAY_NS,
+    DAYS_WEIGHT,
+    MULTIPLES,
+    REFERENCE,
+    WINDOW,
+    Budget,
+    Crossing,
+    Dependence,
+    EventChart,
+    NumberChart,
+    SilenceChart,
+    alarm_once_in,
+    change_point,
+    detectable_shift,
+    exams_to_alarm,
+    likelihood_ratios,
+    limit,
+    rate_gain,
+    score_among,
+    working_days_before,
+)
+
+HOUR_NS = DAY_NS // 24
+MONDAY_NS = 20_605 * DAY_NS  # 2026-06-01
+
+
+def a_budget(every: float = 3_600.0, false_alarms_a_year: float = 2.0) -> Budget:
+    """A chart of one exam a day, charted with so many others that it may alarm once in `every` exams."""
+    return Budget(false_alarms_a_year, lambda _: round(every * false_alarms_a_year / 365.25))
+
+
+def daily(values: list[float], stratum: str = "") -> list[tuple[int, float, str]]:
+    return [(MONDAY_NS + number * DAY_NS, value, stratum) for number, value in enumerate(values)]
+
+
+# --- oracles --------------------------------------------------------------------------------------
+
+
+def test_sequential_normal_scores_and_their_average():
+    earlier: list[float] = []
+    scores = [score_among(earlier, value) for value in (3.1, 2.7, 3.5, 3.5, 2.9, 4.0, 2.0)]
+    ranks = [NormalDist().cdf(score) for score in scores]
+    assert ranks == pytest.approx([0.5, 0.25, 0.833333, 0.75, 0.3, 0.916667, 0.071429], abs=5e-7)
+    assert scores == pytest.approx([0, -0.67449, 0.96742, 0.67449, -0.52440, 1.38299, -1.46523], abs=5e-6)
+    z, averages = 0.0, []
+    for score in scores:
+        z = 0.95 * z + 0.05 * score
+        averages.append(z)
+    expected = [0, -0.033724, 0.016333, 0.049241, 0.020559, 0.088680, 0.010985]
+    assert averages == pytest.approx(expected, abs=5e-7)
+
+
+def fixed(chart: NumberChart, every: float = 3_600.0) -> NumberChart:
+    """With the limit of `every`, whatever a year brings."""
+    chart.limit, chart.every, chart.next_look = limit(every) * sqrt(0.05 / 1.95), every, 10**9
+    return chart
+
+
+def test_a_step_is_found_at_the_stated_exam_and_without_it_nothing_is():
+    residues = [37 * i % 101 for i in range(1, 101)]
+    chart = fixed(NumberChart())
+    assert list(chart.extend(daily(residues[:60]), a_budget())) == []
+    assert chart.z == pytest.approx(0.090786, abs=5e-7)
+    [found, *_] = chart.extend([(t, x + 60, s) for t, x, s in daily(residues)[60:]], a_budget())
+    assert (found.exams, found.time_ns) == (67, MONDAY_NS + 66 * DAY_NS)
+    assert found.score == pytest.approx(0.535950, abs=5e-7)
+    assert found.limit == pytest.approx(0.531706, abs=5e-7)
+    # Of the seven values after it the sixth and seventh would also lie among those before: the date is a range.
+    assert found.earliest_ns <= MONDAY_NS + 60 * DAY_NS <= found.latest_ns
+    assert list(fixed(NumberChart()).extend(daily(residues), a_budget())) == []
+
+
+def test_shiryaev_roberts_of_one_larger_rate():
+    r, found = 0.0, []
+    for event in (0, 0, 1, 0, 1, 1):
+        without, with_it = (1 - 0.06) / (1 - 0.02), 0.06 / 0.02
+        r = (1 + r) * (with_it if event else without)
+        found.append(r)
+    assert found == pytest.approx([0.95918, 1.87922, 8.63765, 9.24428, 30.73283, 95.1985], rel=5e-6)
+    chart = EventChart(accepted=0.02)
+    list(chart.extend([(MONDAY_NS + i, bool(e), "") for i, e in enumerate((0, 0, 1, 0, 1, 1))], a_budget(1e9)))
+    assert chart.statistics[1] == pytest.approx(95.1985, rel=5e-6)  # p1 = 3 x .02
+
+
+def test_the_date_of_a_change():
+    found = change_point([0, 1] * 5 + [2, 3] * 3)
+    assert found is not None
+    assert found.after == 10
+    assert found.earliest <= 10 <= found.latest
+
+
+@pytest.mark.parametrize(
+    ("every", "expected"),
+    [
+        (360, 2.478), (720, 2.7597), (1_000, 2.8838), (1_800, 3.0926), (2_700, 3.2281), (3_600, 3.3205),
+        (5_400, 3.4459), (7_200, 3.5319), (10_800, 3.6492), (18_000, 3.7911), (36_000, 3.9747),
+    ],
+)  # fmt: skip
+def test_limits_of_the_published_routine(every, expected):
+    assert limit(every) == pytest.approx(expected, abs=5e-5)
+    assert limit(every * 1.0001) > limit(every)
+
+
+def test_limits_between_beyond_and_below_the_table():
+    assert limit(900, DAYS_WEIGHT) == 3.0228
+    assert 2.7597 < limit(900) < 2.8838
+    assert limit(900) == pytest.approx(2.8446, abs=0.002)  # by the integral equation
+    assert limit(72_000) == pytest.approx(4.1493, abs=0.01)
+    assert limit(1) == limit(360) == 2.478
+    assert limit(10_000_000) > limit(3_600_000)
+
+
+def test_the_budget_is_dealt_out_evenly_and_never_below_a_year_of_a_clinic():
+    assert alarm_once_in(25, 360) == 4_500
+    assert alarm_once_in(25, 60) == 750
+    assert alarm_once_in(2, 60) == 360
+    assert alarm_once_in(25, 360, false_alarms_a_year=4) == 2_250
+
+
+def test_shifts_that_would_have_been_noticed():
+    table = {50: (1.59, 1.06, 0.85, 0.81), 100: (1.41, 0.92, 0.70, 0.63), 200: (1.29, 0.85, 0.61, 0.53)}
+    for exams, shifts in table.items():
+        assert tuple(detectable_shift(exams, within) for within in (15, 30, 60, 90)) == shifts
+    assert detectable_shift(49) is None
+    assert detectable_shift(400) == detectable_shift(40_000) == 0.79
+    between = detectable_shift(141)
+    assert between is not None
+    assert 0.85 < between < 0.92
+    later = detectable_shift(100, every=36_000)
+    assert later is not None
+    assert later > 0.92
+
+
+def test_delays_of_event_charts():
+    assert [round(exams_to_alarm(0.02, multiple)) for multiple in MULTIPLES] == [335, 136, 56, 21]
+    assert exams_to_alarm(0.001, 2) == exams_to_alarm(0.01, 2) == pytest.approx(536)
+    assert 173 < exams_to_alarm(0.03, 2) < 335
+
+
+def test_silence_at_30_exams_a_month():
+    """A = 4500 and 30 exams in 21 working days: ln(A) / r is 5.9 working days."""
+    chart = SilenceChart()
+    list(chart.extend(weekday_exams(400), Budget(2.0, lambda _: 25)))
+    assert chart.allowed_days == 6.0
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+def test_equal_values_take_the_middle_rank_and_say_nothing():
+    chart = NumberChart()
+    assert list(chart.extend(daily([0.0] * 500), a_budget(360))) == []
+    assert chart.z == 0.0
+    assert chart.sd() == 0.0
+
+
+def test_in_pieces_it_is_the_same_chart():
+    generator = random.Random(3)
+    points = daily([generator.gauss(0, 1) + (number > 300) for number in range(600)])
+    whole, pieces = NumberChart(), NumberChart()
+    expected = list(whole.extend(points, a_budget()))
+    found: list[Crossing] = []
+    while points:
+        size = generator.randint(1, 50)
+        found += pieces.extend(points[:size], a_budget())
+        points = points[size:]
+    assert expected
+    assert found == expected
+    assert pieces == whole
+
+
+def test_exams_are_ranked_within_their_stratum():
+    """Two devices that differ by 50 mm: nothing is wrong; then one of them alone moves by 3 SD."""
+    generator, points = random.Random(7), []
+    for number in range(500):
+        device = "a" if generator.random() < 0.7 else "b"
+        moved = 3.0 if device == "b" and number >= 400 else 0.0
+        points.append(
+            (MONDAY_NS + number * DAY_NS, (50.0 if device == "b" else 0.0) + generator.gauss(moved, 1), device)
+        )
+    chart = NumberChart()
+    assert list(chart.extend(points[:400], a_budget())) == []
+    [found, *_] = chart.extend(points[400:], a_budget())
+    assert found.strata == ("b",)
+    assert found.size == pytest.approx(3 * 0.3, abs=0.9)  # over all exams after it, a third of which are b's
+    assert chart.sd() == pytest.approx(1.2, abs=0.3)
+
+
+def test_before_exam_21_nothing_is_charted_and_no_alarm_can_come():
+    chart = NumberChart()
+    assert list(chart.extend(daily([0.0] * 10 + [100.0] * 10), a_budget(360))) == []
+    assert chart.z == 0.0
+    list(chart.extend(daily([100.0] * 11 + [0.0])[-1:], a_budget(360)))
+    assert chart.z != 0.0
+
+
+def test_a_stratum_that_has_become_long_is_ranked_against_its_first_values():
+    earlier = [float(number) for number in range(REFERENCE)]
+    assert score_among(earlier, REFERENCE / 2 - 0.5) == pytest.approx(0.0, abs=1e-3)
+    assert len(earlier) == REFERENCE
+
+
+def test_a_change_is_looked_for_in_the_last_thousand_points():
+    chart = NumberChart()
+    list(chart.extend(daily([0.0] * 5_000), a_budget()))
+    assert WINDOW <= len(chart.past) < 2 * WINDOW
+
+
+def test_the_size_of_a_change_is_in_the_unit():
+    generator = random.Random(12)
+    values = [generator.gauss(100, 2) + (5.0 if number >= 200 else 0.0) for number in range(260)]
+    chart = NumberChart()
+    assert list(chart.extend(daily(values[:200]), a_budget())) == []
+    [found, *_] = chart.extend(daily(values)[200:], a_budget())
+    assert found.size == pytest.approx(5.0, abs=1.5)
+    assert abs(found.change_ns - MONDAY_NS - 200 * DAY_NS) <= 3 * DAY_NS
+    assert found.earliest_ns <= found.change_ns <= found.latest_ns <= found.time_ns
+
+
+# --- exams that depend on one another -------------------------------------------------------------
+
+
+def clustered(days: int, a_day: int, share: float, seed: int = 1) -> list[tuple[int, float, str]]:
+    generator, points = random.Random(seed), []
+    for day in range(days):
+        common = generator.gauss(0, sqrt(share))
+        for number in range(a_day):
+            value = common + generator.gauss(0, sqrt(1 - share))
+            points.append((MONDAY_NS + day * DAY_NS + number * HOUR_NS, value, ""))
+    return points
+
+
+def test_where_clinic_days_differ_they_are_charted_one_point_a_day():
+    chart = NumberChart()
+    list(chart.extend(clustered(400, 4, 0.3), a_budget()))
+    assert chart.by_days
+    assert chart.dependence.day_share == pytest.approx(0.3, abs=0.07)
+    alone = NumberChart()
+    list(alone.extend(clustered(400, 4, 0.0), a_budget()))
+    assert not alone.by_days
+    assert alone.dependence.day_share == pytest.approx(0.0, abs=0.05)
+
+
+def test_dependence_of_neighbours_is_their_correlation():
+    generator, value, values = random.Random(4), 0.0, []
+    for _ in range(600):
+        value = 0.4 * value + generator.gauss(0, 1)
+        values.append(value)
+    chart = NumberChart()
+    list(chart.extend(daily(values), a_budget()))
+    assert chart.dependence.neighbours == pytest.approx(0.4, abs=0.1)
+    assert chart.by_days
+
+
+def test_the_day_share_is_the_intraclass_correlation():
+    """Of three days with 2, 3 and 4 scores, by the mean squares written out."""
+    days = [[1.0, 2.0], [4.0, 5.0, 6.5], [-1.0, 0.0, 1.0, 0.5]]
+    every = [score for day in days for score in day]
+    sums = Dependence(
+        count=9, days=3, total=sum(every), squares=sum(score**2 for score in every),
+        day_squares=sum(sum(day) ** 2 / len(day) for day in days), counts_squared=4 + 9 + 16,
+    )  # fmt: skip
+    grand = sum(every) / 9
+    between = sum(len(day) * (sum(day) / len(day) - grand) ** 2 for day in days) / 2
+    within = sum((score - sum(day) / len(day)) ** 2 for day in days for score in day) / 6
+    size = (9 - 29 / 9) / 2
+    assert sums.day_share == pytest.approx((between - within) / (between + (size - 1) * within))
+
+
+def test_a_day_counts_once_it_is_over():
+    points = clustered(400, 4, 0.3)
+    chart = NumberChart()
+    list(chart.extend(points, a_budget()))
+    before = chart.z
+    list(chart.extend([(points[-1][0] + HOUR_NS, 9.0, "")], a_budget()))
+    assert chart.z == before
+    list(chart.end_day())
+    assert chart.z != before
+    after = chart.z
+    list(chart.end_day())  # it is over once
+    assert chart.z == after
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+def test_a_rate_that_is_accepted_raises_no_alarm_and_a_fivefold_one_does():
+    generator = random.Random(8)
+    chart = EventChart(accepted=0.05)
+    points = [(MONDAY_NS + n * DAY_NS, generator.random() < 0.05, "") for n in range(2_000)]
+    assert list(chart.extend(points, a_budget())) == []
+    later = [(MONDAY_NS + n * DAY_NS, generator.random() < 0.25, "") for n in range(2_000, 2_200)]
+    [found, *_] = chart.extend(later, a_budget())
+    assert found.score >= found.limit == found.every
+    assert found.size == pytest.approx(0.2, abs=0.12)
+    assert abs(found.change_ns - MONDAY_NS - 2_000 * DAY_NS) < 60 * DAY_NS
+    assert chart.e_value > 100
+
+
+def test_larger_rates_end_below_nine_tenths():
+    assert [round(with_it) for _, with_it in likelihood_ratios(0.05)] == [2, 3, 5, 10]
+    assert [round(with_it) for _, with_it in likelihood_ratios(0.2)] == [2, 3]
+    assert likelihood_ratios(0.05)[0][0] == pytest.approx(0.9 / 0.95)
+
+
+# --- silence --------------------------------------------------------------------------------------
+
+
+def weekday_exams(count: int) -> list[tuple[int, float, str]]:
+    """Ten exams on seven working days, from a Monday on."""
+    days = [day for day in range(1_000) if day % 7 < 5]
+    return [(MONDAY_NS + days[number * 7 // 10] * DAY_NS + 9 * HOUR_NS, 0.0, "") for number in range(count)]
+
+
+def test_working_days_are_monday_to_friday():
+    monday = MONDAY_NS // DAY_NS
+    counts = [working_days_before(monday + day) - working_days_before(monday) for day in range(9)]
+    assert counts == [0, 1, 2, 3, 4, 5, 5, 5, 6]
+
+
+def test_silence_is_told_after_the_allowed_working_days_and_once():
+    points, budget = weekday_exams(200), Budget(2.0, lambda _: 25)
+    chart = SilenceChart()
+    assert list(chart.extend(points, budget)) == []
+    friday = points[-1][0] // DAY_NS
+    assert (friday - MONDAY_NS // DAY_NS) % 7 == 4
+    assert chart.silent_days((friday + 3) * DAY_NS) == 0  # Monday
+    assert chart.silent_days((friday + 4) * DAY_NS) == 1
+    assert list(chart.until((friday + 10) * DAY_NS)) == []
+    [found] = chart.until((friday + 11) * DAY_NS)
+    assert (found.score, found.limit) == (6, 6)
+    assert found.time_ns == (friday + 11) * DAY_NS
+    [again] = chart.extend([((friday + 30) * DAY_NS, 0.0, "")], budget)
+    assert again.time_ns == found.time_ns
+
+
+def test_before_twenty_exams_silence_says_nothing():
+    chart = SilenceChart()
+    list(chart.extend(weekday_exams(19), Budget(2.0, lambda _: 25)))
+    assert chart.allowed_days == inf
+    assert list(chart.until(MONDAY_NS + 900 * DAY_NS)) == []
+
+
+def test_a_holiday_is_no_silence_however_many_exams_a_day_there_are():
+    chart = SilenceChart()
+    points = [(MONDAY_NS + day * DAY_NS + n * HOUR_NS // 60, 0.0, "") for day in range(5) for n in range(200)]
+    list(chart.extend(points, Budget(2.0, lambda _: 25)))
+    assert chart.allowed_days == 3.0
+
+
+# --- changes --------------------------------------------------------------------------------------
+
+
+def test_the_range_of_a_date_holds_it_in_nine_of_ten_runs():
+    generator, held, runs = random.Random(6), 0, 300
+    for _ in range(runs):
+        values = [generator.gauss(0, 1) for _ in range(100)] + [generator.gauss(1, 1) for _ in range(20)]
+        found = change_point(values)
+        assert found is not None
+        held += found.earliest <= 100 <= found.latest
+    assert 0.85 <= held / runs <= 0.98
+
+
+def test_no_date_from_five_values():
+    assert change_point([0.0, 1.0, 2.0, 3.0, 4.0]) is None
+
+
+def test_a_large_step_has_one_date():
+    assert change_point([0.0] * 20 + [9.0] * 20) == (20, 20, 20)
+
+
+def test_a_burst_of_events_is_no_better_date_than_the_larger_rate_that_it_is_of():
+    """One event in 20, then one in 4; of the last five exams three have it."""
+    events = [0.0] * 19 + [1.0]
+    found = change_point(events * 5 + [1.0, 0.0, 0.0, 0.0] * 10 + [1.0, 0.0, 1.0, 0.0, 1.0], rate_gain)
+    assert found is not None
+    assert 96 <= found.after <= 104
+    assert change_point([0.0] * 30, rate_gain) is not None

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from monitoring.version import __version__
+
 if TYPE_CHECKING:
     from monitoring.exceptions import (
         BackendConnectionError,
@@ -32,8 +34,6 @@ __all__ = [
     "StoreError",
     "__version__",
 ]
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "LogFilter": "privacy.log_filter",

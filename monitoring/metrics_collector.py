@@ -29,6 +29,7 @@ from monitoring.metrics.samples import (
 )
 from monitoring.metrics.session_writes import DerivedValues, SessionWrites, TransactionContext
 from monitoring.metrics.stop_reasons import reason_class
+from monitoring.records.names import short_digest
 from monitoring.records.session_record import SessionRecord
 
 _NO_FACTS = Facts()
@@ -37,22 +38,28 @@ _FORMULA_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, Valu
 
 
 class SessionWritesBuilder(Struct, frozen=True):
-    """Builds one installation's writes: the tags of all its points, and the log backends that take lines."""
+    """Builds one installation's writes: the tags of all its points, the log backends that take lines, and the version
+    of this package.
+    """
 
     tags: Mapping[str, str] = {}
     log_backends: tuple[str, ...] = ()
+    sends_age_band: bool = False
+    version: str = catalogue.NO_VERSION
 
     def __call__(self, record: SessionRecord, context: TransactionContext) -> SessionWrites:
         """Derive a session's samples once, and write them down for each kind of backend."""
         all_samples, is_complete = computed(record, context.facts)
         found = limit_cardinality(all_samples, context.vocabulary)
+        # Kept only when whole: a part would look like values that a newer formula has brought back.
+        derived = DerivedValues.of(FORMULA_VERSION, context.facts, found) if is_complete else None
+        versions = {"version": record.application_version or catalogue.NO_VERSION, "monitoring_version": self.version}
+        found += limit_cardinality([Sample(catalogue.BUILD_INFO, 1.0, versions)], context.vocabulary)
         lines, refused = self.lines(found, record, context.timestamp_ns)
         all_changes = changes(found)
         if refused:
             labels = {"reason": "rejected"}
             all_changes.append(Change(catalogue.MONITORING_DROPPED.name, labels, "", float(refused), replaces=False))
-        # Kept only when whole: a part would look like values that a newer formula has brought back.
-        derived = DerivedValues.of(FORMULA_VERSION, context.facts, found) if is_complete else None
         return SessionWrites(lines, all_changes, derived)
 
     def lines(
@@ -65,7 +72,7 @@ class SessionWritesBuilder(Struct, frozen=True):
         if not self.log_backends:
             return {}, 0
         encoded, refused = [], 0
-        for point in points(found, record, self.tags):
+        for point in points(found, record, self.tags, self.sends_age_band):
             try:
                 encoded.append(line(point, timestamp_ns))
             except EncodingError:
@@ -100,24 +107,43 @@ def reading_samples(errors: Iterable[ReadingError]) -> Iterator[Sample]:
             yield Sample(catalogue.READING_WITHIN, float(error.within_threshold), labels)
 
 
-def points(derived: Sequence[Sample], record: SessionRecord, common_tags: Mapping[str, str]) -> list[Point]:
+def points(
+    derived: Sequence[Sample], record: SessionRecord | None, common_tags: Mapping[str, str], with_age_band: bool = False
+) -> list[Point]:
     """The InfluxDB points: samples of one measurement and tag set become fields of one point.
 
     Of what was folded into one field, times and counts add up, as they do in the totals; of the rest the last counts.
+    Without a ``record`` they are the monitoring's own state.
     """
     # By series, since two points of one series and time overwrite each other in InfluxDB.
     fields: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, float]] = {}
-    of_session = (("status", record.status),)
+    tags = {} if record is None else _session_tags(derived, record, with_age_band)
     for metric, value, labels in derived:
         if metric.measurement is None or metric.field is None:
             continue
-        is_sessions = metric.measurement == catalogue.SESSION_DURATION.measurement
-        values = fields.setdefault((metric.measurement, of_session if is_sessions else tuple(labels.items())), {})
+        its_tags = labels.items() if metric.measurement not in tags else (*labels.items(), *tags[metric.measurement])
+        values = fields.setdefault((metric.measurement, tuple(its_tags)), {})
         if metric.kind is Kind.GAUGE or metric.field not in values:
             values[metric.field] = value
         else:
             values[metric.field] = min(values[metric.field] + value, sys.float_info.max)
     return [Point(measurement, {**common_tags, **dict(tags)}, values) for (measurement, tags), values in fields.items()]
+
+
+def _session_tags(
+    derived: Sequence[Sample], record: SessionRecord, with_age_band: bool
+) -> dict[str | None, tuple[tuple[str, str], ...]]:
+    """The tags beside the labels, by measurement."""
+    of_session: list[tuple[str, str]] = [("status", record.status)]
+    # As it was limited with the labels: the tag takes no more values than they do.
+    builds = (item.labels["version"] for item in derived if item.metric is catalogue.BUILD_INFO)
+    if (version := next(builds, catalogue.NO_VERSION)) != catalogue.NO_VERSION:
+        of_session.append(("version", version))
+    tags: dict[str | None, tuple[tuple[str, str], ...]] = {catalogue.SESSION_DURATION.measurement: tuple(of_session)}
+    band = record.context.get("age_band") if with_age_band else None
+    if band in catalogue.AGE_BAND.values:  # an imported record may hold any text
+        tags[catalogue.MEASUREMENT_MM.measurement] = (("age_band", str(band)),)
+    return tags
 
 
 def changes(derived: Sequence[Sample]) -> list[Change]:
@@ -147,6 +173,14 @@ def _samples(record: SessionRecord, facts: Facts, derived: Derived) -> list[Samp
         *_quality(derived),
         *[Sample(catalogue.Z_SCORE, z, {"measurement": name}) for name, z in derived.z_scores.items()],
         *[
+            Sample(catalogue.Z_SCORE_UNCLAMPED, z, {"measurement": name})
+            for name, z in derived.unclamped_z_scores.items()
+        ],
+        *[
+            Sample(catalogue.FEMUR_TIBIA, ratio, {"side": catalogue.SIDE_NAMES[side]})
+            for side, ratio in derived.femur_tibia_ratios.items()
+        ],
+        *[
             Sample(catalogue.SIDE_DIFFERENCE, mm, {"bone": catalogue.BONE_NAMES[bone]})
             for bone, mm in derived.side_differences_mm.items()
         ],
@@ -164,6 +198,8 @@ def _samples(record: SessionRecord, facts: Facts, derived: Derived) -> list[Samp
 def _session(record: SessionRecord, facts: Facts) -> Iterator[Sample]:
     yield Sample(catalogue.SESSIONS, 1.0, {"status": record.status})
     yield Sample(catalogue.SESSION_DURATION, record.duration_seconds)
+    for status, metric in catalogue.SESSION_ENDED.items():
+        yield Sample(metric, float(status == record.status))
     yield Sample(catalogue.LAST_RUN, record.ended_ns / NANOSECONDS)
     if record.status == "completed":
         yield Sample(catalogue.LAST_SUCCESS, record.ended_ns / NANOSECONDS)
@@ -187,6 +223,13 @@ def _session(record: SessionRecord, facts: Facts) -> Iterator[Sample]:
 def _models(record: SessionRecord) -> Iterator[Sample]:
     for model in record.models:
         labels = {"model": model.model}
+        if model.version or model.digest:
+            digest = short_digest(model.digest) or catalogue.NO_VERSION
+            yield Sample(
+                catalogue.MODEL_INFO,
+                1.0,
+                {**labels, "version": model.version or catalogue.NO_VERSION, "digest": digest},
+            )
         if model.inference_seconds is not None:
             yield Sample(catalogue.MODEL_INFERENCE, model.inference_seconds, labels)
         if model.landmarks_found is not None:
@@ -258,9 +301,11 @@ def _system(record: SessionRecord) -> Iterator[Sample]:
     """``record.system`` is keyed ``resource`` or ``resource/label``, as ``disk_free_bytes/store``."""
     for key, usage in record.system.items():
         resource, _, value = key.partition("/")
-        for statistic, figure in (("average", usage.average), ("maximum", usage.maximum)):
+        for statistic, figure in (
+            ("average", usage.average), ("minimum", usage.minimum), ("maximum", usage.maximum),
+        ):  # fmt: skip
             metric = catalogue.SYSTEM.get((resource, statistic))
-            if metric is None:
+            if metric is None or figure is None:
                 continue
             if not metric.labels:
                 yield Sample(metric, figure)

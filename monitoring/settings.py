@@ -84,6 +84,12 @@ def _application_name(value: str) -> str:
     return value
 
 
+def _version(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+\-]{0,47}", value):
+        raise ValueError("must be a version such as 2.1.0, 1.4.0-rc1 or a commit's hash")
+    return value
+
+
 def _header_text(value: Secret) -> Secret:
     text = value.get_secret_value()  # http.client would refuse it too, and quote it
     if not text:
@@ -316,6 +322,7 @@ class PrivacyConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "device": False,
         "patient_key": False,
         "precision": "coarse",
+        "send_age_band": False,
     }
     secret_file: ClassVar[tuple[str, str] | None] = ("key", "key_file")
 
@@ -343,6 +350,9 @@ class PrivacyConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             " neither the models' boxes nor the image's size."
         ),
     ] = "exact"
+    send_age_band: Annotated[
+        bool, Meta(description="Whether InfluxDB is told a measurement's age band, as a tag; needs `age` to be kept.")
+    ] = False
     device: Annotated[bool, Meta(description="Whether manufacturer and model family are kept.")] = True
     patient_key: Annotated[bool, Meta(description="Whether a patient's sessions can be linked, by a keyed hash.")] = (
         True
@@ -359,6 +369,10 @@ class MonitoringConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields
             description="The application's name, where several share an account: the default store's folder, the job,"
             " and a label in both backends."
         ),
+    ] = None  # fmt: skip
+    application_version: Annotated[
+        str | None, _version,
+        Meta(description="The application's version, where the host doesn't give it with each session."),
     ] = None  # fmt: skip
     influxdb: Annotated[InfluxDBConfig | None, Meta(description="Where each session's points go.")] = None
     prometheus: Annotated[PrometheusConfig | None, Meta(description="Where the running totals go.")] = None

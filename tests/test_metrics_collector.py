@@ -28,6 +28,10 @@ QUALITY = ((1 / 8) ** 0.20 * 0.5**0.15) ** (1 / 0.65)
 EXPECTED = [
     ("leglength_sessions_total", 1.0, {"status": "completed"}),
     ("leglength_session_duration_seconds", 3.5, {}),
+    ("leglength_session_completed", 1.0, {}),
+    ("leglength_session_failed", 0.0, {}),
+    ("leglength_session_skipped", 0.0, {}),
+    ("leglength_session_crashed", 0.0, {}),
     ("leglength_last_run_timestamp_seconds", ENDED_NS / 1e9, {}),
     ("leglength_last_success_timestamp_seconds", ENDED_NS / 1e9, {}),
     ("leglength_landmarks_found", 8.0, {}),
@@ -67,7 +71,7 @@ EXPECTED = [
     ("leglength_process_cpu_average_ratio", 0.5, {}),
     ("leglength_process_cpu_maximum_ratio", 1.5, {}),
     ("leglength_disk_free_average_bytes", 1e9, {"volume": "store"}),
-    ("leglength_disk_free_maximum_bytes", 2e9, {"volume": "store"}),
+    ("leglength_disk_free_minimum_bytes", 5e8, {"volume": "store"}),
     ("leglength_gpu_utilization_average_ratio", 0.25, {"gpu": "0"}),
     ("leglength_gpu_utilization_maximum_ratio", 0.75, {"gpu": "0"}),
     ("leglength_custom", 0.4, {"name": "contrast"}),
@@ -93,7 +97,7 @@ def test_a_realistic_record_gives_exactly_these_points() -> None:
         "leglength_custom,name=contrast value=0.4",
         "leglength_difference,score=dds difference_ratio=0.875",
         "leglength_difference,score=detection_disagreement difference_ratio=0.0",
-        "leglength_disk,volume=store disk_free_average_bytes=1000000000.0,disk_free_maximum_bytes=2000000000.0",
+        "leglength_disk,volume=store disk_free_average_bytes=1000000000.0,disk_free_minimum_bytes=500000000.0",
         (
             "leglength_ensemble "
             "dds=0.0,overall_detection_rate=0.125,detection_consistency=0.6692810861169262,"
@@ -114,8 +118,8 @@ def test_a_realistic_record_gives_exactly_these_points() -> None:
         "leglength_quality image=0.449425486597771,plausibility=1.0,completeness=0.125,confidence=0.5",
         (
             "leglength_session,status=completed "
-            "duration_seconds=3.5,landmarks_found=8.0,queue_depth=3.0,"
-            "throughput_sessions_per_hour=12.0"
+            "duration_seconds=3.5,completed=1.0,failed=0.0,skipped=0.0,crashed=0.0,landmarks_found=8.0,"
+            "queue_depth=3.0,throughput_sessions_per_hour=12.0"
         ),
         "leglength_side_difference,bone=femur millimeters=2.5",
         "leglength_stage,stage=dicom_generation duration_seconds=0.5",
@@ -138,11 +142,12 @@ def test_a_session_that_knows_nothing_gives_no_value_that_it_doesnt_know() -> No
     bare = SessionRecord("id", "failed", 0, ENDED_NS, 0.5)
     names = [sample.metric.name for sample in samples(bare)]
     assert names == [
-        "leglength_sessions_total", "leglength_session_duration_seconds", "leglength_last_run_timestamp_seconds",
+        "leglength_sessions_total", "leglength_session_duration_seconds",
+        *(f"leglength_session_{status}" for status in STATUSES), "leglength_last_run_timestamp_seconds",
         "leglength_session_stops_total", "leglength_session_stop_codes_total",
     ]  # fmt: skip
     session, stop = points(samples(bare), bare, {"instance": "ward"})
-    assert session.fields == {"duration_seconds": 0.5}
+    assert session.fields == {"duration_seconds": 0.5, "completed": 0.0, "failed": 1.0, "skipped": 0.0, "crashed": 0.0}
     assert stop.tags == {"instance": "ward", "status": "failed", "stage": "none", "reason": "other"}
 
 
@@ -192,7 +197,7 @@ def test_the_zeros_are_every_counter_and_histogram_that_is_known_beforehand_and_
 def test_buckets_are_named_so_that_no_two_are_the_same() -> None:
     names = [bucket_part(bound) for bound in (*catalogue.STAGE_BUCKETS, None)]
     assert len(set(names)) == len(names)
-    assert names[0] == "le:0.01"
+    assert names[0] == "le:0.001"
 
 
 def test_what_cant_be_is_left_out_so_that_no_total_falls() -> None:

@@ -6,23 +6,23 @@ figures win where it supplied them; the difference from ours is then a figure of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from msgspec import Struct
 
 from monitoring.domain import agreement, disagreement, plausibility, quality
 from monitoring.domain.agreement import ReadingError
-from monitoring.domain.anatomy import FEMUR, LABELS, LEG, SIDE_AND_BONE, TIBIA, measurement_name
+from monitoring.domain.anatomy import FEMUR, LABELS, LEG, SIDE_AND_BONE, SIDES, TIBIA, measurement_name
 from monitoring.domain.disagreement import POINT_SCORES, ConfidenceRange
-from monitoring.domain.growth import nearest_z_score
+from monitoring.domain.growth import middle_z_score, nearest_z_score
 from monitoring.domain.plausibility import Exam, Finding
 from monitoring.domain.quality import Quality
 from monitoring.domain.statistics import is_number
 from monitoring.records.session_record import SessionRecord
 
-FORMULA_VERSION: Final = 1
-"""Raised when anything here or in :mod:`monitoring.domain` computes another value from the same record."""
+FORMULA_VERSION: Final = 2
+"""Raised when anything here or in :mod:`monitoring.domain` computes another value from the same record, or one more."""
 
 
 class Facts(Struct, frozen=True, omit_defaults=True):
@@ -54,6 +54,8 @@ class Derived(Struct, frozen=True):
     findings: tuple[Finding, ...] = ()
     quality: Quality | None = None
     z_scores: Mapping[str, float] = {}
+    unclamped_z_scores: Mapping[str, float] = {}
+    femur_tibia_ratios: Mapping[str, float] = {}
     side_differences_mm: Mapping[str, float] = {}
     reading_errors: tuple[ReadingError, ...] = ()
 
@@ -78,7 +80,9 @@ def derive(record: SessionRecord, facts: Facts) -> Derived:
         missed_by_model=disagreement.missed_by_model(detections),
         findings=findings or (),
         quality=quality.assess(ours, fused, record.measurements_mm, findings) if is_assessed else None,
-        z_scores=_z_scores(record, exam),
+        z_scores=_z_scores(record, exam, nearest_z_score),
+        unclamped_z_scores=_z_scores(record, exam, middle_z_score),
+        femur_tibia_ratios=_femur_tibia_ratios(record.measurements_mm),
         side_differences_mm=_side_differences(record.measurements_mm),
         reading_errors=reading_errors(record, facts.reader_mm),
     )
@@ -138,13 +142,25 @@ def _differences(
     return found
 
 
-def _z_scores(record: SessionRecord, exam: Exam) -> dict[str, float]:
+def _z_scores(
+    record: SessionRecord, exam: Exam, formula: Callable[[str, str | None, float | None, float], float | None]
+) -> dict[str, float]:
     found = {}
     for name, millimeters in record.measurements_mm.items():
         _, bone = SIDE_AND_BONE.get(name, ("", ""))
-        z = nearest_z_score(bone, exam.sex, exam.age_years, millimeters)
+        z = formula(bone, exam.sex, exam.age_years, millimeters)
         if z is not None:
             found[name] = z
+    return found
+
+
+def _femur_tibia_ratios(measurements_mm: Mapping[str, float]) -> dict[str, float]:
+    """Femur over tibia, by side; none where either is no length."""
+    found = {}
+    for side in SIDES:
+        femur, tibia = (measurements_mm.get(measurement_name(side, bone)) for bone in (FEMUR, TIBIA))
+        if is_number(femur) and is_number(tibia) and femur > 0 and tibia > 0:
+            found[side] = femur / tibia
     return found
 
 

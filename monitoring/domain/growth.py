@@ -114,6 +114,17 @@ def nearest_z_score(
     return min(scores, key=abs)
 
 
+def middle_z_score(bone: str, sex: str | None, age_years: float | None, millimeters: float) -> float | None:
+    """The z-score at the middle of a completed year of age: the same scatter for all, for averages and charts.
+
+    :func:`nearest_z_score` is 0 for a third of the children, which makes a mean of them too small. None where
+    :func:`z_score` is.
+    """
+    if age_years is None or not FIRST_AGE_YEARS <= age_years <= LAST_AGE_YEARS:
+        return None
+    return z_score(bone, sex, min(age_years + 0.5, LAST_AGE_YEARS), millimeters)
+
+
 def _between(values_cm: tuple[float, ...], index: int, share: float) -> float:
     low, high = values_cm[index], values_cm[index + 1]
     return (low + (high - low) * share) * _MM_PER_CM

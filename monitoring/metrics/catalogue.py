@@ -9,69 +9,21 @@ series, a study or a patient.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from enum import StrEnum
-from itertools import product
-
-from msgspec import Struct
-
 from monitoring.domain.anatomy import FEMUR, LABELS, LEG, MEASUREMENTS, TIBIA
 from monitoring.domain.plausibility import RULES, SEVERITIES
 from monitoring.exceptions import DELIVERY_FAILURES
 from monitoring.metrics.backends import BACKENDS
+from monitoring.metrics.kinds import OWN_MEASUREMENTS as OWN_MEASUREMENTS
+from monitoring.metrics.kinds import Kind as Kind
+from monitoring.metrics.kinds import Label as Label
+from monitoring.metrics.kinds import Metric as Metric
 from monitoring.metrics.stop_reasons import REASON_CLASSES
 from monitoring.records import coerce
+from monitoring.records.names import short_digest, version_code
 from monitoring.records.session_record import REFUSED_VALUES, STATUSES
 
 OTHER = coerce.OTHER
 """The value that a label takes when a host's value isn't taken."""
-
-
-class Kind(StrEnum):
-    """How a metric behaves in Prometheus."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
-class Label(Struct, frozen=True):
-    """A label and its values; ``closed`` ones take no others, open ones up to ``limit`` distinct others."""
-
-    name: str
-    values: tuple[str, ...]
-    closed: bool = True
-    limit: int = 0
-
-
-_NOTHING_DECLARED: Mapping[Label, Iterable[str]] = {}
-
-
-class Metric(Struct, frozen=True):
-    """One metric. ``measurement`` and ``field`` are its place in InfluxDB, None when it has none there.
-
-    ``is_pushed`` is False for what belongs to one session alone: Prometheus, which knows the latest value, isn't told.
-    """
-
-    name: str
-    kind: Kind
-    unit: str
-    help: str
-    labels: tuple[Label, ...] = ()
-    measurement: str | None = None
-    field: str | None = None
-    buckets: tuple[float, ...] = ()
-    source: str = "measured"
-    is_pushed: bool = True
-
-    def known_series(self, declared: Mapping[Label, Iterable[str]] = _NOTHING_DECLARED) -> Iterator[dict[str, str]]:
-        """Every label combination that is known beforehand, to be exported at 0 from the first push.
-
-        ``declared`` holds further values of open labels.
-        """
-        names = [label.name for label in self.labels]
-        for values in product(*((*label.values, *declared.get(label, ())) for label in self.labels)):
-            yield dict(zip(names, values, strict=True))
 
 
 STAGES = ("load", "inference", "measurement", "dicom_generation")
@@ -84,6 +36,14 @@ STOP_REASON = Label("reason", REASON_CLASSES)
 CODE = Label("code", (), closed=False, limit=32)
 ISSUE = Label("issue", (), closed=False, limit=32)
 MODEL = Label("model", (), closed=False, limit=16)
+NO_VERSION = "unknown"
+VERSION = Label("version", (NO_VERSION,), closed=False, limit=64, form=version_code)
+MONITORING_VERSION = Label("monitoring_version", (NO_VERSION,), closed=False, limit=32, form=version_code)
+DIGEST = Label("digest", (NO_VERSION,), closed=False, limit=64, form=short_digest)
+AGE_BAND = Label("age_band", ("0-1", "2-4", "5-8", "9-12", "13-17", "18+"))
+EXTRA_TAGS = {"leglength_session": (STATUS, VERSION), "leglength_measurement": (AGE_BAND,)}
+"""What an InfluxDB measurement carries beside its metrics' labels: the version where it is known, the band of completed
+years of age where ``privacy.send_age_band`` asks for it."""
 DECLARABLE = (STAGE, STOP_STAGE, CODE, ISSUE, MODEL)
 """The labels whose values a host may declare beforehand."""
 
@@ -91,6 +51,8 @@ MEASUREMENT = Label("measurement", MEASUREMENTS, closed=False, limit=12)
 LANDMARK = Label("landmark", tuple(map(str, LABELS)))
 BONE_NAMES = {FEMUR: "femur", TIBIA: "tibia", LEG: "leg"}
 BONE = Label("bone", tuple(BONE_NAMES.values()))
+SIDE_NAMES = {"R": "right", "L": "left"}
+SIDE = Label("side", tuple(SIDE_NAMES.values()))
 RULE = Label("rule", RULES)
 SEVERITY = Label("severity", SEVERITIES)
 SUBJECT = Label("subject", ("image", *MEASUREMENTS, *(f"landmark_{label}" for label in LABELS)))
@@ -101,7 +63,9 @@ BACKEND = Label("backend", tuple(backend.name for backend in BACKENDS))
 LOSS = Label("reason", ("corrupt", "disk_full", "evicted", "expired", "rejected"))
 DELIVERY_FAILURE = Label("reason", DELIVERY_FAILURES)
 
-STAGE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+STAGE_BUCKETS = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0,
+)  # fmt: skip
 
 SESSIONS = Metric(
     "leglength_sessions_total", Kind.COUNTER, "1", "Sessions (images processed) by how they ended.", (STATUS,)
@@ -109,6 +73,27 @@ SESSIONS = Metric(
 SESSION_DURATION = Metric(
     "leglength_session_duration_seconds", Kind.HISTOGRAM, "s", "Total processing time of one image.",
     measurement="leglength_session", field="duration_seconds", buckets=STAGE_BUCKETS,
+)  # fmt: skip
+SESSION_ENDED = {
+    status: Metric(
+        f"leglength_session_{status}", Kind.GAUGE, "1", f"1 for a session that ended as {status}, else 0.",
+        measurement="leglength_session", field=status, is_pushed=False,
+    )
+    for status in STATUSES
+}  # fmt: skip
+BUILD_INFO = Metric(
+    "leglength_build_info", Kind.GAUGE, "1",
+    "1 for the version of the application, and of this package, that processed the latest image.",
+    (VERSION, MONITORING_VERSION), source="the host, the package", one_per=(),
+)  # fmt: skip
+OPEN_SESSIONS = Metric(
+    "leglength_open_sessions", Kind.GAUGE, "1", "Sessions that have begun and not ended, over all processes.",
+    (), "leglength_monitoring_store", "open_sessions", source="the store",
+)  # fmt: skip
+OLDEST_OPEN_SESSION = Metric(
+    "leglength_oldest_open_session_seconds", Kind.GAUGE, "s",
+    "Time since the oldest open session began; 0 when none is open.",
+    (), "leglength_monitoring_store", "oldest_open_session_seconds", source="the store",
 )  # fmt: skip
 STOPS = Metric(
     "leglength_session_stops_total", Kind.COUNTER, "1",
@@ -155,6 +140,11 @@ STAGE_DURATION = Metric(
 MODEL_INFERENCE = Metric(
     "leglength_model_inference_seconds", Kind.HISTOGRAM, "s", "Inference time of one model on one image.",
     (MODEL,), "leglength_model", "inference_seconds", STAGE_BUCKETS,
+)  # fmt: skip
+MODEL_INFO = Metric(
+    "leglength_model_info", Kind.GAUGE, "1",
+    "1 for the model's version, and the beginning of its weights' checksum, that processed the latest image.",
+    (MODEL, VERSION, DIGEST), "leglength_model_info", "info", source="reported by the host", one_per=(MODEL,),
 )  # fmt: skip
 MODEL_LANDMARKS = Metric(
     "leglength_model_landmarks_found", Kind.GAUGE, "1", "Landmarks that the model found in the latest image.",
@@ -281,6 +271,16 @@ Z_SCORE = Metric(
     (MEASUREMENT,), "leglength_measurement", "zscore",
     source="Anderson, Messner & Green 1964 (monitoring/domain/growth.py)",
 )  # fmt: skip
+Z_SCORE_UNCLAMPED = Metric(
+    "leglength_measurement_zscore_unclamped", Kind.GAUGE, "1",
+    "Standard deviations from the mean for sex and the middle of the completed year of age: never set to 0.",
+    (MEASUREMENT,), "leglength_measurement", "zscore_unclamped",
+    source="Anderson, Messner & Green 1964 (monitoring/domain/growth.py)",
+)  # fmt: skip
+FEMUR_TIBIA = Metric(
+    "leglength_femur_tibia_ratio", Kind.GAUGE, "ratio", "Femur's length over the tibia's, in the latest image.",
+    (SIDE,), "leglength_femur_tibia", "ratio", source="measurements of one side",
+)  # fmt: skip
 SIDE_DIFFERENCE = Metric(
     "leglength_side_difference_millimeters", Kind.GAUGE, "mm", "Right minus left in the latest image.", (BONE,),
     "leglength_side_difference", "millimeters", source="measurements of the two sides",
@@ -358,6 +358,8 @@ _ONE_FIGURE = (
     "container_cpu_limit_processors", "container_memory_limit_bytes", "process_resident_memory_peak_bytes",
 )  # fmt: skip
 """Of these the figure at the session's end is kept, as its ``maximum``; a mean of them would say nothing."""
+_OF_WHAT_IS_LEFT = ("disk_free_bytes", "system_memory_available_bytes")
+"""Of these the smallest figure is told, and not the largest: it says how near the end was."""
 _SYSTEM_SOURCES = {
     "container": "control group files", "disk": "statvfs", "gpu": "NVML", "process": "/proc/self",
     "torch": "torch.cuda",
@@ -371,7 +373,8 @@ def _system(resource: str, statistic: str) -> Metric:
         name, when = resource, "at the end of the latest session"
     else:
         name = f"{resource.removesuffix(unit)}{statistic}_{unit}"
-        when = f"{'mean' if statistic == 'average' else 'largest'} over the latest session"
+        words_of = {"average": "mean", "minimum": "smallest", "maximum": "largest"}
+        when = f"{words_of[statistic]} over the latest session"
     return Metric(
         f"leglength_{name}", Kind.GAUGE, unit, f"{words}: {when}.", labels,
         f"leglength_{kind}" if labels else "leglength_system", name,
@@ -383,7 +386,11 @@ SYSTEM_RESOURCES = tuple(_SYSTEM)
 SYSTEM = {
     (resource, statistic): _system(resource, statistic)
     for resource in _SYSTEM
-    for statistic in (("maximum",) if resource in _ONE_FIGURE else ("average", "maximum"))
+    for statistic in (
+        ("maximum",)
+        if resource in _ONE_FIGURE
+        else ("average", "minimum" if resource in _OF_WHAT_IS_LEFT else "maximum")
+    )
 }
 
 CUSTOM = Metric(
@@ -400,55 +407,69 @@ FORMULA_FAILURES = Metric(
     "leglength_monitoring_formula_failures_total", Kind.COUNTER, "1",
     "Sessions of which nothing could be computed, since a formula failed: a fault of this package.",
 )  # fmt: skip
+_OF_BACKEND, _OF_STORE = "leglength_monitoring", "leglength_monitoring_store"
 MONITORING_PENDING = Metric(
     "leglength_monitoring_pending_points", Kind.GAUGE, "1",
-    "Stored and not yet delivered: points for InfluxDB, sessions for Prometheus.", (BACKEND,), source="the store",
+    "Stored and not yet delivered: points for InfluxDB, sessions for Prometheus.",
+    (BACKEND,), _OF_BACKEND, "pending_points", source="the store",
 )  # fmt: skip
 MONITORING_OLDEST = Metric(
     "leglength_monitoring_oldest_pending_seconds", Kind.GAUGE, "s",
-    "Age of the oldest session that waits for delivery; 0 when none does.", (BACKEND,), source="the store",
+    "Age of the oldest session that waits for delivery; 0 when none does.",
+    (BACKEND,), _OF_BACKEND, "oldest_pending_seconds", source="the store",
 )  # fmt: skip
 MONITORING_DELIVERED = Metric(
     "leglength_monitoring_delivered_total", Kind.COUNTER, "1",
-    "Delivered: points to InfluxDB, sessions to Prometheus.", (BACKEND,), source="the store",
+    "Delivered: points to InfluxDB, sessions to Prometheus.", (BACKEND,), _OF_BACKEND, "delivered", source="the store",
 )  # fmt: skip
 MONITORING_DEAD = Metric(
     "leglength_monitoring_dead_points", Kind.GAUGE, "1", "Points that a backend refused for good, kept aside.",
-    (BACKEND,), source="the store",
+    (BACKEND,), _OF_BACKEND, "dead_points", source="the store",
 )  # fmt: skip
 MONITORING_FAILURES = Metric(
     "leglength_monitoring_delivery_failures_total", Kind.COUNTER, "1", "Failed delivery attempts by reason.",
-    (BACKEND, DELIVERY_FAILURE), source="the store",
+    (BACKEND, DELIVERY_FAILURE), "leglength_monitoring_failure", "failures", source="the store",
 )  # fmt: skip
 MONITORING_DROPPED = Metric(
     "leglength_monitoring_dropped_total", Kind.COUNTER, "1",
     "Losses by reason: points for InfluxDB that will never be delivered, sessions lost with the store.",
-    (LOSS,), source="the store",
+    (LOSS,), "leglength_monitoring_loss", "dropped", source="the store",
 )  # fmt: skip
 MONITORING_RECOVERED = Metric(
     "leglength_monitoring_recovered_total", Kind.COUNTER, "1",
     "Points that were counted as dropped for this reason, were sent once more, and are counted otherwise since.",
-    (LOSS,), source="the store",
+    (LOSS,), "leglength_monitoring_loss", "recovered", source="the store",
 )  # fmt: skip
 MONITORING_LAST_DELIVERY = Metric(
     "leglength_monitoring_last_delivery_timestamp_seconds", Kind.GAUGE, "s", "Unix time of the latest delivery.",
-    (BACKEND,), source="the store",
+    (BACKEND,), _OF_BACKEND, "last_delivery_timestamp_seconds", source="the store",
 )  # fmt: skip
-
+LOG_FILTER_HITS = Metric(
+    "leglength_monitoring_log_filter_hits_total", Kind.COUNTER, "1",
+    "Log records of the host's processes that the log filter removed something from.",
+    (), _OF_STORE, "log_filter_hits", source="the log filter",
+)  # fmt: skip
+ERASURES = Metric(
+    "leglength_monitoring_erasures_total", Kind.COUNTER, "1", "Erasures of a patient that found anything.",
+    (), _OF_STORE, "erasures", source="the store",
+)  # fmt: skip
 RELAY_LAST_SEEN = Metric(
     "leglength_monitoring_relay_last_seen_timestamp_seconds", Kind.GAUGE, "s",
-    "Unix time at which a relay last looked after the store.", source="the relay",
+    "Unix time at which a relay last looked after the store.",
+    (), _OF_STORE, "relay_last_seen_timestamp_seconds", source="the relay",
 )  # fmt: skip
 
 _DECLARED: tuple[Metric, ...] = (
-    SESSIONS, SESSION_DURATION, STOPS, STOP_CODES, DUPLICATES, HOST_ISSUES, LANDMARKS_FOUND, QUEUE_DEPTH, THROUGHPUT,
-    LAST_RUN, LAST_SUCCESS, STAGE_DURATION, MODEL_INFERENCE, MODEL_LANDMARKS, *MODEL_CONFIDENCE.values(),
+    SESSIONS, SESSION_DURATION, *SESSION_ENDED.values(), BUILD_INFO, STOPS, STOP_CODES, DUPLICATES, HOST_ISSUES,
+    LANDMARKS_FOUND, QUEUE_DEPTH, THROUGHPUT, LAST_RUN, LAST_SUCCESS, OPEN_SESSIONS, OLDEST_OPEN_SESSION,
+    STAGE_DURATION, MODEL_INFO, MODEL_INFERENCE, MODEL_LANDMARKS, *MODEL_CONFIDENCE.values(),
     MODEL_LANDMARK_MISSES, LANDMARK_MISSES, *POINT.values(), *FUSED_CONFIDENCE.values(), *ENSEMBLE.values(),
-    *DIFFERENCE.values(), MEASUREMENT_MM, MEASUREMENT_QUALITY, Z_SCORE, SIDE_DIFFERENCE, QUALITY,
+    *DIFFERENCE.values(), MEASUREMENT_MM, MEASUREMENT_QUALITY, Z_SCORE, Z_SCORE_UNCLAMPED,
+    FEMUR_TIBIA, SIDE_DIFFERENCE, QUALITY,
     *QUALITY_COMPONENT.values(), FINDINGS, *FINDING.values(), READING_ERROR, READING_WITHIN, *VALIDATION.values(),
     *SYSTEM.values(), CUSTOM, MONITORING_PENDING, MONITORING_OLDEST, MONITORING_DELIVERED, MONITORING_DEAD,
-    MONITORING_FAILURES, MONITORING_DROPPED, MONITORING_RECOVERED, MONITORING_LAST_DELIVERY, RELAY_LAST_SEEN, REFUSED,
-    FORMULA_FAILURES,
+    MONITORING_FAILURES, MONITORING_DROPPED, MONITORING_RECOVERED, MONITORING_LAST_DELIVERY, LOG_FILTER_HITS, ERASURES,
+    RELAY_LAST_SEEN, REFUSED, FORMULA_FAILURES,
 )  # fmt: skip
 
 _LABEL_NAMES = {label.name for metric in _DECLARED for label in metric.labels}

@@ -13,6 +13,7 @@ import struct
 import threading
 import warnings
 import zlib
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from msgspec import Struct
 
-from monitoring.metrics.catalogue import OTHER
+from monitoring.metrics.catalogue import AGE_BAND, OTHER
 from monitoring.privacy.radiography_devices import VENDORS, device_model, manufacturer
 from monitoring.records import coerce
 from monitoring.transport.small_files import open_file
@@ -37,7 +38,7 @@ _ATTRIBUTES = (
 )  # fmt: skip
 _AGE = re.compile(r"(\d{3})([DWMY])")
 _YEARS_PER_UNIT = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
-_AGE_BANDS = ((2, "0-1"), (5, "2-4"), (9, "5-8"), (13, "9-12"), (18, "13-17"))
+_AGE_LIMITS = (2, 5, 9, 13, 18)
 _OLDEST_TOLD = 90  # older ages identify by themselves (45 CFR 164.514): they are kept as this one
 _OLDEST_BELIEVED = 120
 _SEXES = frozenset({"M", "F", "O"})
@@ -48,7 +49,7 @@ _NUMBERS = {
     "age_years": _OLDEST_TOLD, "rows": 65_535, "columns": 65_535, "row_spacing_mm": 1e3, "column_spacing_mm": 1e3,
 }  # fmt: skip
 _TERMS: Mapping[str, Collection[str | float]] = {
-    "age_band": (*(band for _, band in _AGE_BANDS), "18+"), "sex": _SEXES, "body_part": _BODY_PARTS,
+    "age_band": AGE_BAND.values, "sex": _SEXES, "body_part": _BODY_PARTS,
     "manufacturer": (*(vendor.name for vendor in VENDORS), OTHER),
     "device_model": (*(family for vendor in VENDORS for family in vendor.families), OTHER),
 }  # fmt: skip
@@ -119,7 +120,7 @@ def _age(age: str, told: str) -> dict[str, str | float | None]:
     if years > _OLDEST_BELIEVED:
         return {}
     years = min(years, _OLDEST_TOLD)
-    band = next((band for limit, band in _AGE_BANDS if years < limit), "18+")
+    band = AGE_BAND.values[bisect_right(_AGE_LIMITS, years)]
     return {"age_years": float(years) if told == "years" else None, "age_band": band}
 
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from monitoring.exceptions import RecordError
 from monitoring.records import coerce
+from monitoring.records.names import digest_code, version_code
 from monitoring.records.session_record import (
     REFUSED_VALUES,
     Failure,
@@ -68,6 +69,7 @@ def foreign_record(data: Any, is_context: IsContext) -> SessionRecord:
         system={name: usage for name, usage in record.system.items() if _RESOURCE.match(name) and _is_usage(usage)},
         custom=_named(record.custom, coerce.finite_float),
         queue_depth=depth if depth is not None and 0 <= depth <= coerce.MOST_ITEMS else None,
+        application_version=version_code(record.application_version),
         context={name: fact for name, fact in record.context.items() if is_context(name, fact)},
         reader_mm={
             reader: _named(found, coerce.millimeters) for reader, found in record.reader_mm.items() if _key(reader)
@@ -119,6 +121,8 @@ def _model(model: ModelPerformance) -> ModelPerformance:
         landmarks_found=coerce.landmark_count(model.landmarks_found),
         confidence_scores=tuple(score for score in map(coerce.score, model.confidence_scores) if score is not None),
         measurements_mm=_named(model.measurements_mm, coerce.millimeters),
+        version=version_code(model.version),
+        digest=digest_code(model.digest),
     )
 
 
@@ -138,4 +142,5 @@ def _figure(value: Any) -> float | None:
 
 
 def _is_usage(usage: Usage) -> bool:
-    return all(coerce.finite_float(figure) is not None and figure >= 0 for figure in (usage.average, usage.maximum))
+    figures = (usage.average, usage.maximum, 0.0 if usage.minimum is None else usage.minimum)
+    return all(coerce.finite_float(figure) is not None and figure >= 0 for figure in figures)

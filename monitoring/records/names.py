@@ -53,6 +53,49 @@ WORDS = frozenset(_WORDS.split())
 """What is measured, which and how, in which unit, by which model and in which stage."""
 
 
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+\-]{0,47}\Z")
+# A UID has more numbers than a version, a birth date eight digits, however they are parted.
+_NO_VERSION = re.compile(
+    r"\d+([._+\-]\d+){4}|\d{6}|(19|20)\d\d[._+\-][01]?\d[._+\-][0-3]?\d|[0-3]?\d[._+\-][01]?\d[._+\-](19|20)\d\d"
+)
+_COMMIT = re.compile(r"g?(?=[0-9]*[a-f])[0-9a-f]{7,40}\Z")
+_VERSION_WORDS = frozenset(
+    {
+        "alpha", "beta", "build", "commit", "dev", "final", "git", "latest", "post", "pre", "release", "rev", "stable",
+        "unknown",
+    }
+)  # fmt: skip
+_DIGEST = re.compile(r"(?:sha(?:1|256|512):)?((?=[0-9]*[a-f])[0-9a-f]{12,128})\Z", re.IGNORECASE)
+_SHORT_DIGEST = re.compile(r"[0-9a-f]{12}")
+
+
+def version_code(value: Any) -> str | None:
+    """``value`` when it can be a software's version: ``2.1.0``, ``v3``, ``1.4.0-rc1+g3f2a91c``; None otherwise.
+
+    Parts that are words must be known ones, since any other could be a person's name.
+    """
+    text = coerce.plain_text(value)
+    if not _VERSION.match(text):
+        return None
+    # A commit's digits are nobody's number.
+    plain = _WORD.sub(lambda word: "g" if _COMMIT.match(word[0]) else word[0], text)
+    words = re.findall(r"[A-Za-z0-9]+", plain)
+    is_version = all(word.lower() in _VERSION_WORDS or _is_technical(word) for word in words)
+    return text if is_version and not _NO_VERSION.search(plain) else None
+
+
+def digest_code(value: Any) -> str | None:
+    """``value`` when it can be a file's checksum, as 12 to 128 hexadecimal digits in lower case; None otherwise."""
+    found = _DIGEST.match(coerce.plain_text(value))
+    return found[1].lower() if found else None
+
+
+def short_digest(value: Any) -> str | None:
+    """A checksum's first 12 digits, which tell a site's models apart where people read them."""
+    found = _SHORT_DIGEST.match(coerce.plain_text(value))
+    return found[0] if found else None
+
+
 def plain_name(value: Any, pseudonym: Pseudonym | None = None) -> str | None:
     """``value`` as a plain name (:func:`coerce.metric_name`), itself where it is one; None when it can't name anything.
 

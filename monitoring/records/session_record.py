@@ -29,9 +29,9 @@ Status = Literal["completed", "failed", "skipped", "crashed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 REFUSED_VALUES = (
-    "confidence_scores", "image", "image_metrics", "inference_seconds", "labels", "landmarks", "measurements",
+    "confidence_scores", "digest", "image", "image_metrics", "inference_seconds", "labels", "landmarks", "measurements",
     "metric_tags", "metric_value", "name", "points", "predictions", "readings", "stage_seconds", "status",
-    "thresholds", "unknown_key",
+    "thresholds", "unknown_key", "version",
 )  # fmt: skip
 """What a session may leave out because it isn't what its name says, or has a name that isn't known."""
 
@@ -49,13 +49,18 @@ class Failure(Struct, frozen=True, omit_defaults=True):
 
 
 class ModelPerformance(Struct, frozen=True, omit_defaults=True):
-    """What one model did on one image; what the host didn't report is None."""
+    """What one model did on one image; what the host didn't report is None.
+
+    ``version`` and ``digest``, its weights' checksum, are codes (:func:`monitoring.records.names.version_code`).
+    """
 
     model: str
     inference_seconds: float | None = None
     landmarks_found: Whole | None = None
     confidence_scores: tuple[float, ...] = ()
     measurements_mm: Mapping[str, float] = {}
+    version: str | None = None
+    digest: str | None = None
 
 
 class Prediction(Struct, frozen=True):
@@ -74,11 +79,12 @@ class Prediction(Struct, frozen=True):
             raise ValueError("boxes, labels and scores differ in number")
 
 
-class Usage(Struct, frozen=True):
-    """One system resource over a session: the mean and the largest of its samples."""
+class Usage(Struct, frozen=True, omit_defaults=True):
+    """One system resource over a session: mean and largest of its samples; of what is left, the smallest too."""
 
     average: float
     maximum: float
+    minimum: float | None = None
 
 
 def _this_version() -> int:
@@ -89,9 +95,10 @@ class SessionRecord(Struct, frozen=True, omit_defaults=True):
     """One finished session.
 
     ``started_ns`` and ``ended_ns`` are UTC nanoseconds; ``duration_seconds`` is measured on the
-    monotonic clock. The four keys are keyed hashes (see :mod:`monitoring.privacy.pseudonyms`).
-    ``ensemble`` and ``points`` (by landmark label) are what the host computed itself; ``reader_mm`` holds
-    readers' measurements by the reader's keyed hash; ``thresholds_cm`` the host's own settings of that name.
+    monotonic clock. The four keys are keyed hashes (see :mod:`monitoring.privacy.pseudonyms`);
+    ``application_version`` is the host's own. ``ensemble`` and ``points`` (by landmark label) are what the host
+    computed itself; ``reader_mm`` holds readers' measurements by the reader's keyed hash; ``thresholds_cm`` the
+    host's own settings of that name.
     """
 
     session_id: str
@@ -117,6 +124,7 @@ class SessionRecord(Struct, frozen=True, omit_defaults=True):
     system: Mapping[str, Usage] = {}
     custom: Mapping[str, float] = {}
     queue_depth: float | None = None
+    application_version: str | None = None
     context: Mapping[str, str | float] = {}
     reader_mm: Mapping[str, Mapping[str, float]] = {}
     thresholds_cm: Mapping[str, float] = {}

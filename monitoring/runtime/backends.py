@@ -17,11 +17,13 @@ from monitoring.metrics.backends import BACKENDS, Backend, logs_in_use
 from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.settings import MonitoringConfig, common_labels
 from monitoring.store.database import Database
+from monitoring.version import __version__
 
 
 def session_writes_builder(config: MonitoringConfig, instance: str) -> SessionWritesBuilder:
     """What makes the writes of sessions under these settings."""
-    return SessionWritesBuilder({"instance": instance, **common_labels(config)}, logs_in_use(config))
+    labels = {"instance": instance, **common_labels(config)}
+    return SessionWritesBuilder(labels, logs_in_use(config), config.privacy.send_age_band, __version__)
 
 
 def courier_makers(

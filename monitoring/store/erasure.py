@@ -17,7 +17,6 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from monitoring.metrics import catalogue
-from monitoring.metrics.catalogue import Kind
 from monitoring.store import totals
 from monitoring.store.database import Database
 from monitoring.store.outbox import delete_lines, enqueue
@@ -26,9 +25,7 @@ from monitoring.store.sessions import Store
 
 _COLUMNS: Final = "sequence, session_id, timestamp_ns, series_key, study_key, accession_key"
 _KEYS: Final = ("series_key", "study_key", "accession_key")
-_OF_ONE_IMAGE: Final = tuple(
-    metric.name for metric in catalogue.METRICS if metric.kind is Kind.GAUGE and metric.measurement is not None
-)
+_OF_ONE_IMAGE: Final = tuple(metric.name for metric in catalogue.METRICS if metric.is_of_an_image)
 
 
 class Erased(Struct, frozen=True):

@@ -10,7 +10,6 @@ import sqlite3
 
 from monitoring.metrics.catalogue import OTHER, Label
 from monitoring.metrics.samples import Vocabulary
-from monitoring.records import coerce
 from monitoring.store import totals
 from monitoring.store.clock import DAY_NS
 
@@ -44,7 +43,7 @@ def growing_vocabulary(connection: sqlite3.Connection, now_ns: int) -> Vocabular
         if value in label.values or value == OTHER:
             return value
         # What isn't a metric's name by its form could be anybody's: no free text becomes a label.
-        if label.closed or coerce.metric_name(value) != value:
+        if label.closed or label.form(value) != value:
             return OTHER
         if label.name not in known:
             rows = connection.execute("SELECT value FROM vocabulary WHERE label = ?", (label.name,))

@@ -53,7 +53,10 @@ def _rows() -> list[Total]:
 def test_a_metrics_name_follows_prometheus_conventions(metric: Metric) -> None:
     assert re.fullmatch(r"leglength_[a-z][a-z0-9_]*", metric.name)
     assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER)
-    assert not metric.name.endswith(("_sum", "_count", "_bucket", "_created", "_info"))
+    assert not metric.name.endswith(("_sum", "_count", "_bucket", "_created"))
+    # An info metric says what is there: its value is 1, and of a thing one series alone.
+    assert metric.name.endswith("_info") == (metric.one_per is not None)
+    assert metric.one_per is None or set(metric.one_per) < set(metric.labels)
 
 
 @EVERY
@@ -76,7 +79,7 @@ def test_a_metric_is_explained_in_one_line(metric: Metric) -> None:
 @EVERY
 def test_no_label_can_hold_an_identity_and_each_is_bounded(metric: Metric) -> None:
     for label in metric.labels:
-        assert re.fullmatch(r"[a-z]+", label.name)
+        assert re.fullmatch(r"[a-z_]+", label.name)
         assert not re.search("session|series|study|patient|uid|accession", label.name)
         assert label.name not in {"job", "instance", "le", "quantile", "time"}
         assert len(set(label.values)) == len(label.values)

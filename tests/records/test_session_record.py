@@ -28,11 +28,12 @@ def test_a_record_is_one_line_of_plain_json() -> None:
 
 
 def test_every_field_of_a_record_is_read_back() -> None:
-    written = realistic(reason="x", stopped_in="load", failure=None).to_dict()
+    whole = realistic(reason="x", stopped_in="load", failure=None, application_version="2.1.0")
+    written = whole.to_dict()
     read = SessionRecord.from_dict(written)
     missing = set(SessionRecord.__struct_fields__) - set(written) - {"failure"}
     assert missing == set()
-    assert read == realistic(reason="x", stopped_in="load")
+    assert read == whole
 
 
 def test_what_is_missing_is_left_out_and_reads_back_as_missing() -> None:

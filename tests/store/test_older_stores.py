@@ -11,6 +11,7 @@ import pytest
 
 from monitoring import metrics_collector as collector
 from monitoring.delivery.queue import BackendQueue
+from monitoring.domain.derivation import FORMULA_VERSION
 from monitoring.exceptions import StoreError, StoreVersionError
 from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.store import schema
@@ -58,10 +59,10 @@ def test_what_newer_formulas_made_lines_of_was_delivered_under_these(
     older_store(path)  # whose sessions were derived by nothing that is known
     with open_store(Database(path)) as store:
         store.commit(realistic(session_id="new"), SessionWritesBuilder({"instance": "here"}, log_backends=()))
-        monkeypatch.setattr(collector, "FORMULA_VERSION", 2)
+        monkeypatch.setattr(collector, "FORMULA_VERSION", 9)
         store.route("influxdb", SessionWritesBuilder({"instance": "here"}, log_backends=("influxdb",)))
         kept = [stored.derived for stored in store.sessions()]
-    assert [one.formula for one in kept if one is not None] == [2, 2, 2]
+    assert [one.formula for one in kept if one is not None] == [9, 9, 9]
     assert all(one.values["leglength_measurement_millimeters{measurement=PLL_R_FEM}"] for one in kept if one)
 
 
@@ -73,7 +74,7 @@ def test_what_is_derived_is_kept_with_the_facts_that_it_rests_on(tmp_path: Path)
     newest = next(iter(store.sessions()))
     store.database.close()
     assert newest.derived is not None
-    assert newest.derived.formula == 1
+    assert newest.derived.formula == FORMULA_VERSION
     assert newest.derived.facts.earlier_runs == 1
     assert newest.derived.values["leglength_duplicate_series_total"] == 1.0
     assert newest.derived.values["leglength_measurement_millimeters{measurement=PLL_R_FEM}"] == 412.5

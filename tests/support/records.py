@@ -37,7 +37,7 @@ def realistic(**changed: Any) -> SessionRecord:
         issues={"low_confidence": 1},
         system={
             "process_cpu_ratio": Usage(0.5, 1.5),
-            "disk_free_bytes/store": Usage(1e9, 2e9),
+            "disk_free_bytes/store": Usage(1e9, 2e9, 5e8),
             "gpu_utilization_ratio/0": Usage(0.25, 0.75),
         },
         custom={"contrast": 0.4},
@@ -61,6 +61,8 @@ MODELS = st.builds(
     landmarks_found=st.none() | WHOLE,
     confidence_scores=st.lists(NUMBERS, max_size=3).map(tuple),
     measurements_mm=st.dictionaries(NAMES, NUMBERS, max_size=3),
+    version=st.none() | NAMES,
+    digest=st.none() | NAMES,
 )
 DETECTIONS = st.lists(st.tuples(st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS), WHOLE, NUMBERS), max_size=3)
 
@@ -92,9 +94,10 @@ RECORDS = st.builds(
     points=st.dictionaries(NAMES, st.dictionaries(NAMES, NUMBERS, max_size=2), max_size=2),
     predictions=st.lists(st.builds(_prediction, NAMES, DETECTIONS), max_size=2).map(tuple),
     issues=st.dictionaries(NAMES, WHOLE, max_size=3),
-    system=st.dictionaries(NAMES, st.builds(Usage, NUMBERS, NUMBERS), max_size=2),
+    system=st.dictionaries(NAMES, st.builds(Usage, NUMBERS, NUMBERS, st.none() | NUMBERS), max_size=2),
     custom=st.dictionaries(NAMES, NUMBERS, max_size=3),
     queue_depth=st.none() | NUMBERS,
+    application_version=st.none() | NAMES,
     context=st.dictionaries(NAMES, NAMES | NUMBERS, max_size=3),
     reader_mm=st.dictionaries(NAMES, st.dictionaries(NAMES, NUMBERS, max_size=2), max_size=2),
     thresholds_cm=st.dictionaries(NAMES, NUMBERS, max_size=2),

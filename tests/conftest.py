@@ -30,7 +30,7 @@ from tests.support.servers import (
     VmAuth,
 )
 
-pytest_plugins = ["tests.support.module_fixtures", "tests.support.tls_fixtures"]
+pytest_plugins = ["tests.support.history", "tests.support.module_fixtures", "tests.support.tls_fixtures"]
 
 # A busy machine is slow, which is no property of the code: no example is held against a clock. With CI=true the
 # examples are the same in every run, so that what fails there fails here.

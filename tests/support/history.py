@@ -1,0 +1,100 @@
+"""A simulated history for tests: `scripts/simulate-history`, and the application's records that it varies.
+
+The phantoms are processed once a test run, whichever worker comes first, and a history of 90 days then takes a second
+or two.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from monitoring.config_validator import check_section
+from monitoring.metrics.samples import zero_changes
+from monitoring.records.session_record import SessionRecord
+from monitoring.runtime.backends import session_writes_builder
+from monitoring.store.database import Database
+from monitoring.store.sessions import Store
+from tests.support import REPOSITORY
+
+NOW = datetime(2026, 11, 20, 18, 0, tzinfo=UTC)
+"""A Friday evening; summer time ended on 25 October."""
+INSTANCE = "simulated-1"
+
+
+def _load() -> ModuleType:
+    """The script, which has no `.py` to its name."""
+    path = REPOSITORY / "scripts" / "simulate-history"
+    loader = importlib.machinery.SourceFileLoader("simulate_history", str(path))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[loader.name] = module  # dataclasses look their module up
+    loader.exec_module(module)
+    return module
+
+
+simulate_history = _load()
+Plan = simulate_history.Plan
+
+
+@dataclass(frozen=True)
+class History:
+    """Simulated sessions in the order of their time; `plan.events()` says what happens when."""
+
+    plan: Any
+    records: Sequence[SessionRecord]
+
+    def settings(self, folder: Path, **sections: Any) -> dict[str, Any]:
+        """The `monitoring` section under which it is stored in `folder`, with backends if given."""
+        prometheus = {"instance": INSTANCE, **sections.pop("prometheus", {"textfile": str(folder / "totals.prom")})}
+        store = {"path": str(folder), "min_free_mb": 0}
+        return {"enabled": True, "application": "simulated", "store": store, "prometheus": prometheus, **sections}
+
+    def store(self, folder: Path, records: Sequence[SessionRecord] | None = None, **sections: Any) -> Store:
+        """A store in `folder` that holds it (or `records`), as after an import; to be used with `with`."""
+        config = check_section(self.settings(folder, **sections)).config
+        folder.mkdir(parents=True, exist_ok=True)
+        store = Store(Database(folder / "monitoring.db"))
+        store.initialise(zero_changes(declared=config.metrics.declared))
+        build = session_writes_builder(config, INSTANCE)
+        for record in self.records if records is None else records:
+            store.commit(record, build)
+        return store
+
+
+@pytest.fixture(scope="session")
+def processed_phantoms(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Sequence[SessionRecord]]:
+    """What run.py recorded of a dozen small phantoms, by kind."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if base.name.startswith("popen-") else base) / "processed-phantoms"
+    with folder.with_suffix(".lock").open("w") as lock:  # one worker makes them, the others wait
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return simulate_history.base_records(folder)
+
+
+@pytest.fixture(scope="session")
+def simulated(processed_phantoms: Mapping[str, Sequence[SessionRecord]]) -> Callable[..., History]:
+    """`simulated(days=60, bias_mm=5.0, ...)`: a history to NOW; the fields are the script's `Plan`."""
+
+    def make(**fields: Any) -> History:
+        plan = Plan(**{"now": NOW, **fields})
+        return History(plan, list(simulate_history.simulate(plan, processed_phantoms)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def history(simulated: Callable[..., History]) -> History:
+    """60 days with weekends, an outage, the end of summer time, and new versions of the application and of a model."""
+    return simulated(days=60)

@@ -18,7 +18,7 @@ import typer
 from msgspec.structs import asdict
 
 from monitoring import __version__
-from monitoring.cli import output, probe, readings, sessions
+from monitoring.cli import dashboards, output, probe, readings, sessions
 from monitoring.cli.common import (
     DONE,
     NO_BACKEND,
@@ -51,6 +51,7 @@ app = typer.Typer(
 )  # fmt: skip
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(readings.app, name="readings")
+app.add_typer(dashboards.app, name="dashboards")
 
 
 @app.callback(invoke_without_command=True)

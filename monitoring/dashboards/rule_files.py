@@ -6,8 +6,10 @@ from typing import Any
 
 import yaml
 
-from monitoring.dashboards.rules import RULES, rendered
+from monitoring.dashboards import promql
+from monitoring.dashboards.rules import RULES, Rule, rendered
 from monitoring.dashboards.thresholds import DEFAULTS, Thresholds
+from monitoring.exceptions import ConfigurationError
 
 RUNBOOKS = "docs/alerts.md"
 """Where the runbooks are by default: this repository's page, each rule under its name."""
@@ -29,10 +31,22 @@ def to_yaml(document: Any) -> str:
     return text
 
 
+def rules_for(thresholds: Thresholds) -> list[tuple[Rule, tuple[str, ...]]]:
+    """Every rule with these thresholds, and the names of those that it uses.
+
+    Raises ConfigurationError where a threshold leaves an expression that asks for what isn't there.
+    """
+    found = [(rendered(rule, thresholds), rule.thresholds) for rule in RULES]
+    for rule, named in found:
+        for problem in promql.check(rule.expression):
+            raise ConfigurationError(f"{rule.name}: {problem}; it uses the thresholds {', '.join(named)}")
+    return found
+
+
 def prometheus_rules(thresholds: Thresholds = DEFAULTS, runbooks: str = RUNBOOKS) -> str:
     """Prometheus' rule file, a group for each audience; ``runbooks`` is the address of the page ``docs/alerts.md``."""
     groups: dict[str, list[dict[str, Any]]] = {}
-    for rule in (rendered(rule, thresholds) for rule in RULES):
+    for rule, _ in rules_for(thresholds):
         groups.setdefault(f"leglength-{rule.audience}", []).append(
             {
                 "alert": rule.name,

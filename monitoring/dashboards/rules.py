@@ -8,6 +8,7 @@ gauge of the Pushgateway stands still until the next push.
 
 from __future__ import annotations
 
+import re
 from string import Template
 from typing import Literal
 
@@ -15,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 from promql_parser import parse_duration
 
-from monitoring.dashboards.thresholds import Thresholds
+from monitoring.dashboards.thresholds import SPAN, Thresholds
 
 Severity = Literal["critical", "warning", "info"]
 Audience = Literal["operator", "clinical"]
@@ -48,37 +49,47 @@ def rendered(rule: Rule, thresholds: Thresholds) -> Rule:
     """The rule with the thresholds' values in its expression, its ``hold`` and its description."""
     values: dict[str, str] = {}
     for name, value in asdict(thresholds).items():
-        values[name] = value if isinstance(value, str) else f"{value:g}"
-        if isinstance(value, str):
+        values[name] = f"{value:g}" if isinstance(value, float) else str(value)
+        if re.fullmatch(SPAN, values[name]):
             values[f"{name}_seconds"] = f"{parse_duration(value).total_seconds():.0f}"
     parts = ("expression", "hold", "description")
     return replace(rule, **{part: Template(getattr(rule, part)).safe_substitute(values).strip() for part in parts})
 
 
+def _whole(selector: str, window: str, *by: str) -> str:
+    """How much a counter grew within a window, for each instance and the labels ``by``: whole, as events are."""
+    return f"round(sum by ({', '.join(('job', 'instance', *by))}) (increase({selector}[{window}])))"
+
+
 def _sessions(status: str, window: str) -> str:
-    """Images of these statuses within a window, whole, of each instance."""
-    return f'round(sum by (job, instance) (increase(leglength_sessions_total{{status=~"{status}"}}[{window}])))'
+    return _whole(f'leglength_sessions_total{{status=~"{status}"}}', window)
 
 
-TRIED = "completed|failed|crashed"
 FAILED = "failed|crashed"
-
+TRIED = "completed|failed|crashed"
+_FAILED = _sessions(FAILED, "$failure_window")
 _TRIED = _sessions(TRIED, "$failure_window")
+_ALL = _whole("leglength_session_duration_seconds_count", "$share_window")
+_LOOKED_AT = _whole('leglength_stage_duration_seconds_count{stage="inference"}', "$share_window")
+_BY_MODEL = _whole("leglength_model_inference_seconds_count", "$share_window", "model")
+_BY_MODEL_LATELY = _whole("leglength_model_inference_seconds_count", "$event_window", "model")
+_WITHIN_BOUND = 'leglength_session_duration_seconds_bucket{le=~"$slow_bound(\\\\.0)?"}'
+_TO_BE_MENDED = "unauthorized|forbidden|not_found|tls|redirect|proxy|dns"
 
-RULES: tuple[Rule, ...] = (
+_APPLICATION: tuple[Rule, ...] = (
     Rule(
         name="LegLengthFailureShareHigh",
         severity="warning",
         audience="operator",
         expression=f"""
-{_sessions(FAILED, "$failure_window")}
+{_FAILED}
   > $failure_share * {_TRIED}
     + $failure_sigmas * sqrt($failure_share * (1 - $failure_share) * {_TRIED})
-and {_sessions(FAILED, "$failure_window")} > $failures - 0.5
+and {_FAILED} > $failures - 0.5
 """,
         summary="More images fail than chance explains.",
-        description="On {{ $labels.instance }} {{ $value }} images failed within $failure_window, more than a site "
-        "that fails at $failure_share of its images comes to by chance.",
+        description="On {{ $labels.instance }} {{ $value }} images failed within $failure_window: more than a site "
+        "that fails at a share of $failure_share comes to by chance.",
     ),
     Rule(
         name="LegLengthAllFail",
@@ -116,9 +127,364 @@ and on (job, instance) {_sessions(FAILED, "$no_success_window")} > 2 - 0.5
         name="LegLengthCrashed",
         severity="warning",
         audience="operator",
-        expression=f"{_sessions('crashed', '$crash_window')} > 0.5",
+        expression=f"{_sessions('crashed', '$event_window')} > 0.5",
         summary="A run was killed while it processed an image.",
-        description="On {{ $labels.instance }} {{ $value }} images within $crash_window were never finished: their "
+        description="On {{ $labels.instance }} {{ $value }} images within $event_window were never finished: their "
         "process was killed, or ended without a word.",
     ),
+    Rule(
+        name="LegLengthResourcesRanOut",
+        severity="warning",
+        audience="operator",
+        expression=f"""
+{_whole('leglength_session_stops_total{reason="resource"}', "$event_window", "stage")} > 0.5
+""",
+        summary="Memory, disk or time ran out while an image was processed.",
+        description="On {{ $labels.instance }} {{ $value }} images within $event_window stopped in the stage "
+        "{{ $labels.stage }}, since memory, disk or time ran out.",
+    ),
+    Rule(
+        name="LegLengthHangs",
+        severity="critical",
+        audience="operator",
+        expression="""
+leglength_oldest_open_session_seconds + on (job, instance) (time() - push_time_seconds) > $hang_seconds
+and on (job, instance) leglength_open_sessions > 0.5
+""",
+        summary="The processing of an image has begun and doesn't end.",
+        description="On {{ $labels.instance }} an image has been in processing for {{ $value | humanizeDuration }}, or "
+        "its process was killed and no other has run since.",
+    ),
+    Rule(
+        name="LegLengthSkipsHigh",
+        severity="warning",
+        audience="operator",
+        expression=f"""
+{_sessions("skipped", "$share_window")} / {_ALL} > $skip_share
+and {_ALL} > $images - 0.5
+""",
+        summary="Many images are skipped.",
+        description="On {{ $labels.instance }} {{ $value | humanizePercentage }} of the images within $share_window "
+        "were skipped for a stated reason.",
+    ),
+    Rule(
+        name="LegLengthSlow",
+        severity="warning",
+        audience="operator",
+        expression=f"""
+1 - {_whole(_WITHIN_BOUND, "$share_window")} / {_ALL} > $slow_share
+and {_ALL} > $images - 0.5
+""",
+        summary="Many images take long.",
+        description="On {{ $labels.instance }} {{ $value | humanizePercentage }} of the images within $share_window "
+        "took over $slow_bound s.",
+    ),
+    Rule(
+        name="LegLengthMemoryLow",
+        severity="warning",
+        audience="operator",
+        expression="min_over_time(leglength_system_memory_available_minimum_bytes[$event_window]) < $memory_free",
+        summary="Memory was nearly used up.",
+        description="On {{ $labels.instance }} {{ $value | humanize1024 }}B of memory were left at the least, within "
+        "the container's limit where there is one.",
+    ),
+    Rule(
+        name="LegLengthDiskNearlyFull",
+        severity="warning",
+        audience="operator",
+        expression="leglength_disk_free_minimum_bytes < $disk_free",
+        summary="A volume is nearly full.",
+        description="On {{ $labels.instance }} the volume of the {{ $labels.volume }} has "
+        "{{ $value | humanize1024 }}B left.",
+    ),
+    Rule(
+        name="LegLengthVersionChanged",
+        severity="info",
+        audience="operator",
+        expression="""
+leglength_build_info unless last_over_time(leglength_build_info[$event_window] offset $event_window)
+and on (job, instance) last_over_time(leglength_build_info[$event_window] offset $event_window)
+""",
+        summary="Another version of the application runs.",
+        description="On {{ $labels.instance }} version {{ $labels.version }} runs since less than $event_window, with "
+        "version {{ $labels.monitoring_version }} of the monitoring.",
+    ),
 )
+
+_MEASUREMENTS: tuple[Rule, ...] = (
+    Rule(
+        name="LegLengthHardFinding",
+        severity="warning",
+        audience="clinical",
+        expression=f"""
+{_whole('leglength_findings_total{severity="hard"}', "$event_window", "rule")} > 0.5
+""",
+        summary="A measurement can't be right.",
+        description="On {{ $labels.instance }} {{ $value }} images within $event_window broke the rule "
+        "{{ $labels.rule }}: a landmark, a side or the pixel spacing is wrong.",
+    ),
+    Rule(
+        name="LegLengthLandmarkMissed",
+        severity="warning",
+        audience="clinical",
+        expression=f"""
+{_whole("leglength_landmark_misses_total", "$share_window", "landmark")} / on (job, instance) group_left ()
+  {_LOOKED_AT} > $miss_share
+and on (job, instance) {_LOOKED_AT} > $images - 0.5
+""",
+        summary="A landmark is missed by all models in many images.",
+        description="On {{ $labels.instance }} no model found landmark {{ $labels.landmark }} in "
+        "{{ $value | humanizePercentage }} of the images within $share_window.",
+    ),
+    Rule(
+        name="LegLengthModelMissesLandmark",
+        severity="warning",
+        audience="clinical",
+        expression=f"""
+{_whole("leglength_model_landmark_misses_total", "$share_window", "model", "landmark")}
+  / on (job, instance, model) group_left () {_BY_MODEL} > $model_miss_share
+and on (job, instance, model) {_BY_MODEL} > $images - 0.5
+""",
+        summary="One model misses a landmark in many images.",
+        description="On {{ $labels.instance }} the model {{ $labels.model }} missed landmark {{ $labels.landmark }} in "
+        "{{ $value | humanizePercentage }} of its images within $share_window.",
+    ),
+    Rule(
+        name="LegLengthModelSilent",
+        severity="warning",
+        audience="operator",
+        expression=f"""
+{_BY_MODEL} > 0.5
+unless on (job, instance, model) {_BY_MODEL_LATELY} > 0.5
+and on (job, instance) max by (job, instance) ({_BY_MODEL_LATELY}) > $other_images - 0.5
+""",
+        summary="One model of the ensemble takes no part any more.",
+        description="On {{ $labels.instance }} the model {{ $labels.model }} saw {{ $value }} images within "
+        "$share_window, and none within $event_window, while others did.",
+    ),
+    Rule(
+        name="LegLengthModelChanged",
+        severity="info",
+        audience="clinical",
+        expression="""
+leglength_model_info unless last_over_time(leglength_model_info[$event_window] offset $event_window)
+and on (job, instance, model) last_over_time(leglength_model_info[$event_window] offset $event_window)
+""",
+        summary="A model's version or weights are others than before.",
+        description="On {{ $labels.instance }} the model {{ $labels.model }} is version {{ $labels.version }} with the "
+        "digest {{ $labels.digest }} since less than $event_window.",
+    ),
+    Rule(
+        name="LegLengthBias",
+        severity="warning",
+        audience="clinical",
+        expression="""
+abs(leglength_validation_bias_millimeters) > $bias_mm
+and leglength_validation_pairs > $pairs - 0.5
+""",
+        summary="Measurements differ from the readers' in one direction.",
+        description="On {{ $labels.instance }} {{ $labels.measurement }} lies {{ $value }} mm from the readers' "
+        "measurements on average.",
+    ),
+    Rule(
+        name="LegLengthCriteriaNotMet",
+        severity="warning",
+        audience="clinical",
+        expression="leglength_validation_criteria_failed > 0.5",
+        summary="The agreement with the readers is not as good as asked for.",
+        description="On {{ $labels.instance }} {{ $labels.measurement }} fails {{ $value }} of the criteria of "
+        "agreement with the readers.",
+    ),
+    Rule(
+        name="LegLengthFiguresDiffer",
+        severity="info",
+        audience="clinical",
+        expression="""
+max_over_time(leglength_ensemble_host_difference_ratio[$event_window]) > $difference
+or max_over_time(leglength_ensemble_host_difference_millimeters[$event_window]) > $difference_mm
+""",
+        summary="The application computes the models' agreement otherwise than the monitoring.",
+        description="On {{ $labels.instance }} the application's {{ $labels.score }} lies {{ $value }} from the one "
+        "that is computed here from the same predictions.",
+    ),
+)
+
+_MONITORING: tuple[Rule, ...] = (
+    Rule(
+        name="LegLengthHeartbeat",
+        severity="info",
+        audience="operator",
+        expression="vector(1)",
+        summary="Alerts are evaluated and sent.",
+        description="Fires always. Whoever waits for it and doesn't get it knows that alerts no longer arrive.",
+    ),
+    Rule(
+        name="LegLengthGatewayDown",
+        severity="warning",
+        audience="operator",
+        expression='up{job="$gateway_job"} == 0 or absent(up{job="$gateway_job"})',
+        hold="$gateway_hold",
+        summary="The Pushgateway can't be read: nothing is known of the application.",
+        description="Prometheus has not read the job {{ $labels.job }} for $gateway_hold.",
+    ),
+    Rule(
+        name="LegLengthMetricsAbsent",
+        severity="warning",
+        audience="operator",
+        expression="absent(leglength_sessions_total)",
+        hold="$gateway_hold",
+        summary="No instance tells anything.",
+        description="Prometheus has no metrics of any instance for $gateway_hold.",
+    ),
+    Rule(
+        name="LegLengthInstanceGone",
+        severity="warning",
+        audience="operator",
+        expression="""
+group by (job, instance) (present_over_time(leglength_sessions_total[$event_window]))
+unless on (job, instance) group by (job, instance) (present_over_time(leglength_sessions_total[$gateway_hold]))
+""",
+        summary="An instance's metrics have vanished.",
+        description="{{ $labels.instance }} told its metrics within $event_window, and none for $gateway_hold.",
+    ),
+    Rule(
+        name="LegLengthPushRefused",
+        severity="warning",
+        audience="operator",
+        expression="push_failure_time_seconds > push_time_seconds",
+        summary="The Pushgateway refuses what an instance tells.",
+        description="The latest push of {{ $labels.instance }} was refused as inconsistent.",
+    ),
+    Rule(
+        name="LegLengthDeliveryRefused",
+        severity="warning",
+        audience="operator",
+        expression=f"""
+{
+            _whole(
+                f'leglength_monitoring_delivery_failures_total{{reason=~"{_TO_BE_MENDED}"}}',
+                "$event_window",
+                "backend",
+                "reason",
+            )
+        } > $refusals - 0.5
+""",
+        summary="A backend can't be reached or refuses, until somebody mends it.",
+        description="On {{ $labels.instance }} {{ $value }} deliveries to {{ $labels.backend }} within $event_window "
+        "failed for the reason {{ $labels.reason }}.",
+    ),
+    Rule(
+        name="LegLengthWaiting",
+        severity="warning",
+        audience="operator",
+        expression="""
+leglength_monitoring_oldest_pending_seconds + on (job, instance) group_left () (time() - push_time_seconds)
+  > $waiting_seconds
+and on (job, instance, backend) leglength_monitoring_pending_points > 0.5
+""",
+        summary="What is recorded waits for long to be delivered.",
+        description="On {{ $labels.instance }} the oldest session has waited {{ $value | humanizeDuration }} for "
+        "{{ $labels.backend }}.",
+    ),
+    Rule(
+        name="LegLengthDeadPoints",
+        severity="warning",
+        audience="operator",
+        expression="leglength_monitoring_dead_points > 0.5",
+        summary="A backend refused points for good.",
+        description="On {{ $labels.instance }} {{ $value }} points that {{ $labels.backend }} refused are kept aside.",
+    ),
+    Rule(
+        name="LegLengthPointsLost",
+        severity="warning",
+        audience="operator",
+        expression=f"""
+{_whole("leglength_monitoring_dropped_total", "$event_window", "reason")}
+  - {_whole("leglength_monitoring_recovered_total", "$event_window", "reason")} > 0.5
+""",
+        summary="Points or sessions are lost.",
+        description="On {{ $labels.instance }} {{ $value }} points or sessions within $event_window are lost for the "
+        "reason {{ $labels.reason }}.",
+    ),
+    Rule(
+        name="LegLengthRelayStopped",
+        severity="warning",
+        audience="operator",
+        expression="""
+time() - leglength_monitoring_relay_last_seen_timestamp_seconds > $relay_silence_seconds
+and time() - leglength_monitoring_relay_last_seen_timestamp_seconds < $relay_given_up_seconds
+""",
+        summary="The relay doesn't look after the store any more.",
+        description="On {{ $labels.instance }} the relay was last seen {{ $value | humanizeDuration }} ago.",
+    ),
+    Rule(
+        name="LegLengthClockAhead",
+        severity="warning",
+        audience="operator",
+        expression="""
+leglength_last_run_timestamp_seconds - on (job, instance) push_time_seconds > $clock_ahead_seconds
+or on (job, instance) leglength_last_run_timestamp_seconds - time() > $clock_ahead_seconds
+""",
+        summary="The application's clock is ahead.",
+        description="On {{ $labels.instance }} an image ended {{ $value | humanizeDuration }} after its end was told.",
+    ),
+    Rule(
+        name="LegLengthTwoStores",
+        severity="warning",
+        audience="operator",
+        expression="""
+max by (job, instance) (resets(leglength_session_duration_seconds_count[1d])) > $store_resets - 0.5
+""",
+        summary="Two stores tell their totals under one instance.",
+        description="The totals of {{ $labels.instance }} fell {{ $value }} times within a day.",
+    ),
+    Rule(
+        name="LegLengthNewStore",
+        severity="info",
+        audience="operator",
+        expression="max by (job, instance) (resets(leglength_session_duration_seconds_count[$event_window])) > 0.5",
+        summary="A new store was begun: totals count from 0 again.",
+        description="The totals of {{ $labels.instance }} fell {{ $value }} times within $event_window.",
+    ),
+    Rule(
+        name="LegLengthFormulaFailed",
+        severity="warning",
+        audience="operator",
+        expression=f"{_whole('leglength_monitoring_formula_failures_total', '$event_window')} > 0.5",
+        summary="The monitoring could compute nothing of an image.",
+        description="On {{ $labels.instance }} a formula failed for {{ $value }} images within $event_window.",
+    ),
+    Rule(
+        name="LegLengthValuesRefused",
+        severity="warning",
+        audience="operator",
+        expression=f"{_whole('leglength_monitoring_refused_values_total', '$event_window', 'value')} > 0.5",
+        summary="The application passes values that are not what their name says.",
+        description="On {{ $labels.instance }} {{ $value }} values of the kind {{ $labels.value }} within "
+        "$event_window were left out.",
+    ),
+    Rule(
+        name="LegLengthValuesFolded",
+        severity="info",
+        audience="operator",
+        expression=f"{_whole('leglength_monitoring_folded_values_total', '$event_window', 'label')} > 0.5",
+        summary="More names are used than a label takes.",
+        description="On {{ $labels.instance }} {{ $value }} values of the label {{ $labels.label }} within "
+        "$event_window were sent as other.",
+    ),
+    Rule(
+        name="LegLengthLogFilterHits",
+        severity="info",
+        audience="operator",
+        expression=f"{_whole('leglength_monitoring_log_filter_hits_total', '$event_window')} > 0.5",
+        summary="The log filter took an identity or a secret out of a log line.",
+        description="On {{ $labels.instance }} {{ $value }} log lines within $event_window held what must not be "
+        "logged, and it was taken out.",
+    ),
+)
+
+_NOT_SENT_YET = (
+    "LegLengthHangs", "LegLengthMemoryLow", "LegLengthDiskNearlyFull", "LegLengthVersionChanged",
+    "LegLengthModelChanged", "LegLengthLogFilterHits",
+)  # fmt: skip
+RULES = tuple(rule for rule in (*_APPLICATION, *_MEASUREMENTS, *_MONITORING) if rule.name not in _NOT_SENT_YET)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, ValidationError, convert
+
+from monitoring.exceptions import ConfigurationError
 
 Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(gt=0.0, lt=1.0)]
 Positive = Annotated[float, Meta(gt=0.0)]
-Span = Annotated[str, Meta(pattern=r"^([0-9]+(ms|[smhdwy]))+$")]
+SPAN = "^([0-9]+(ms|[smhdwy]))+$"
+Span = Annotated[str, Meta(pattern=SPAN)]
 
 
 class Thresholds(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -38,7 +41,88 @@ class Thresholds(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "leave room for a holiday beside it."
         ),
     ] = "96h"
-    crash_window: Annotated[Span, Meta(description="For how long a crash is told of.")] = "1d"
+    event_window: Annotated[
+        Span, Meta(description="For how long something that happens once (a crash, a loss, a change) is told of.")
+    ] = "1d"
+    hang: Annotated[
+        Span, Meta(description="Longest that one image may take: far over the slowest that is measured, minutes.")
+    ] = "1h"
+
+    share_window: Annotated[
+        Span, Meta(description="Over how long shares of images are taken: at 4 a working day 40 images lie within.")
+    ] = "14d"
+    images: Annotated[Count, Meta(description="Of fewer images no share is told: 2 of 10 can be chance.")] = 20
+    skip_share: Annotated[
+        Share, Meta(description="Share of images that may be skipped; some always are (no spacing, not a leg).")
+    ] = 0.3
+    slow_bound: Annotated[
+        Positive,
+        Meta(description="Seconds that an image may take; a bucket's bound, since only there a share is exact."),
+    ] = 30.0
+    slow_share: Annotated[Share, Meta(description="Share of images that may take longer.")] = 0.1
+    memory_free: Annotated[
+        Positive,
+        Meta(description="Bytes: twice what one image of 12,000 x 4,000 pixels takes as 32-bit floats (192 MB)."),
+    ] = 400e6
+    disk_free: Annotated[
+        Positive, Meta(description="Bytes: the store's own largest size (`store.max_size_mb`, 512 MB) four times over.")
+    ] = 2e9
+
+    miss_share: Annotated[Share, Meta(description="Share of images in which a landmark may be found by no model.")] = (
+        0.1
+    )
+    model_miss_share: Annotated[
+        Share, Meta(description="Share of images in which one model may miss a landmark; the others make up for it.")
+    ] = 0.2
+    other_images: Annotated[
+        Count, Meta(description="Images that other models must have seen before one that saw none is called silent.")
+    ] = 5
+    bias_mm: Annotated[
+        Positive, Meta(description="Mean difference from the readers, in mm: published ones are within 2 mm.")
+    ] = 2.0
+    pairs: Annotated[
+        Count,
+        Meta(description="Images with a reader's measurement, before the bias is judged (SE of 3 mm / sqrt(30))."),
+    ] = 30
+    difference: Annotated[
+        Positive, Meta(description="How far the application's own scores (0 to 1) may lie from those computed here.")
+    ] = 0.01
+    difference_mm: Annotated[
+        Positive, Meta(description="How far its distances may lie from those computed here, in mm.")
+    ] = 0.1
+
+    refusals: Annotated[
+        Count, Meta(description="Attempts that fail for a reason that somebody must mend; one can be a restart.")
+    ] = 2
+    waiting: Annotated[
+        Span, Meta(description="How long a session may wait for a backend: a restart or a night's backup is shorter.")
+    ] = "6h"
+    relay_silence: Annotated[
+        Span, Meta(description="How long the relay may not be seen: it looks after the store every few seconds.")
+    ] = "10m"
+    relay_given_up: Annotated[
+        Span, Meta(description="After which a relay that is not seen is taken for given up on purpose.")
+    ] = "7d"
+    gateway_job: Annotated[
+        str, Meta(pattern=r"^[\w.-]+$", description="The `job_name` under which Prometheus scrapes the Pushgateway.")
+    ] = "pushgateway"
+    gateway_hold: Annotated[
+        Span, Meta(description="How long the Pushgateway may be away: a restart or an upgrade is shorter.")
+    ] = "15m"
+    clock_ahead: Annotated[
+        Span, Meta(description="How far the application's clock may be ahead: one kept by NTP is within a second.")
+    ] = "5m"
+    store_resets: Annotated[
+        Count, Meta(description="Times in a day that the totals may fall: once is a new store, twice are two at once.")
+    ] = 2
 
 
 DEFAULTS = Thresholds()
+
+
+def thresholds_from(document: Any) -> Thresholds:
+    """A site's thresholds beside the defaults of the rest; ConfigurationError names the one that can't be used."""
+    try:
+        return convert(document, Thresholds)
+    except ValidationError as error:
+        raise ConfigurationError(f"thresholds: {error}") from None

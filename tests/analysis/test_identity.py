@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
@@ -24,6 +23,7 @@ from pydicom.uid import (
 from analysis.identity import identifying_texts
 from analysis.phantom import Phantom
 from analysis.phantom.files import dataset_of
+from tests.analysis.conftest import packaged
 
 EVERYBODYS = {
     "Modality": "DX",
@@ -219,6 +219,6 @@ def test_the_files_that_pydicom_comes_with_are_read_without_a_word(
     name: str, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
 ) -> None:
     recwarn.clear()
-    path = Path(str(get_testdata_file(name)))
+    (path,) = packaged("data_store" if name == "emri_small.dcm" else "pydicom", name)
     assert path.stem in identifying_texts([path])
     assert (caplog.text, recwarn.list) == ("", [])

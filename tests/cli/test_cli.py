@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -167,7 +168,7 @@ def test_a_wrong_command_line_is_wrong_input(run: Run, arguments: list[str]) -> 
         (None, "No such file"),
         ("{", "not JSON"),
         ("[" * 50_000, "deep"),
-        ('{"x": ' * 990 + "1" + "}" * 990, "deep"),
+        ('{"x": ' * 990 + "1" + "}" * 990, "deep|monitoring is missing"),  # some Pythons still read it
         ('{"x": ' + "9" * 5000 + "}", "too many digits"),
         ("[]", "process.settings must be an object"),
         ('{"process": {"settings": []}}', "process.settings must be an object"),
@@ -184,7 +185,7 @@ def test_settings_that_cant_be_read_are_wrong_input_in_one_line(
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     done = run(command, "--config", path)
     assert done.returncode == WRONG_INPUT
-    said = [line for line in (done.stdout + done.stderr).splitlines() if words in line]
+    said = [line for line in (done.stdout + done.stderr).splitlines() if re.search(words, line)]
     assert len(said) == 1
     assert "error:" in said[0]
 

@@ -7,12 +7,13 @@ import pytest
 
 from analysis import ensemble, measurements
 from analysis.detectors import registry
-from analysis.detectors.protocol import Detector
+from analysis.detectors.protocol import Detections, Detector
 from analysis.landmarks import LABELS, Spacing
 from analysis.phantom import Phantom, make_phantom
 from analysis.phantom.radiograph import make_chest
 from tests.analysis.conftest import COARSE, bright_bones
 
+pytestmark = pytest.mark.xdist_group("detectors")  # the phantoms are made, and one of them is looked at, once
 COUNT = 12
 DETECTORS = [build() for build in registry.BUILT_IN.values()]
 
@@ -20,6 +21,13 @@ DETECTORS = [build() for build in registry.BUILT_IN.values()]
 @pytest.fixture(scope="module")
 def phantoms() -> list[Phantom]:
     return [make_phantom(np.random.default_rng(seed), COARSE) for seed in range(COUNT)]
+
+
+@pytest.fixture(scope="module")
+def found(phantom: Phantom) -> dict[str, Detections]:
+    """What each detector finds in the phantom of these tests."""
+    image = bright_bones(phantom)
+    return {detector.name: detector.detect(image, phantom.spacing) for detector in DETECTORS}
 
 
 def each(detectors: list[Detector]) -> list:
@@ -55,8 +63,8 @@ def test_a_film_of_realistic_size_and_uneven_spacing_is_measured_as_well(detecto
 
 
 @pytest.mark.parametrize("detector", each(DETECTORS))
-def test_every_landmark_lies_within_5_mm_of_truth(detector, phantom):
-    best = ensemble.best_sightings(detector.detect(bright_bones(phantom), phantom.spacing))
+def test_every_landmark_lies_within_5_mm_of_truth(detector, phantom, found):
+    best = ensemble.best_sightings(found[detector.name])
     for label, (x, y) in phantom.landmarks.items():
         assert np.hypot(best[label].x - x, best[label].y - y) * COARSE.row_mm < 5, label
 
@@ -101,27 +109,26 @@ def test_pictures_without_legs_end_quietly(detector, image):
 
 
 @pytest.mark.parametrize("detector", each(DETECTORS))
-def test_boxes_labels_and_scores_are_in_range(detector, phantom):
-    found = detector.detect(bright_bones(phantom), phantom.spacing)
-    assert sorted(found.labels) == list(LABELS)
-    assert ((found.scores >= 0) & (found.scores <= 1)).all()
-    assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
+def test_boxes_labels_and_scores_are_in_range(detector, found):
+    detections = found[detector.name]
+    assert sorted(detections.labels) == list(LABELS)
+    assert ((detections.scores >= 0) & (detections.scores <= 1)).all()
+    assert (detections.boxes[:, 2:] > detections.boxes[:, :2]).all()
 
 
-def test_the_detectors_work_by_different_means_and_so_disagree(phantom):
-    image = bright_bones(phantom)
-    predictions = {detector.name: detector.detect(image, phantom.spacing) for detector in DETECTORS}
-    points = ensemble.point_uncertainties(predictions, phantom.spacing)
+def test_the_detectors_work_by_different_means_and_so_disagree(phantom, found):
+    points = ensemble.point_uncertainties(found, phantom.spacing)
     assert all(point.spatial_uncertainty_mm > 0.05 for point in points.values())
 
 
 @pytest.mark.parametrize("detector", each(DETECTORS))
-def test_detection_follows_the_image_when_it_is_moved(detector, phantom):
+def test_detection_follows_the_image_when_it_is_moved(detector, phantom, found):
     """Nothing but pixels is looked at: the same film with a wider border gives moved landmarks."""
     image = bright_bones(phantom)
     border = ((30, 0), (40, 40))
     moved = np.pad(image, border, constant_values=float(np.percentile(image, 1)))
-    before, after = (ensemble.best_sightings(detector.detect(picture, phantom.spacing)) for picture in (image, moved))
+    before = ensemble.best_sightings(found[detector.name])
+    after = ensemble.best_sightings(detector.detect(moved, phantom.spacing))
     for label in LABELS:
         assert after[label].y - before[label].y == pytest.approx(30, abs=6)
         assert after[label].x - before[label].x == pytest.approx(40, abs=6)

@@ -21,7 +21,7 @@ from analysis.phantom.files import dataset_of
 from analysis.pipeline import SeriesFiles, process_series
 from analysis.settings import AnalysisSettings
 
-MUTANTS = 300
+MUTANTS = 120
 HEADER_STARTS_AT = 132
 CLASSES = sorted(uid for uid, (_, kind, *_) in UID_dictionary.items() if kind == "SOP Class")
 SYNTAXES = sorted(uid for uid, (_, kind, *_) in UID_dictionary.items() if kind == "Transfer Syntax")

@@ -10,9 +10,12 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage, SecondaryCaptureImageStorage
 
+from analysis.phantom import Phantom
+from analysis.phantom.files import write_phantom
 from analysis.pipeline import SeriesResult, find_series, load_detectors, process_series
 from analysis.settings import AnalysisSettings
 
+pytestmark = pytest.mark.xdist_group("outputs")  # most look into what is made once
 SETTINGS = AnalysisSettings(models=("gradient_edges",), series_offset=500, tibia_threshold=0.0)
 IDENTITY = (
     "PatientName",
@@ -26,15 +29,26 @@ IDENTITY = (
 )
 
 
-@pytest.fixture
-def result(dicom_file: Path, inbox: Path, outbox: Path) -> SeriesResult:
-    (series,) = find_series(inbox)
-    return process_series(series, load_detectors(SETTINGS), SETTINGS, outbox)
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
+    """An image that is measured once, for all that is looked up in its outputs."""
+    return write_phantom(tmp_path_factory.mktemp("source"), phantom, np.random.default_rng(1))
 
 
-def test_outputs_are_named_by_the_input_and_nothing_else_is_left(result: SeriesResult, dicom_file: Path, outbox: Path):
-    names = {f"{dicom_file.stem}{end}" for end in ("_sr.dcm", "_qa.dcm", "_results.json")}
-    assert {path.name for path in outbox.iterdir()} == names == set(result.output_files)
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def result(source: Path, outputs: Path) -> SeriesResult:
+    (series,) = find_series(source.parent)
+    return process_series(series, load_detectors(SETTINGS), SETTINGS, outputs)
+
+
+def test_outputs_are_named_by_the_input_and_nothing_else_is_left(result: SeriesResult, source: Path, outputs: Path):
+    names = {f"{source.stem}{end}" for end in ("_sr.dcm", "_qa.dcm", "_results.json")}
+    assert {path.name for path in outputs.iterdir()} == names == set(result.output_files)
 
 
 def lengths_of(report: Dataset) -> list:
@@ -42,8 +56,8 @@ def lengths_of(report: Dataset) -> list:
     return [g for g in report.content.get_image_measurement_groups() if g.tracking_identifier.startswith("PLL_")]
 
 
-def test_the_report_reads_back_in_mm_with_bone_and_side(result: SeriesResult, dicom_file: Path, outbox: Path):
-    report = hd.sr.srread(outbox / f"{dicom_file.stem}_sr.dcm")
+def test_the_report_reads_back_in_mm_with_bone_and_side(result: SeriesResult, source: Path, outputs: Path):
+    report = hd.sr.srread(outputs / f"{source.stem}_sr.dcm")
     assert report.SOPClassUID == ComprehensiveSRStorage
     found = {}
     for group in lengths_of(report):
@@ -58,8 +72,8 @@ def test_the_report_reads_back_in_mm_with_bone_and_side(result: SeriesResult, di
         assert side == {"R": "Right", "L": "Left"}[name[4]]
 
 
-def test_the_report_names_the_device_that_observed(result: SeriesResult, dicom_file: Path, outbox: Path):
-    report = pydicom.dcmread(outbox / f"{dicom_file.stem}_sr.dcm")
+def test_the_report_names_the_device_that_observed(result: SeriesResult, source: Path, outputs: Path):
+    report = pydicom.dcmread(outputs / f"{source.stem}_sr.dcm")
     context = {item.ConceptNameCodeSequence[0].CodeValue: item for item in report.ContentSequence}
     assert context["121005"].ConceptCodeSequence[0].CodeMeaning == "Device"
     assert context["121012"].UID.is_valid
@@ -67,19 +81,19 @@ def test_the_report_names_the_device_that_observed(result: SeriesResult, dicom_f
 
 
 def test_dicom_outputs_belong_to_the_patient_and_the_study_and_have_their_series(
-    result: SeriesResult, dicom_file: Path, outbox: Path
+    result: SeriesResult, source: Path, outputs: Path
 ):
-    source = pydicom.dcmread(dicom_file)
+    dataset = pydicom.dcmread(source)
     for ending, offset in (("_qa.dcm", 500), ("_sr.dcm", 1000)):
-        written = pydicom.dcmread(outbox / f"{dicom_file.stem}{ending}")
-        assert {keyword: written[keyword].value for keyword in IDENTITY} == {k: source[k].value for k in IDENTITY}
-        assert written.SeriesNumber == source.SeriesNumber + offset
-        assert written.SeriesInstanceUID != source.SeriesInstanceUID
-        assert written.SOPInstanceUID != source.SOPInstanceUID
+        written = pydicom.dcmread(outputs / f"{source.stem}{ending}")
+        assert {keyword: written[keyword].value for keyword in IDENTITY} == {k: dataset[k].value for k in IDENTITY}
+        assert written.SeriesNumber == dataset.SeriesNumber + offset
+        assert written.SeriesInstanceUID != dataset.SeriesInstanceUID
+        assert written.SOPInstanceUID != dataset.SOPInstanceUID
 
 
-def test_the_picture_shows_both_sides_marks_in_their_colours(result: SeriesResult, dicom_file: Path, outbox: Path):
-    capture = pydicom.dcmread(outbox / f"{dicom_file.stem}_qa.dcm")
+def test_the_picture_shows_both_sides_marks_in_their_colours(result: SeriesResult, source: Path, outputs: Path):
+    capture = pydicom.dcmread(outputs / f"{source.stem}_qa.dcm")
     assert capture.SOPClassUID == SecondaryCaptureImageStorage
     picture = capture.pixel_array.astype(int)
     assert picture.shape == (2000, capture.Columns, 3)
@@ -90,26 +104,26 @@ def test_the_picture_shows_both_sides_marks_in_their_colours(result: SeriesResul
     assert (left_half == yellow).all(axis=2).sum() < 1000  # a label may reach over
 
 
-def test_a_mark_is_where_its_landmark_is(result: SeriesResult, dicom_file: Path, outbox: Path):
-    picture = pydicom.dcmread(outbox / f"{dicom_file.stem}_qa.dcm").pixel_array.astype(int)
-    rows, columns = pydicom.dcmread(dicom_file).pixel_array.shape
+def test_a_mark_is_where_its_landmark_is(result: SeriesResult, source: Path, outputs: Path):
+    picture = pydicom.dcmread(outputs / f"{source.stem}_qa.dcm").pixel_array.astype(int)
+    rows, columns = pydicom.dcmread(source).pixel_array.shape
     scale = 2000 / rows
     ankle = result.landmarks[7]
     x, y = round((ankle.x + 0.5) * (picture.shape[1] - 620) / columns), round((ankle.y + 0.5) * scale)
     assert (picture[y, x - 10 : x + 10] == (90, 220, 255)).all(axis=1).sum() >= 14
 
 
-def test_the_json_holds_the_numbers_and_no_identity(result: SeriesResult, dicom_file: Path, outbox: Path):
-    text = (outbox / f"{dicom_file.stem}_results.json").read_text()
+def test_the_json_holds_the_numbers_and_no_identity(result: SeriesResult, source: Path, outputs: Path):
+    text = (outputs / f"{source.stem}_results.json").read_text()
     values = json.loads(text)
     assert values["measurements"] == result.measurements
     assert values["spacing_mm"] == {"row": 0.5, "column": 0.5}
     assert len(values["landmarks"]) == 8
     assert any(issue["code"] == "tibia_length_difference" for issue in values["issues"])
-    source = pydicom.dcmread(dicom_file)
+    dataset = pydicom.dcmread(source)
     for keyword in (*IDENTITY, "SeriesInstanceUID", "SOPInstanceUID", "InstitutionName"):
         if keyword != "PatientSex":
-            assert str(source[keyword].value) not in text
+            assert str(dataset[keyword].value) not in text
 
 
 BROKEN_HEADERS = {

@@ -59,7 +59,8 @@ class Layout:
     def place(self, size: Point, corners: Iterable[Point]) -> Box:
         """A label of this width and height at the best of these places of its upper left corner."""
         boxes = [Box(x, y, x + size[0], y + size[1]) for x, y in corners]
-        best = min(boxes, key=self._cost)
+        free = (box for box in boxes if self._cost(box) == 0)
+        best = next(free, None) or min(boxes, key=self._cost)
         self.labels.append(best)
         self.keep_clear(best, _WEIGHT_OUTSIDE / 2)
         return best

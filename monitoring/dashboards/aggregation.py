@@ -65,6 +65,10 @@ SMALLEST = Statistic("min({})", "min{by} (min_over_time({window}))", min)
 LARGEST = Statistic("max({})", "max{by} (max_over_time({window}))", max)
 LATEST = Statistic("last({})", "max{by} (last_over_time({window}))", lambda values: values[-1])
 """Of several instances InfluxQL has the latest one's and MetricsQL the largest: ask it by instance."""
+LATEST_INSTANT = Statistic(
+    "last({}) * 1000", "1000 * max{by} (last_over_time({window}))", lambda values: values[-1] * 1000
+)
+"""Of what holds Unix seconds: milliseconds, as Grafana wants them."""
 LOWER_LIMIT, UPPER_LIMIT = _limit_of_agreement(-1), _limit_of_agreement(+1)
 
 

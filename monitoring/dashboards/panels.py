@@ -7,16 +7,27 @@ of itself with PromQL.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from itertools import cycle
+from typing import Any, Final
 
 from msgspec import Struct
 
 from monitoring.dashboards.questions import Question, Scope, quoted
+from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Kind, Metric
 
 # Blue, orange and grey stay apart for the colour-blind, on light and on dark; none means something by itself.
 GOOD, NOTE, BAD, QUIET = "#3B82C4", "#E69F00", "#D55E00", "#8E8E8E"
+PALETTE = (GOOD, NOTE, "#56B4E9", QUIET, BAD, "#B9770E", "#1F4E79", "#C8C8C8")
+"""Of series without a meaning, in the order of their names; the first four suffice mostly."""
+
+
+def colored(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each name of a closed set, the same on every page."""
+    return dict(zip(names, cycle(PALETTE), strict=False))
+
 
 _SCOPE = "<scope>"
 
@@ -43,6 +54,10 @@ class Shown(StrEnum):
     GAUGES = "gauges"
 
 
+FIRING = 'ALERTS{alertname=~"LegLength.*",alertname!="LegLengthHeartbeat",alertstate="firing"}'
+"""What fires of the rules; the heartbeat always does. Not narrowed to instances: some alerts are of none."""
+
+
 def series(metric: Metric, part: str = "", /, **labels: str) -> str:
     """A PromQL selector of the metric on the page's instances; ``part`` of a histogram is bucket, sum or count.
 
@@ -57,6 +72,36 @@ def series(metric: Metric, part: str = "", /, **labels: str) -> str:
         raise ValueError(f"{metric.name} is not pushed with {part or 'no part'} and {', '.join(labels) or 'no labels'}")
     matchers = (f"{name}{'=~' if {*'|('} & {*value} else '='}{quoted(value)}" for name, value in labels.items())
     return f"{metric.name}{'_' * bool(part)}{part}{{{','.join([*matchers, _SCOPE])}}}"
+
+
+def grown(metric: Metric, by: str, behind: str, part: str = "", /, **labels: str) -> str:
+    """PromQL: by how much a counter grew, whole, summed by labels (``""``: none); ``behind`` is ``[7d]`` or the"
+    " like.
+    """
+    clause = f" by ({by})" if by else ""
+    return f"sum{clause} (round(increase({series(metric, part, **labels)}{behind})))"
+
+
+def must_act(audience: str = "") -> str:
+    """PromQL: 2 when an alert fires that pages, 1 for one that can wait, 0 for none, -1 when no rules are evaluated."""
+    firing = FIRING.replace("}", f',audience="{audience}"}}') if audience else FIRING
+    critical, warning = (f"count({firing[:-1]},severity={quoted(each)}}})" for each in ("critical", "warning"))
+    evaluated = 'ALERTS{alertname="LegLengthHeartbeat",alertstate="firing"}'
+    return f"2 * ({critical} > bool 0) or ({warning} > bool 0) or 0 * count({evaluated}) or vector(-1)"
+
+
+MUST_ACT: Final[Mapping[float, tuple[str, str]]] = {
+    -1: ("Unknown: no rules", QUIET),
+    0: ("No", GOOD),
+    1: ("Soon", NOTE),
+    2: ("Now", BAD),
+}
+"""What the values of :func:`must_act` mean."""
+
+_OLDEST, _PENDING = series(catalogue.MONITORING_OLDEST), series(catalogue.MONITORING_PENDING)
+_SINCE_PUSH = f"(time() - push_time_seconds{{{_SCOPE}}})"
+WAITING: Final = f"({_OLDEST} + on (job, instance) group_left () {_SINCE_PUSH} or {_OLDEST}) and {_PENDING} > 0"
+"""PromQL: how long the oldest session waits, by backend; what is told at a push stands still until the next."""
 
 
 class Totals(Struct, frozen=True, kw_only=True):
@@ -80,10 +125,12 @@ class Totals(Struct, frozen=True, kw_only=True):
 
 
 class Images(Struct, frozen=True, kw_only=True):
-    """A question to the images' log. ``legend`` names tags as ``{{tag}}``; empty, each column bears its own name."""
+    """A question to the images' log. ``legend`` names tags as ``{{tag}}`` and the column as ``{{column}}``, as it is
+    where none is given.
+    """
 
     question: Question
-    legend: str = ""
+    legend: str = "{{column}}"
     drawn: Shown | None = None
 
 
@@ -93,7 +140,8 @@ Query = Totals | Images
 class Answer(Struct, frozen=True, kw_only=True):
     """Queries to one backend that show what the panel promises; ``note`` says how far they can be off.
 
-    ``shown``, ``unit`` and ``title`` are the panel's where they aren't given.
+    ``shown``, ``unit`` and ``title`` are the panel's where they aren't given; ``is_judged`` is False where its
+    thresholds don't apply.
     """
 
     queries: tuple[Query, ...]
@@ -101,13 +149,47 @@ class Answer(Struct, frozen=True, kw_only=True):
     title: str = ""
     shown: Shown | None = None
     unit: Unit | None = None
+    is_judged: bool = True
+
+
+def asked(question: Question, legend: str = "{{column}}", *, note: str = "", **others: Any) -> Answer:
+    """An answer that one question to the images' log gives."""
+    return Answer(queries=(Images(question=question, legend=legend),), note=note, **others)
+
+
+def told(
+    expression: str, legend: str = "", *, at_end: bool = False, step: str = "", note: str = "", of_totals: bool = False,
+    **others: Any,
+) -> Answer:  # fmt: skip
+    """An answer that one PromQL query gives."""
+    query = Totals(expression=expression, legend=legend, at_end=at_end, step=step, of_totals=of_totals)
+    return Answer(queries=(query,), note=note, **others)
+
+
+def latest_told(metrics: Mapping[str, Metric], by: str = "", **others: Any) -> Answer:
+    """The second best answer to what each image measured, where Prometheus is all that a site has."""
+    clause, legend = (f" by ({by})", f"{{{{{by}}}}}") if by else ("", "")
+    queries = tuple(
+        Totals(expression=f"max{clause} ({series(metric)})", legend=legend or name) for name, metric in metrics.items()
+    )
+    return Answer(queries=queries, note=_OF_THE_LATEST, **others)
+
+
+_OF_THE_LATEST = (
+    "Prometheus is told of the latest image: of several between two scrapes it sees the last one only, and it shows"
+    " that"
+    " one until the next comes."
+)
+IN_WEEKS = "A bar stands on its week's Thursday and shows Monday to Sunday."
 
 
 class Panel(Struct, frozen=True, kw_only=True):
-    """One panel. ``thresholds`` are lower bounds and their colours, and ``thresholds_from`` says where they come from.
+    """One panel.
 
-    ``empty`` is shown in place of values that aren't there, and ``empty_means`` explains it. ``words`` stand for
-    values, ``colors`` belong to series and ``units`` to columns by name. ``width`` is of 24 columns.
+    ``thresholds`` are lower bounds, each a number or the name of one of the rules' thresholds (``1-name``: what is left
+    of a share), and their colours; below them is ``base``. ``thresholds_from`` says where they come from, and may hold
+    ``$name``. ``empty`` is shown in place of values that aren't there, and ``empty_means`` explains it. ``words`` stand
+    for values, ``colors`` belong to series and ``units`` to columns by name. ``width`` is of 24 columns.
     """
 
     id: int
@@ -118,7 +200,8 @@ class Panel(Struct, frozen=True, kw_only=True):
     answers: tuple[Answer, ...]
     width: int
     height: int = 8
-    thresholds: tuple[tuple[float, str], ...] = ()
+    base: str = GOOD
+    thresholds: tuple[tuple[float | str, str], ...] = ()
     thresholds_from: str = ""
     empty: str = "No data"
     empty_means: str

@@ -30,8 +30,6 @@ from monitoring.metrics.samples import NANOSECONDS
 COMMON_TAGS = ("instance", "site", "application")
 """The tags that every point may carry."""
 
-_OWN_TAGS = {catalogue.SESSION_DURATION.measurement: ("status", "version")}
-
 
 class TimedPoint(NamedTuple):
     """A point as it was sent, and its time in nanoseconds since 1970 UTC."""
@@ -109,10 +107,10 @@ class Question(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if len({metric.measurement for metric in self.metrics.values()}) != 1 or self.measurement == "":
             raise ValueError(f"not of one InfluxDB measurement: {', '.join(self.metrics)}")
-        labels = {label.name: label for metric in self.metrics.values() for label in metric.labels}
-        known = {*labels, *COMMON_TAGS, *_OWN_TAGS.get(self.measurement, ())}
+        own = [label for metric in self.metrics.values() for label in metric.labels]
+        labels = {label.name: label for label in (*own, *catalogue.EXTRA_TAGS.get(self.measurement, ()))}
         for name in (*self.by, *self.where):
-            if name not in known:
+            if name not in labels and name not in COMMON_TAGS:
                 raise ValueError(f"{self.measurement} has no tag {name}")
         for name, values in self.where.items():
             if name in labels and labels[name].closed and not set(values) <= set(labels[name].values):
@@ -151,8 +149,9 @@ class Question(Struct, frozen=True, kw_only=True):
             f'{template.replace("{}", _name(metric))} AS "{column}"' for column, metric in self.metrics.items()
         )
 
-    def _group_by(self, *first: str) -> str:
-        return f" GROUP BY {', '.join(groups)}" if (groups := [*first, *(f'"{tag}"' for tag in self.by)]) else ""
+    def _group_by(self, *first: str, tags: Sequence[str] | None = None) -> str:
+        groups = [*first, *(f'"{tag}"' for tag in (self.by if tags is None else tags))]
+        return f" GROUP BY {', '.join(groups)}" if groups else ""
 
     def _series(self, metric: Metric, scope: Scope) -> str:
         where = "".join(f",{name}=~{quoted('|'.join(map(re.escape, values)))}" for name, values in self.where.items())
@@ -324,6 +323,43 @@ class OverRange(Question, frozen=True, kw_only=True):
         return [Row(None, tags, values) for tags, rows in groups if (values := self._reduced(rows, self.statistic))]
 
 
+class Growth(Question, frozen=True, kw_only=True):
+    """How much totals have grown over the range, in one row for each group; what a new store begins with is left out.
+
+    For what the monitoring says of itself, where totals are told again and again. MetricsQL counts a total's first
+    value as grown from 0 where the series begins within the range.
+    """
+
+    def influxql(self, scope: Scope) -> str:
+        """A row for each group."""
+        sums = ", ".join(f'sum("{column}") AS "{column}"' for column in self.columns)
+        of_series = f"{self._from(scope)}{self._group_by(tags=self._series_tags)}"
+        steps = f"SELECT {self._select('non_negative_difference({})')} {of_series}"
+        return f"SELECT {sums} FROM ({steps}) WHERE {scope.time_filter}{self._group_by()}"
+
+    def metricsql(self, scope: Scope) -> dict[str, str]:
+        """To be asked once, at the range's end."""
+        return self._metricsql(scope, "sum{by} (increase({window}))", f"[{scope.range}]")
+
+    def answer(self, points: Iterable[TimedPoint], time_range: TimeRange, zone: tzinfo) -> list[Row]:  # noqa: ARG002
+        """A row for each group."""
+        steps: dict[tuple[str, ...], dict[str, float]] = {}
+        latest: dict[tuple[str, ...], Mapping[str, float]] = {}
+        for key, row in self._images(points, time_range):
+            series = tuple(row.tags.get(tag, "") for tag in self._series_tags)
+            for column, value in row.values.items():
+                before = latest.get(series, {}).get(column)
+                if before is not None and value >= before:
+                    group = steps.setdefault(key, {})
+                    group[column] = group.get(column, 0.0) + value - before
+            latest[series] = {**latest.get(series, {}), **row.values}
+        return [Row(None, dict(zip(self.by, key, strict=True)), steps[key]) for key in sorted(steps)]
+
+    @property
+    def _series_tags(self) -> tuple[str, ...]:
+        return ("instance", *(label.name for label in next(iter(self.metrics.values())).labels))
+
+
 class ShareWithin(Question, frozen=True, kw_only=True):
     """The share of each period's images whose value is ``bound`` or less; of one metric, in one group."""
 
@@ -401,7 +437,9 @@ def influxql_rows(question: Question, series: Iterable[Mapping[str, Any]]) -> li
             tags = {name: named[name] or "" for name in question.by if name in named} | dict(one.get("tags", {}))
             values = {name: float(named[name]) for name in question.columns if named.get(name) is not None}
             if values:
-                found.append(Row(None if isinstance(question, OverRange) else int(named["time"]), tags, values))
+                found.append(
+                    Row(None if isinstance(question, OverRange | Growth) else int(named["time"]), tags, values)
+                )
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from string import ascii_uppercase
+from string import Template, ascii_uppercase
 from typing import Any, Literal
 
 from grafana_foundation_sdk.builders import bargauge, common, dashboard, stat, table, timeseries
@@ -19,13 +19,36 @@ from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import prometheus as prometheus_models
 from msgspec import Struct
+from msgspec.structs import asdict
+from promql_parser import parse_duration
 
-from monitoring.dashboards.panels import GOOD, Answer, Dashboard, Images, Panel, Query, Row, Shown, Totals
+from monitoring.dashboards.panels import (
+    FIRING,
+    GOOD,
+    NOTE,
+    QUIET,
+    Answer,
+    Dashboard,
+    Images,
+    Panel,
+    Query,
+    Row,
+    Shown,
+    Totals,
+    series,
+)
 from monitoring.dashboards.questions import ImageTable, OverRange, PerPeriod, Scope, ShareWithin
+from monitoring.dashboards.thresholds import DEFAULTS, Thresholds
+from monitoring.metrics import catalogue
 
 COLUMNS = 24
 MOST_POINTS = 5000  # of a series: enough for a day's steps in 13 years
+TAG = "leglength"
 PROMETHEUS, INFLUXDB, VICTORIAMETRICS = "prometheus_datasource", "influxdb_datasource", "victoriametrics_datasource"
+UIDS = {
+    PROMETHEUS: "leglength-prometheus", INFLUXDB: "leglength-influxdb", VICTORIAMETRICS: "leglength-victoriametrics",
+}  # fmt: skip
+"""The data sources by the variable that chooses among them: the one that is provisioned is chosen first."""
 
 
 class Site(Struct, frozen=True, kw_only=True):
@@ -33,18 +56,34 @@ class Site(Struct, frozen=True, kw_only=True):
 
     ``images``: the language of the backend that the images' points go to, None for none. ``totals``: whether there is
     a Prometheus. ``zone``: the days' time zone, by its IANA name. ``application``: whether an application's name is
-    sent with everything.
+    sent with everything. ``thresholds``: those of the alert rules, which panels show.
     """
 
     images: Literal["influxql", "metricsql"] | None = "influxql"
     totals: bool = True
     zone: str = "UTC"
     application: bool = False
+    thresholds: Thresholds = DEFAULTS
 
     @property
     def scope(self) -> Scope:
         """The page's variables."""
         return Scope.of_variables(self.zone, ("instance", "application") if self.application else ("instance",))
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The variables of the data sources that the site has, and their types."""
+        images = {"influxql": {INFLUXDB: "influxdb"}, "metricsql": {VICTORIAMETRICS: "prometheus"}}
+        return ({PROMETHEUS: "prometheus"} if self.totals else {}) | images.get(self.images or "", {})
+
+    def bound(self, threshold: float | str) -> float:
+        """A threshold's value, and a span's in seconds."""
+        if not isinstance(threshold, str):
+            return threshold
+        value = getattr(self.thresholds, threshold.removeprefix("1-"))
+        if isinstance(value, str):
+            return float(parse_duration(value).total_seconds())
+        return round(1.0 - value, 9) if threshold.startswith("1-") else float(value)
 
     def can_ask(self, query: Query) -> bool:
         """Whether one of the site's backends has an answer."""
@@ -58,7 +97,7 @@ class InfluxQuery(Dataquery):
 
     def __init__(self, query: str, result_format: str, alias: str) -> None:
         self.query, self.result_format, self.alias, self.ref_id = query, result_format, alias, ""
-        self.datasource = common_models.DataSourceRef(type_val="influxdb", uid=f"${{{INFLUXDB}}}")
+        self.datasource = _reference(INFLUXDB)
 
     def to_json(self) -> dict[str, object]:
         """What stands in the file."""
@@ -81,12 +120,71 @@ def chosen(panel: Panel, site: Site) -> Answer | None:
 def built(page: Dashboard, site: Site) -> models.Dashboard:
     """A page as the library's model."""
     builder = dashboard.Dashboard(page.title)
-    builder.uid(page.uid).description(page.description).tags(["leglength"]).readonly().timezone(site.zone)
+    builder.uid(page.uid).description(page.description).tags([TAG]).readonly().timezone(site.zone)
     builder.time("now-30d", "now").refresh("5m").week_start("monday").tooltip(models.DashboardCursorSync.CROSSHAIR)
+    others = dashboard.DashboardLink("Leg length").type(models.DashboardLinkType.DASHBOARDS).tags([TAG])
+    builder.link(others.keep_time(True).include_vars(True).as_dropdown(False).tooltip("The same range and instances"))
+    for variable in _variables(site):
+        builder.with_variable(variable)
+    for annotation in _annotations(site):
+        builder.annotation(annotation)
     found = builder.build()
     found.schema_version = 42
     found.panels = list(_laid_out(page.rows, site))
     return found
+
+
+def _variables(site: Site) -> Iterator[Any]:
+    """The data sources, and what narrows a page: jobs (of Prometheus), instances, and applications where they're"
+    " told.
+    """
+    for name, kind in site.sources.items():
+        chosen_first = models.VariableOption(text=UIDS[name], value=UIDS[name], selected=True)
+        label = name.removesuffix("_datasource").capitalize()
+        yield dashboard.DatasourceVariable(name).label(label).type(kind).current(chosen_first)
+    of_points = [("instance", "Instance")] + [("application", "Application")] * site.application
+    if site.totals:
+        yield _query_variable("job", "Job", f"label_values({catalogue.SESSIONS.name}, job)", PROMETHEUS)
+        for name, label in of_points:
+            query = f'label_values({catalogue.SESSIONS.name}{{job=~"$job"}}, {name})'
+            yield _query_variable(name, label, query, PROMETHEUS)
+    else:
+        for name, label in of_points:
+            query = f'SHOW TAG VALUES FROM "{catalogue.SESSION_DURATION.measurement}" WITH KEY = "{name}"'
+            yield _query_variable(name, label, query, INFLUXDB)
+
+
+def _query_variable(name: str, label: str, query: str, source: str) -> Any:
+    every = models.VariableOption(text=["All"], value=["$__all"], selected=True)
+    builder = dashboard.QueryVariable(name).label(label).query(query).datasource(_reference(source)).current(every)
+    builder.multi(True).include_all(True).all_value(".+").sort(models.VariableSort.ALPHABETICAL_ASC)
+    return builder.refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+
+
+def _annotations(site: Site) -> Iterator[Any]:
+    """Firing alerts, and versions that weren't seen in the month before: InfluxDB has no such question."""
+    if not site.totals:
+        return
+    yield _annotation("Alerts", NOTE, FIRING, "{{alertname}}", "{{severity}}: {{instance}}")
+    for name, metric, labels in (
+        ("Versions", catalogue.BUILD_INFO, "version"),
+        ("Models", catalogue.MODEL_INFO, "model, version"),
+    ):
+        selected = Totals(expression=series(metric)).promql(site.scope)
+        group = f"group by (instance, {labels})"
+        new = f"{group} ({selected}) unless {group} (last_over_time({selected}[30d] offset 1h))"
+        title = " ".join(f"{{{{{label}}}}}" for label in labels.split(", "))
+        yield _annotation(name, QUIET, new, title, "new on {{instance}}")
+
+
+def _annotation(name: str, color: str, expression: str, title: str, text: str) -> Any:
+    builder = dashboard.AnnotationQuery().name(name).enable(True).datasource(_reference(PROMETHEUS)).icon_color(color)
+    return builder.expr(expression).step("1h").title_format(title).text_format(text)
+
+
+def _reference(source: str) -> common_models.DataSourceRef:
+    kind = "influxdb" if source == INFLUXDB else "prometheus"
+    return common_models.DataSourceRef(type_val=kind, uid=f"${{{source}}}")
 
 
 def _laid_out(rows: Iterable[Row], site: Site) -> Iterator[Any]:
@@ -127,10 +225,12 @@ def _panel(panel: Panel, answer: Answer, site: Site) -> Any:
     """The library's builder for a panel, but for its place."""
     shown = answer.shown or panel.shown
     builder = _BUILDERS[shown](panel)
-    builder.title(answer.title or panel.title).description(described(panel, answer))
+    builder.title(answer.title or panel.title).description(described(panel, answer, site))
     builder.unit((answer.unit or panel.unit).value).no_value(panel.empty).max_data_points(MOST_POINTS)
-    steps = [models.Threshold(value=None, color=GOOD), *(models.Threshold(*step) for step in panel.thresholds)]
-    builder.thresholds(dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps))
+    judged = panel.thresholds if answer.is_judged else ()
+    steps = [models.Threshold(value=site.bound(bound), color=color) for bound, color in judged]
+    base = models.Threshold(value=None, color=panel.base if judged else GOOD)
+    builder.thresholds(dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps([base, *steps]))
     for setting, value in (("decimals", panel.decimals), ("min", panel.minimum), ("max", panel.maximum)):
         if value is not None:
             getattr(builder, setting)(value)
@@ -151,15 +251,19 @@ def _panel(panel: Panel, answer: Answer, site: Site) -> Any:
     return builder.datasource(targets[0].datasource)
 
 
-def described(panel: Panel, answer: Answer) -> str:
+def described(panel: Panel, answer: Answer, site: Site) -> str:
     """All that the panel says of itself, a paragraph each."""
+    judged = panel.thresholds_from if answer.is_judged else ""
     parts = (
         panel.description,
         answer.note,
-        panel.thresholds_from and f"Thresholds: {panel.thresholds_from}",
+        judged and f"Thresholds: {judged}",
         f"\u201c{panel.empty}\u201d: {panel.empty_means}",
     )
-    return "\n\n".join(filter(None, parts))
+    values = {
+        name: value if isinstance(value, str) else f"{value:g}" for name, value in asdict(site.thresholds).items()
+    }
+    return Template("\n\n".join(filter(None, parts))).safe_substitute(values)
 
 
 def _value(name: str, value: Any) -> models.DynamicConfigValue:
@@ -251,19 +355,21 @@ def _targets(query: Query, shown: Shown, site: Site) -> Iterator[Any]:
     if isinstance(query, Totals):
         yield _prometheus(PROMETHEUS, query.promql(scope), query.legend, query.at_end, query.step, is_table)
     elif site.images == "influxql":
-        alias = re.sub(r"\{\{(\w+)\}\}", r"$tag_\1", query.legend) or "$col"
+        alias = re.sub(r"\{\{(\w+)\}\}", r"$tag_\1", query.legend.replace("{{column}}", "$col"))
         yield InfluxQuery(query.question.influxql(scope), "table" if is_table else "time_series", alias)
     else:
         question = query.question
         step = question.period.window if isinstance(question, PerPeriod | ShareWithin) else ""
         for column, expression in question.metricsql(scope).items():
             at_end = isinstance(question, OverRange)
-            yield _prometheus(VICTORIAMETRICS, expression, query.legend or column, at_end, step, is_table)
+            yield _prometheus(
+                VICTORIAMETRICS, expression, query.legend.replace("{{column}}", column), at_end, step, is_table
+            )
 
 
 def _prometheus(source: str, expression: str, legend: str, at_end: bool, step: str, is_table: bool) -> Any:
     return prometheus_models.Dataquery(
-        datasource=common_models.DataSourceRef(type_val="prometheus", uid=f"${{{source}}}"),
+        datasource=_reference(source),
         editor_mode=prometheus_models.QueryEditorMode.CODE,
         expr=expression,
         format_val=prometheus_models.PromQueryFormat("table" if is_table else "time_series"),

@@ -99,8 +99,9 @@ MUST_ACT: Final[Mapping[float, tuple[str, str]]] = {
 """What the values of :func:`must_act` mean."""
 
 _OLDEST, _PENDING = series(catalogue.MONITORING_OLDEST), series(catalogue.MONITORING_PENDING)
-_SINCE_PUSH = f"(time() - push_time_seconds{{{_SCOPE}}})"
-WAITING: Final = f"({_OLDEST} + on (job, instance) group_left () {_SINCE_PUSH} or {_OLDEST}) and {_PENDING} > 0"
+SINCE_PUSH: Final = f"(time() - push_time_seconds{{{_SCOPE}}})"
+"""PromQL: how long ago the Pushgateway was last told, by instance."""
+WAITING: Final = f"({_OLDEST} + on (job, instance) group_left () {SINCE_PUSH} or {_OLDEST}) and {_PENDING} > 0"
 """PromQL: how long the oldest session waits, by backend; what is told at a push stands still until the next."""
 
 

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from string import Template, ascii_uppercase
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from grafana_foundation_sdk.builders import bargauge, common, dashboard, stat, table, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -22,6 +22,9 @@ from msgspec import Struct
 from msgspec.structs import asdict
 from promql_parser import parse_duration
 
+from monitoring.dashboards.fleet import FLEET
+from monitoring.dashboards.measurements import MEASUREMENT_PAGE
+from monitoring.dashboards.operation import OPERATION
 from monitoring.dashboards.panels import (
     FIRING,
     GOOD,
@@ -38,9 +41,11 @@ from monitoring.dashboards.panels import (
     series,
 )
 from monitoring.dashboards.questions import ImageTable, OverRange, PerPeriod, Scope, ShareWithin
+from monitoring.dashboards.self_monitoring import SELF_MONITORING
 from monitoring.dashboards.thresholds import DEFAULTS, Thresholds
 from monitoring.metrics import catalogue
 
+PAGES: Final = (OPERATION, MEASUREMENT_PAGE, SELF_MONITORING, FLEET)
 COLUMNS = 24
 MOST_POINTS = 5000  # of a series: enough for a day's steps in 13 years
 TAG = "leglength"
@@ -242,13 +247,15 @@ def _panel(panel: Panel, answer: Answer, site: Site) -> Any:
         builder.override_by_name(name, [_value("color", {"mode": "fixed", "fixedColor": color})])
     for name, unit in panel.units.items():
         builder.override_by_name(name, [_value("unit", unit.value)])
-    targets = [target for query in answer.queries for target in _targets(query, shown, site)]
-    for ref, target in zip(ascii_uppercase, targets, strict=False):
+    targets = [(query, target) for query in answer.queries for target in _targets(query, shown, site)]
+    for ref, (query, target) in zip(ascii_uppercase, targets, strict=False):
         target.ref_id = ref
         builder.with_target(_Built(target))
+        if isinstance(query, Images) and query.drawn is Shown.POINTS:
+            builder.override_by_query(ref, [_value("custom.drawStyle", "points"), _value("custom.pointSize", 4)])
     if shown is Shown.TABLE:
-        _arrange_table(builder, answer, targets)
-    return builder.datasource(targets[0].datasource)
+        _arrange_table(builder, targets)
+    return builder.datasource(targets[0][1].datasource)
 
 
 def described(panel: Panel, answer: Answer, site: Site) -> str:
@@ -276,8 +283,9 @@ def _stat(panel: Panel) -> Any:
     return builder.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
 
 
-def _table(_: Panel) -> Any:
-    return table.Panel().cell_height(common_models.TableCellHeight.SM)
+def _table(panel: Panel) -> Any:
+    builder = table.Panel().cell_height(common_models.TableCellHeight.SM)
+    return builder.cell_options(common_models.TableColorTextCellOptions()) if panel.thresholds else builder
 
 
 def _gauges(_: Panel) -> Any:
@@ -323,16 +331,22 @@ _BUILDERS = {
 }
 
 
-def _arrange_table(builder: Any, answer: Answer, targets: list[Any]) -> None:
-    """One table of all queries, without the times of what has none, each value under its name."""
+def _arrange_table(builder: Any, targets: list[tuple[Query, Any]]) -> None:
+    """One table of all queries: a value under its name, hidden without one, and times only where they say when."""
     names: dict[str, str] = {}
-    for query, ref in zip(answer.queries, ascii_uppercase, strict=False):
-        if isinstance(query, Totals):
-            names |= {f"Value #{ref}": query.legend, "Value": query.legend}
+    hidden: dict[str, bool] = {}
+    for query, target in targets:
+        if isinstance(target, prometheus_models.Dataquery):
+            column = f"Value #{target.ref_id}" if len(targets) > 1 else "Value"
+            if target.legend_format:
+                names[column] = target.legend_format
+            else:
+                hidden[column] = True
+        if not isinstance(query, Images) or not isinstance(query.question, ImageTable):
+            hidden["Time"] = True
     if len(targets) > 1:
         builder.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
-    keeps_time = any(isinstance(query, Images) and isinstance(query.question, ImageTable) for query in answer.queries)
-    options = {"excludeByName": {} if keeps_time else {"Time": True}, "indexByName": {}, "renameByName": names}
+    options = {"excludeByName": hidden, "indexByName": {}, "renameByName": names}
     builder.with_transformation(models.DataTransformerConfig(id_val="organize", options=options))
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
+from string import ascii_uppercase
 from typing import Any
 
 import pytest
@@ -10,12 +13,13 @@ from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard as DashboardModel
 
+from monitoring.dashboards import promql
 from monitoring.dashboards.operation import OPERATION
-from monitoring.dashboards.panels import Dashboard, series
-from monitoring.dashboards.rendering import Site, chosen, render
+from monitoring.dashboards.panels import Dashboard, Panel, Query, Shown, Totals, series
+from monitoring.dashboards.rendering import PAGES, Site, chosen, render
+from monitoring.dashboards.thresholds import Thresholds
 from monitoring.metrics import catalogue
 
-PAGES = (OPERATION,)
 SITES = {
     "influxql": Site(zone="Europe/Zurich"),
     "metricsql": Site(images="metricsql"),
@@ -59,7 +63,7 @@ def test_every_panel_asks_something_and_says_what_it_shows(site: Site) -> None:
             values = [step["value"] for step in steps[1:]]
             assert values == sorted(values)
             assert len({target["datasource"]["uid"] for target in panel["targets"]}) == 1
-            assert [target["refId"] for target in panel["targets"]] == [*"ABCDEFGH"][: len(panel["targets"])]
+            assert [target["refId"] for target in panel["targets"]] == [*ascii_uppercase][: len(panel["targets"])]
 
 
 def test_no_panel_asks_a_backend_that_the_site_lacks() -> None:
@@ -99,3 +103,124 @@ def test_a_selector_of_what_is_never_sent_is_refused() -> None:
         series(catalogue.SESSIONS, model="a")
     with pytest.raises(ValueError, match="leglength_stage_duration_seconds"):
         series(catalogue.STAGE_DURATION)
+
+
+def queries_of(page: Dashboard) -> Iterator[tuple[Panel, Query]]:
+    for row in page.rows:
+        for panel in row.panels:
+            for answer in panel.answers:
+                for query in answer.queries:
+                    yield panel, query
+
+
+def test_every_promql_expression_asks_for_what_is_sent() -> None:
+    scope = Site(application=True).scope
+    asked = 0
+    for page in PAGES:
+        for panel, query in queries_of(page):
+            if isinstance(query, Totals):
+                expression = query.promql(scope)
+                asked += 1
+                assert promql.check(expression, totals=query.of_totals) == [], (panel.title, expression)
+                if query.at_end:
+                    assert not query.step, panel.title
+                assert "[$__interval]" not in expression
+    assert asked > 50
+
+
+FIELDS = {(metric.measurement, metric.field) for metric in catalogue.METRICS}
+TAGS = {
+    measurement: {"instance", "application", *(label.name for label in catalogue.EXTRA_TAGS.get(measurement or "", ()))}
+    | {label.name for metric in catalogue.METRICS if metric.measurement == measurement for label in metric.labels}
+    for measurement, _ in FIELDS
+}
+
+
+def test_every_influxql_query_asks_for_what_is_sent() -> None:
+    scope = Site(application=True, zone="Europe/Zurich").scope
+    asked = 0
+    for page in PAGES:
+        for panel, query in queries_of(page):
+            if not isinstance(query, Totals):
+                text = query.question.influxql(scope)
+                asked += 1
+                (measurement,) = set(re.findall(r'FROM "(\w+)"', text))
+                columns = {*query.question.columns, *re.findall(r'AS "([^"]+)"', text)}
+                names = set(re.findall(r'"([^"]+)"', text)) - {measurement}
+                fields = {name for name in names if (measurement, name) in FIELDS}
+                assert names - fields - columns <= TAGS[measurement], (panel.title, text)
+                assert fields, text
+                # Reserved words are among the names: all are quoted, and what is not quoted is InfluxQL's own.
+                bare = re.sub(r"""'[^']*'|"[^"]*"|=~ /[^/]*/|\$timeFilter""", "", text)
+                assert set(re.findall(r"[a-z_]{2,}", bare)) <= {
+                    "bottom", "count", "fill", "last", "max", "mean", "min", "moving_average", "non_negative_difference",
+                    "none", "percentile", "stddev", "sum", "time", "tz",
+                }, text  # fmt: skip
+                assert "fill(previous)" not in text
+                assert "fill(linear)" not in text
+    assert asked > 40
+
+
+def test_every_metricsql_expression_asks_for_what_is_sent() -> None:
+    scope = Site(images="metricsql").scope
+    series_names = {f"{measurement}_{field}" for measurement, field in FIELDS if measurement}
+    asked = 0
+    for page in PAGES:
+        for panel, query in queries_of(page):
+            if not isinstance(query, Totals):
+                for expression in query.question.metricsql(scope).values():
+                    asked += 1
+                    assert set(re.findall(r"leglength_\w+", expression)) <= series_names, (panel.title, expression)
+                    assert "_over_time(" in expression or "increase(" in expression
+    assert asked > 40
+
+
+def test_thresholds_are_the_rules_and_may_be_a_sites_own() -> None:
+    ours = Site(thresholds=Thresholds(silence="12h", slow_share=0.25))
+    by_title = {panel["title"]: panel for panel in panels_of(OPERATION, ours)}
+    since = by_title["Since the latest success"]
+    assert since["fieldConfig"]["defaults"]["thresholds"]["steps"][1]["value"] == 12 * 3600
+    assert "12h: successes lie" in since["description"]
+    within = by_title["Share done within 30 s, by week"]
+    assert within["fieldConfig"]["defaults"]["thresholds"]["steps"][1]["value"] == 0.75
+    for page in PAGES:
+        assert not re.search(r"\$(?!__|job|instance|tag_|col|timeFilter|\{)\w", "".join(
+            panel["description"] for panel in panels_of(page, ours)
+        ))  # fmt: skip
+
+
+def test_every_panel_explains_itself() -> None:
+    for page in PAGES:
+        for row in page.rows:
+            for panel in row.panels:
+                assert panel.description.endswith("."), panel.title
+                assert panel.empty_means.endswith("."), panel.title
+                assert bool(panel.thresholds) == bool(panel.thresholds_from), panel.title
+                assert panel.id < 1000, "rows have the numbers above"
+                if panel.shown is Shown.STAT:
+                    assert panel.height <= 5
+        for line in page.rows:
+            assert len({panel.id for panel in line.panels}) == len(line.panels)
+
+
+def test_dashboards_lead_to_each_other_and_keep_range_and_instances() -> None:
+    for page in PAGES:
+        made = json.loads(render(page, Site()))
+        (link,) = made["links"]
+        assert (link["tags"], link["keepTime"], link["includeVars"]) == (["leglength"], True, True)
+        assert made["tags"] == ["leglength"]
+        assert made["editable"] is False
+        assert [variable["name"] for variable in made["templating"]["list"]] == [
+            "prometheus_datasource", "influxdb_datasource", "job", "instance",
+        ]  # fmt: skip
+        for variable in made["templating"]["list"][2:]:
+            assert (variable["allValue"], variable["multi"], variable["refresh"]) == (".+", True, 2)
+        assert [each["name"] for each in made["annotations"]["list"]] == ["Alerts", "Versions", "Models"]
+        for annotation in made["annotations"]["list"]:
+            assert promql.check(annotation["expr"]) == []
+
+
+def test_dashboards_hold_no_address_and_no_name_of_a_machine() -> None:
+    for site in SITES.values():
+        for page in PAGES:
+            assert not re.search(r"https?://|localhost|\b\d+\.\d+\.\d+\.\d+\b|Token |Bearer ", render(page, site))

@@ -1,0 +1,262 @@
+"""The page of the monitoring itself: is all of it told, what waits or was lost, and does anything endanger privacy?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from monitoring.dashboards.aggregation import DAY, LATEST, LATEST_INSTANT
+from monitoring.dashboards.operation import LONGEST_WAIT, OF_SCRAPES
+from monitoring.dashboards.panels import (
+    BAD,
+    NOTE,
+    SINCE_PUSH,
+    WAITING,
+    Dashboard,
+    Panel,
+    Row,
+    Shown,
+    Unit,
+    asked,
+    colored,
+    grown,
+    series,
+    told,
+)
+from monitoring.dashboards.questions import EachImage, Growth, ImageTable, OverRange
+from monitoring.metrics import catalogue
+
+_TOLD_NOTHING: Final = "the monitoring has told nothing of itself in this range."
+_BACKENDS: Final = colored(catalogue.BACKEND.values)
+_PENDING: Final = {"waiting": catalogue.MONITORING_PENDING}
+_FROZEN: Final = "As it was at each delivery, since a store tells of itself when it delivers."
+
+LATEST_PUSH: Final = Panel(
+    id=1, title="Since the latest push", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=0,
+    description="How long ago the totals were last told. Between images only a relay tells them.",
+    answers=(
+        told(f"min({SINCE_PUSH}) or time() - max({series(catalogue.MONITORING_LAST_DELIVERY)})", at_end=True),
+        asked(ImageTable(metrics=_PENDING, count=1), unit=Unit.AGO, is_judged=False),
+    ),
+    thresholds=(("silence", NOTE),), thresholds_from="$silence: the longest ordinary pause between two images.",
+    empty="Never", empty_means=_TOLD_NOTHING,
+)  # fmt: skip
+
+RELAY: Final = Panel(
+    id=2, title="Relay last seen", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=0,
+    description="How long ago a relay looked after the store, which it does every few seconds.",
+    answers=(
+        told(f"time() - max({series(catalogue.RELAY_LAST_SEEN)})", at_end=True),
+        asked(
+            OverRange(metrics={"seen": catalogue.RELAY_LAST_SEEN}, by=("instance",), statistic=LATEST_INSTANT),
+            "{{instance}}", unit=Unit.AGO, is_judged=False,
+        ),
+    ),
+    thresholds=(("relay_silence", NOTE),), thresholds_from="$relay_silence, from which on the alert fires.",
+    empty="No relay", empty_means="no relay has looked after the store; sites whose modules deliver need none.",
+)  # fmt: skip
+
+WAITING_NOW: Final = Panel(
+    id=4, title="Waiting now", shown=Shown.STAT, unit=Unit.COUNT, width=4, height=4,
+    description="What is stored and not delivered: points for InfluxDB, sessions for Prometheus.",
+    answers=(
+        told(f"sum by (backend) ({series(catalogue.MONITORING_PENDING)})", "{{backend}}", at_end=True),
+        asked(OverRange(metrics=_PENDING, by=("backend",), statistic=LATEST), "{{backend}}", note=_FROZEN),
+    ),
+    empty="Unknown", empty_means=_TOLD_NOTHING,
+)  # fmt: skip
+
+DEAD: Final = Panel(
+    id=5, title="Refused for good", shown=Shown.STAT, unit=Unit.COUNT, width=4, height=4,
+    description="Points that a backend refused for good; they are kept aside, and `leglength-monitor status` says why.",
+    answers=(
+        told(f"sum by (backend) ({series(catalogue.MONITORING_DEAD)})", "{{backend}}", at_end=True),
+        asked(
+            OverRange(metrics={"dead": catalogue.MONITORING_DEAD}, by=("backend",), statistic=LATEST), "{{backend}}",
+            note=_FROZEN,
+        ),
+    ),
+    thresholds=((0.5, NOTE),), thresholds_from="any one.",
+    empty="Unknown", empty_means=_TOLD_NOTHING,
+)  # fmt: skip
+
+LOST: Final = Panel(
+    id=6, title="Lost in this range", shown=Shown.STAT, unit=Unit.COUNT, width=4, height=4,
+    description="Points that will never be delivered, and sessions lost with the store, less what was sent once more.",
+    answers=(
+        told(
+            f"{grown(catalogue.MONITORING_DROPPED, '', '[$__range]')}"
+            f" - {grown(catalogue.MONITORING_RECOVERED, '', '[$__range]')}",
+            at_end=True, note=OF_SCRAPES,
+        ),
+        asked(
+            Growth(metrics={"lost": catalogue.MONITORING_DROPPED, "sent again": catalogue.MONITORING_RECOVERED}),
+            is_judged=False,
+        ),
+    ),
+    thresholds=((0.5, BAD),), thresholds_from="any one.",
+    empty="Unknown", empty_means=_TOLD_NOTHING,
+)  # fmt: skip
+
+DELIVERED: Final = Panel(
+    id=10, title="Delivered a day", shown=Shown.BARS, unit=Unit.COUNT, width=12, minimum=0,
+    description="Points delivered to InfluxDB, sessions told to Prometheus.",
+    answers=(
+        told(
+            grown(catalogue.MONITORING_DELIVERED, "backend", DAY.behind), "{{backend}}", step=DAY.window,
+            note=OF_SCRAPES,
+        ),
+        asked(
+            EachImage(metrics={"delivered": catalogue.MONITORING_DELIVERED}, by=("backend", "instance")),
+            "{{backend}} {{instance}}", title="Delivered in all", shown=Shown.LINES, note="Since the store began.",
+        ),
+    ),
+    colors=_BACKENDS, empty="Nothing", empty_means=_TOLD_NOTHING,
+)  # fmt: skip
+
+WAITING_OVER_TIME: Final = Panel(
+    id=11, title="Waiting", shown=Shown.LINES, unit=Unit.COUNT, width=12, minimum=0,
+    description="What was stored and not delivered, by backend. A line that climbs says that a backend is away.",
+    answers=(
+        told(f"sum by (backend) ({series(catalogue.MONITORING_PENDING)})", "{{backend}}"),
+        asked(EachImage(metrics=_PENDING, by=("backend",)), "{{backend}}", note=_FROZEN),
+    ),
+    colors=_BACKENDS, empty="Unknown", empty_means=_TOLD_NOTHING,
+)  # fmt: skip
+
+OLDEST: Final = Panel(
+    id=12, title="How long the oldest waits", shown=Shown.LINES, unit=Unit.SECONDS, width=12, minimum=0,
+    description="The wait of the oldest session, by backend.",
+    answers=(
+        told(WAITING, "{{backend}} {{instance}}", note="The time since the latest push is added."),
+        asked(
+            EachImage(metrics={"oldest": catalogue.MONITORING_OLDEST}, by=("backend",)), "{{backend}}", note=_FROZEN
+        ),
+    ),
+    thresholds=(("waiting", NOTE),), thresholds_from="$waiting: a restart or a night's backup is shorter.",
+    empty="Nothing waits", empty_means="nothing waited in this range, or nothing was told.",
+)  # fmt: skip
+
+FAILURES: Final = Panel(
+    id=13, title="Failed deliveries a day", shown=Shown.BARS, unit=Unit.COUNT, width=12, minimum=0,
+    description="Attempts that failed, by backend and reason. Each is tried again; what lasts shows as waiting.",
+    answers=(
+        told(
+            f"{grown(catalogue.MONITORING_FAILURES, 'backend, reason', DAY.behind)} > 0", "{{backend}}: {{reason}}",
+            step=DAY.window, note=OF_SCRAPES,
+        ),
+        asked(
+            Growth(metrics={"failed": catalogue.MONITORING_FAILURES}, by=("backend", "reason")), shown=Shown.TABLE,
+            title="Failed deliveries in this range",
+        ),
+    ),
+    empty="None", empty_means="no attempt failed, or nothing was told.",
+)  # fmt: skip
+
+LOSSES: Final = Panel(
+    id=20, title="Losses by reason", shown=Shown.TABLE, unit=Unit.COUNT, width=8,
+    description="What was lost in this range, by reason; docs/operations.md says what to do about each.",
+    answers=(
+        told(
+            f"{grown(catalogue.MONITORING_DROPPED, 'reason', '[$__range]')} > 0", "lost", at_end=True, note=OF_SCRAPES
+        ),
+        asked(Growth(metrics={"lost": catalogue.MONITORING_DROPPED}, by=("reason",))),
+    ),
+    empty="None", empty_means="nothing was lost, or nothing was told.",
+)  # fmt: skip
+
+REFUSED: Final = Panel(
+    id=21, title="Values that were left out", shown=Shown.TABLE, unit=Unit.COUNT, width=8,
+    description="What the application passed and what is not what its name says, by kind. It was left out.",
+    answers=(told(f"{grown(catalogue.REFUSED, 'value', '[$__range]')} > 0", "left out", at_end=True, note=OF_SCRAPES),),
+    empty="None", empty_means="all values were taken, or nothing was told.",
+)  # fmt: skip
+
+FOLDED: Final = Panel(
+    id=22, title="Names that became \u201cother\u201d", shown=Shown.TABLE, unit=Unit.COUNT, width=8,
+    description="Values beyond what a label takes, by label: models, codes, names of metrics that no series is made"
+    " for.",
+    answers=(told(f"{grown(catalogue.FOLDED, 'label', '[$__range]')} > 0", "folded", at_end=True, note=OF_SCRAPES),),
+    empty="None", empty_means="every name has its series, or nothing was told.",
+)  # fmt: skip
+
+FORMULAS: Final = Panel(
+    id=23, title="Sessions that no formula could take", shown=Shown.STAT, unit=Unit.COUNT, width=12, height=4,
+    description="Sessions of which nothing could be computed: a fault of this package, please report it.",
+    answers=(told(grown(catalogue.FORMULA_FAILURES, "", "[$__range]"), at_end=True, note=OF_SCRAPES),),
+    thresholds=((0.5, NOTE),), thresholds_from="any one.", empty="Unknown", empty_means=_TOLD_NOTHING,
+)  # fmt: skip
+
+STORES: Final = Panel(
+    id=24, title="Totals that began anew", shown=Shown.STAT, unit=Unit.COUNT, width=12, height=4,
+    description="How often the totals of the instance that did so most fell within a day. Once is a new store; more"
+    " often are"
+    " two stores that report under one instance, and every number of theirs is wrong.",
+    answers=(told(f"max(resets({series(catalogue.SESSIONS, status='completed')}[1d]))", at_end=True),),
+    thresholds=((0.5, NOTE), ("store_resets", BAD)), thresholds_from="once, and $store_resets times.",
+    empty="Unknown", empty_means=_TOLD_NOTHING,
+)  # fmt: skip
+
+_SECURITY = ("tls", "unauthorized", "forbidden", "redirect")
+_NAMES = ("name", "metric_tags")
+
+REJECTED: Final = Panel(
+    id=30, title="Deliveries that failed for security", shown=Shown.STAT, unit=Unit.COUNT, width=12, height=5,
+    description="tls: a certificate isn't trusted. unauthorized, forbidden: the token is wrong, or may not write."
+    " redirect:"
+    " the address leads elsewhere, which is never followed.",
+    answers=(
+        told(
+            grown(catalogue.MONITORING_FAILURES, "reason", "[$__range]", reason="|".join(_SECURITY)), "{{reason}}",
+            at_end=True, note=OF_SCRAPES,
+        ),
+        asked(
+            Growth(metrics={"failed": catalogue.MONITORING_FAILURES}, by=("reason",), where={"reason": _SECURITY}),
+            "{{reason}}",
+        ),
+    ),
+    thresholds=((0.5, NOTE),), thresholds_from="any one: it doesn't pass by itself.",
+    empty="None", empty_means="no delivery failed for such a reason, or nothing was told.",
+)  # fmt: skip
+
+REFUSED_NAMES: Final = Panel(
+    id=31, title="Names and tags refused", shown=Shown.STAT, unit=Unit.COUNT, width=4, height=5,
+    description="Names of metrics and tags that the application passed and that may hold an identity: they were not"
+    " kept.",
+    answers=(told(grown(catalogue.REFUSED, "", "[$__range]", value="|".join(_NAMES)), at_end=True, note=OF_SCRAPES),),
+    thresholds=((0.5, NOTE),), thresholds_from="any one: the application should be mended.",
+    empty="Unknown", empty_means=_TOLD_NOTHING,
+)  # fmt: skip
+
+LOG_FILTER: Final = Panel(
+    id=32, title="Log lines cleaned", shown=Shown.STAT, unit=Unit.COUNT, width=4, height=5,
+    description="Log records that the log filter removed an identity or a secret from. It did its work; better is a"
+    " code"
+    " that doesn't log them.",
+    answers=(
+        told(grown(catalogue.LOG_FILTER_HITS, "", "[$__range]"), at_end=True, note=OF_SCRAPES),
+        asked(Growth(metrics={"lines": catalogue.LOG_FILTER_HITS})),
+    ),
+    thresholds=((0.5, NOTE),), thresholds_from="any one.", empty="Unknown", empty_means=_TOLD_NOTHING,
+)  # fmt: skip
+
+ERASURES: Final = Panel(
+    id=33, title="Patients erased", shown=Shown.STAT, unit=Unit.COUNT, width=4, height=5,
+    description="Erasures that found sessions of a patient. The backends keep what they were sent: it names nobody.",
+    answers=(
+        told(grown(catalogue.ERASURES, "", "[$__range]"), at_end=True, note=OF_SCRAPES),
+        asked(Growth(metrics={"erasures": catalogue.ERASURES})),
+    ),
+    empty="Unknown", empty_means=_TOLD_NOTHING,
+)  # fmt: skip
+
+SELF_MONITORING: Final = Dashboard(
+    uid="leglength-monitoring",
+    title="Leg length: the monitoring itself",
+    description="Is all of it told, what waits or was lost, and does anything endanger privacy?",
+    rows=(
+        Row("Is all of it told?", (LATEST_PUSH, RELAY, LONGEST_WAIT, WAITING_NOW, DEAD, LOST)),
+        Row("Delivery", (DELIVERED, WAITING_OVER_TIME, OLDEST, FAILURES)),
+        Row("What could not be taken", (LOSSES, REFUSED, FOLDED, FORMULAS, STORES)),
+        Row("Privacy and security", (REJECTED, REFUSED_NAMES, LOG_FILTER, ERASURES)),
+    ),
+)

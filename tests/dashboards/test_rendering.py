@@ -153,7 +153,8 @@ def test_every_influxql_query_asks_for_what_is_sent() -> None:
                 # Reserved words are among the names: all are quoted, and what is not quoted is InfluxQL's own.
                 bare = re.sub(r"""'[^']*'|"[^"]*"|=~ /[^/]*/|\$timeFilter""", "", text)
                 assert set(re.findall(r"[a-z_]{2,}", bare)) <= {
-                    "bottom", "count", "fill", "last", "max", "mean", "min", "moving_average", "non_negative_difference",
+                    "bottom", "count", "fill", "last", "max", "mean", "min", "moving_average",
+                    "non_negative_difference",
                     "none", "percentile", "stddev", "sum", "time", "tz",
                 }, text  # fmt: skip
                 assert "fill(previous)" not in text

@@ -10,12 +10,14 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
-from monitoring.metrics.samples import Change, limit_cardinality, zero_changes
-from monitoring.metrics_collector import changes, computed
+from monitoring.metrics.samples import Change, zero_changes
+from monitoring.metrics.session_writes import BuildWrites, TransactionContext
+from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.store.sessions import Store
 from monitoring.store.vocabulary import stored_vocabulary
 
 _END_NS = 2**62
+_BUILD = SessionWritesBuilder()
 
 
 class Moment(Struct, frozen=True):
@@ -26,7 +28,11 @@ class Moment(Struct, frozen=True):
 
 
 def totals_over_time(
-    store: Store, since_ns: int = 0, until_ns: int = _END_NS, zeros: Iterable[Change] | None = None
+    store: Store,
+    since_ns: int = 0,
+    until_ns: int = _END_NS,
+    zeros: Iterable[Change] | None = None,
+    build: BuildWrites = _BUILD,
 ) -> Iterator[Moment]:
     """The changes by the sessions from ``since_ns`` to before ``until_ns``, in the order of their time.
 
@@ -39,9 +45,9 @@ def totals_over_time(
     found = []
     for stored in store.sessions(newest_first=False):
         if since_ns <= stored.timestamp_ns < until_ns and (derived := stored.derived):
-            samples = limit_cardinality(computed(stored.record, derived.facts)[0], vocabulary)
+            writes = build(stored.record, TransactionContext(stored.timestamp_ns, derived.facts, vocabulary))
             # An archive is imported in any order; a state is told in the order of time.
-            found.append((stored.timestamp_ns, stored.record.started_ns, changes(samples)))
+            found.append((stored.timestamp_ns, stored.record.started_ns, tuple(writes.changes)))
     found.sort(key=lambda one: one[0])
     state: dict[tuple[str, frozenset[tuple[str, str]], str], Change] = {}
 

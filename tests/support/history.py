@@ -10,7 +10,8 @@ import fcntl
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +25,9 @@ from monitoring.metrics.samples import zero_changes
 from monitoring.records.session_record import SessionRecord
 from monitoring.runtime.backends import session_writes_builder
 from monitoring.store.database import Database
-from monitoring.store.sessions import Store
+from monitoring.store.sessions import Store, open_store
 from tests.support import REPOSITORY
+from tests.support.prometheus_servers import Prometheus, promtool
 
 NOW = datetime(2026, 11, 20, 18, 0, tzinfo=UTC)
 """A Friday evening; summer time ended on 25 October."""
@@ -61,16 +63,30 @@ class History:
         store = {"path": str(folder), "min_free_mb": 0}
         return {"enabled": True, "application": "simulated", "store": store, "prometheus": prometheus, **sections}
 
-    def store(self, folder: Path, records: Sequence[SessionRecord] | None = None, **sections: Any) -> Store:
-        """A store in `folder` that holds it (or `records`), as after an import; to be used with `with`."""
+    @contextmanager
+    def store(self, folder: Path, records: Sequence[SessionRecord] | None = None, **sections: Any) -> Iterator[Store]:
+        """A store in `folder` that holds it (or `records`), as after an import."""
         config = check_section(self.settings(folder, **sections)).config
         folder.mkdir(parents=True, exist_ok=True)
-        store = Store(Database(folder / "monitoring.db"))
-        store.initialise(zero_changes(declared=config.metrics.declared))
-        build = session_writes_builder(config, INSTANCE)
-        for record in self.records if records is None else records:
-            store.commit(record, build)
-        return store
+        with open_store(Database(folder / "monitoring.db")) as store:
+            store.initialise(zero_changes(declared=config.metrics.declared))
+            build = session_writes_builder(config, INSTANCE)
+            for record in self.records if records is None else records:
+                store.commit(record, build)
+            yield store
+
+    def prometheus(self, folder: Path, store: Store, new_store: bool = False, **options: Any) -> Prometheus:
+        """A Prometheus in `folder` that has scraped all of it, every hour; to be used with `with`.
+
+        With `new_store` the totals began at 0 once more, when `plan.events()` says so.
+        """
+        began_anew_ns = self.plan.events()["new_store_ns"] if new_store else None
+        labels = {"job": "simulated", "instance": INSTANCE}
+        until_ns = simulate_history.nanoseconds(self.plan.now)
+        folder.mkdir(parents=True, exist_ok=True)
+        simulate_history.write_openmetrics(folder / "past.txt", store, labels, until_ns, began_anew_ns)
+        promtool(*simulate_history.PROMTOOL_PAST, str(folder / "past.txt"), str(folder / "data"))
+        return Prometheus(folder=folder, **options)
 
 
 @pytest.fixture(scope="session")

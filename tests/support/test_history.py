@@ -106,6 +106,26 @@ def test_failures_rise_from_the_day_that_the_plan_says(simulated: Callable[..., 
     assert shares[1] > 0.25
 
 
+@pytest.mark.servers
+def test_a_prometheus_knows_the_totals_of_then(tmp_path: Path, history: History) -> None:
+    events = history.plan.events()
+    with (
+        history.store(tmp_path / "store") as store,
+        history.prometheus(tmp_path / "prometheus", store, new_store=True) as prometheus,
+    ):
+        for at_ns in (events["new_store_ns"] - 1, history.records[-1].ended_ns):
+            begins_ns = 0 if at_ns < events["new_store_ns"] else events["new_store_ns"]
+            expected = Counter(one.status for one in history.records if begins_ns <= one.ended_ns <= at_ns)
+            hour = at_ns // 1e9 // 3600 * 3600 + (3600 if begins_ns else 0)
+            found = prometheus.query('last_over_time(leglength_sessions_total{job="simulated"}[1h])', hour)
+            told = {sample["metric"]["status"]: float(sample["value"][1]) for sample in found}
+            assert {status: count for status, count in told.items() if count} == expected
+        end = history.records[-1].ended_ns / 1e9 + 60
+        assert prometheus.query('resets(leglength_sessions_total{status="completed"}[60d])', end)[0]["value"][1] == "1"
+        versions = prometheus.query("last_over_time(leglength_build_info[2h])", end)
+        assert [sample["metric"]["version"] for sample in versions] == ["1.5.0"]
+
+
 def test_the_written_history_is_imported_whole(tmp_path: Path, history: History) -> None:
     document = {"monitoring": {"sessions": [record.to_dict() for record in history.records[:20]]}}
     (tmp_path / "result.json").write_text(json.dumps(document))

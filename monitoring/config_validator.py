@@ -18,7 +18,16 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 import msgspec
 
-from monitoring.settings import SECTIONS, MonitoringConfig, Names, Secret, Section
+from monitoring.settings import (
+    ACCEPTED_RATES,
+    LARGEST_ACCEPTED,
+    SECTIONS,
+    MonitoringConfig,
+    Names,
+    Rates,
+    Secret,
+    Section,
+)
 from monitoring.transport.small_files import MOST_SECRET_BYTES, read_file
 
 SECTION_PATH = "process.settings.monitoring"
@@ -317,6 +326,15 @@ def _names(value: Any) -> Names:
     return tuple(_text(name) for name in value)
 
 
+def _rates(value: Any) -> Rates:
+    if not isinstance(value, Mapping) or not ACCEPTED_RATES.keys() >= value.keys():
+        raise ValueError(f"must be an object with shares, by name: {', '.join(ACCEPTED_RATES)}")
+    found = {name: _number(rate) for name, rate in value.items() if rate is not None}
+    if not all(0 < rate <= LARGEST_ACCEPTED for rate in found.values()):
+        raise ValueError(f"must hold shares over 0 and up to {LARGEST_ACCEPTED:g}")
+    return found
+
+
 def _path(value: Any) -> Path:
     if not isinstance(value, str | Path):
         raise ValueError("must be text")
@@ -335,5 +353,5 @@ def _secret(value: Any) -> Secret:
 
 _CONVERSIONS: dict[Any, Callable[[Any], Any]] = {
     bool: _switch, float: _number, int: _whole, str: _text, Path: _path, Secret: _secret,
-    Names: _names,
+    Names: _names, Rates: _rates,
 }  # fmt: skip

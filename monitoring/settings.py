@@ -141,6 +141,15 @@ def _gateway_url(value: str) -> str:
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
 Name = Annotated[str, Meta(min_length=1)]
 Names = tuple[str, ...]
+Rates = dict[str, float]
+
+ACCEPTED_RATES: Mapping[str, float] = {
+    "failed": 0.05, "crashed": 0.01, "skipped_input": 0.10, "skipped_not_measurable": 0.05, "skipped_otherwise": 0.02,
+    "landmark_missed": 0.05, "reader_error_over_5_mm": 0.25, "reader_error_over_10_mm": 0.05,
+}  # fmt: skip
+"""The series of events, and the share of each that is accepted where the settings don't say: what is watched for is
+more. They are a start, and for the people who use the application to set."""
+LARGEST_ACCEPTED = 0.4  # twice as much must still be told apart from always
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -359,6 +368,26 @@ class PrivacyConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     )
 
 
+class AnalyticsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the stored sessions are watched for, and how often that may be wrong."""
+
+    false_alarms_per_year: Annotated[
+        float, Meta(gt=0, le=100, description="False alarms that are accepted in a year, of all charts together.")
+    ] = 2.0
+    accepted_rates: Annotated[
+        Rates | None,
+        Meta(
+            description="Shares of events that are accepted, over 0 and up to 0.4, by name; alarms are for larger ones."
+            f" Default: {', '.join(f'`{name}` {rate:g}' for name, rate in ACCEPTED_RATES.items())}."
+        ),
+    ] = None
+    custom: Annotated[Names, Meta(description="Metrics of the host's own that are to be watched, too.")] = ()
+
+    def accepted(self, event: str) -> float:
+        """The share that is accepted, of one of :data:`ACCEPTED_RATES`."""
+        return (self.accepted_rates or {}).get(event, ACCEPTED_RATES[event])
+
+
 class MonitoringConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The ``monitoring`` section of task.json's ``process.settings``."""
 
@@ -379,6 +408,9 @@ class MonitoringConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields
     metrics: Annotated[MetricsConfig, Meta(description="What is collected.")] = field(default_factory=MetricsConfig)
     store: Annotated[StoreConfig, Meta(description="Where sessions are kept.")] = field(default_factory=StoreConfig)
     privacy: Annotated[PrivacyConfig, Meta(description="How studies are named.")] = field(default_factory=PrivacyConfig)
+    analytics: Annotated[AnalyticsConfig, Meta(description="What the stored sessions are watched for.")] = field(
+        default_factory=AnalyticsConfig
+    )
     shutdown_timeout: Annotated[
         float, Meta(ge=0, le=600, description="Seconds that the exit waits at most, for all backends together.")
     ] = 5.0
@@ -390,6 +422,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "metrics": MetricsConfig,
     "store": StoreConfig,
     "privacy": PrivacyConfig,
+    "analytics": AnalyticsConfig,
 }
 
 

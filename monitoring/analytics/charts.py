@@ -11,32 +11,32 @@ and no distribution:
   Ramdas A, Rinaldo A. E-detectors: a nonparametric framework for sequential change detection. arXiv:2203.03532.
 - **Silence**: working days without an exam, under exponential gaps.
 
-``every`` (exams, or clinic days) is a chart's mean time between false alarms, dealt out by :func:`alarm_once_in`.
+``every`` (exams, or clinic days) is a chart's mean time between false alarms, its share of the one budget
+(:mod:`monitoring.analytics.limits`).
 Days are UTC days. What the methods can and can't find is told in ``docs/analytics.md``.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from math import ceil, exp, fsum, inf, log, sqrt
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from math import ceil, fsum, inf, log, sqrt
+from operator import mul
 from statistics import NormalDist
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import Struct, field
 
+from monitoring.analytics.limits import DAYS_WEIGHT, MULTIPLES, WEIGHT, alarm_once_in, limit
 from monitoring.domain.statistics import mean
 
-FALSE_ALARMS_A_YEAR: Final = 2.0
-SHORTEST: Final = 360.0
-"""Points between false alarms at the least: a chart of few points would else cry wolf to use up its share."""
 LEARNING_UNTIL, LIMITED_UNTIL = 20, 100
 FEWEST_BEFORE: Final = 5
-WINDOW: Final = 1_000
+WINDOW: Final = 500
 """A change is looked for in so many points before its alarm."""
-REFERENCE: Final = 10_000
+REFERENCE: Final = 5_000
 """So many earlier values of a stratum are ranked against; then they stay as they are. It bounds memory and time."""
-WEIGHT, DAYS_WEIGHT = 0.05, 0.1
 DAY_NS: Final = 86_400_000_000_000
 _YEAR_NS: Final = 365.25 * DAY_NS
 _SHORTEST_SPAN_NS: Final = 28 * DAY_NS  # how many exams a year brings can't be told from less
@@ -45,75 +45,10 @@ _LOOKS: Final = (LEARNING_UNTIL, 50, LIMITED_UNTIL)  # then at each doubling
 _PROBABLE: Final = 5.94  # -2 ln(1 - sqrt(.9)): see `change_point`
 _QUANTILE: Final = NormalDist().inv_cdf
 
-# The limit L of |z| in standard deviations of z, by the mean number of points to a false alarm (the two-sided chart's
-# average run length from z = 0, by its integral equation; `make simulate` solves it again).
-_LIMITS: Final = {
-    WEIGHT: {
-        360: 2.478, 720: 2.7597, 1_000: 2.8838, 1_800: 3.0926, 2_700: 3.2281, 3_600: 3.3205, 5_400: 3.4459,
-        7_200: 3.5319, 10_800: 3.6492, 18_000: 3.7911, 36_000: 3.9747, 180_000: 4.3684, 1_000_000: 4.7493,
-        3_600_000: 5.0138,
-    },
-    DAYS_WEIGHT: {
-        360: 2.6905, 720: 2.9455, 900: 3.0228, 1_800: 3.2503, 3_600: 3.4615, 7_200: 3.6593, 18_000: 3.904,
-        36_000: 4.0786, 180_000: 4.4559, 1_000_000: 4.824, 3_600_000: 5.0809,
-    },
-}  # fmt: skip
-# The smallest shift, in standard deviations, that is found with 80 % within so many exams, once so many were ranked,
-# where a false alarm comes once in 3,600. Simulated; again by `make simulate`.
-_WITHIN: Final = (15, 30, 60, 90)
-_FOUND: Final = {
-    50: (1.59, 1.06, 0.85, 0.81), 100: (1.41, 0.92, 0.70, 0.63), 200: (1.29, 0.85, 0.61, 0.53),
-    400: (1.25, 0.79, 0.57, 0.48),
-}  # fmt: skip
-MULTIPLES: Final = (2.0, 3.0, 5.0, 10.0)
 _LARGEST_RATE: Final = 0.9
-# Mean exams to an alarm where the true rate is so many times the accepted one, at one false alarm in 3,600. Simulated.
-_EVENT_DELAYS: Final = {
-    0.01: (536, 229, 98, 38), 0.02: (335, 136, 56, 21), 0.05: (173, 63, 26, 9), 0.10: (92, 33, 13, 5),
-}  # fmt: skip
+_LARGEST: Final = 1e300
 FEWEST_SILENT_DAYS: Final = 3.0
 """Silence is no alarm before so many working days: public holidays come in twos."""
-
-
-def alarm_once_in(charts: int, points_a_year: float, false_alarms_a_year: float = FALSE_ALARMS_A_YEAR) -> float:
-    """A chart's share of the one budget: the points in which it may alarm once for nothing, 360 at the least."""
-    return max(charts * points_a_year / false_alarms_a_year, SHORTEST)
-
-
-def limit(every: float, weight: float = WEIGHT) -> float:
-    """L: an alarm is |z| > L sqrt(weight / (2 - weight)). Interpolated in ln ``every``, and so extended upwards."""
-    return _interpolated(_LIMITS[weight], max(every, SHORTEST))
-
-
-def detectable_shift(exams: int, within: int = 30, every: float = 3_600.0) -> float | None:
-    """The smallest shift, in SD, that is found with 80 % within 15, 30, 60 or 90 exams; None before exam 50.
-
-    Interpolated in ln ``exams``; for another ``every`` in proportion to the limit. From 400 exams on it stays.
-    """
-    if exams < min(_FOUND):
-        return None
-    column = _WITHIN.index(within)
-    found = _interpolated({ranked: shifts[column] for ranked, shifts in _FOUND.items()}, min(exams, max(_FOUND)))
-    return found * limit(every) / limit(3_600.0)
-
-
-def exams_to_alarm(accepted: float, multiple: float) -> float:
-    """Mean exams until an event chart tells that the rate is 2, 3, 5 or 10 times the accepted one, at A = 3,600.
-
-    Interpolated in the logarithms of both; an ``accepted`` rate outside 0.01 to 0.1 is taken as the nearest of these.
-    """
-    column = MULTIPLES.index(multiple)
-    table = {rate: log(delays[column]) for rate, delays in _EVENT_DELAYS.items()}
-    return exp(_interpolated(table, min(max(accepted, min(table)), max(table))))
-
-
-def _interpolated(table: Mapping[Any, float], at: float) -> float:
-    """Between a table's rows, in the logarithm of its key; beyond its end with its last slope."""
-    keys = sorted(table)
-    upper = min(max(bisect_left(keys, at), 1), len(keys) - 1)
-    low, high = keys[upper - 1], keys[upper]
-    share = log(at / low) / log(high / low)
-    return table[low] + share * (table[high] - table[low])
 
 
 # --- a change, once an alarm is there -----------------------------------------------------------
@@ -163,13 +98,8 @@ def change_point(values: Sequence[float], gain: Gain = shift_gain) -> Change | N
     return Change(best, probable[0], probable[-1])
 
 
-class Past(NamedTuple):
-    """One point of a chart's last :data:`WINDOW`: its instant (UTC ns), score, value and stratum."""
-
-    time_ns: int
-    score: float
-    value: float
-    stratum: str
+Past = tuple[int, float, float, str]
+"""One point of a chart's last :data:`WINDOW`: its instant (UTC ns), score, value and stratum."""
 
 
 class Crossing(Struct, frozen=True):
@@ -194,26 +124,34 @@ class Crossing(Struct, frozen=True):
 def _crossing(chart: Chart, score: float, at: float, gain: Gain) -> Crossing:
     """What a chart says where it crosses its limit ``at``; it goes on remembering what lies after the change."""
     past, last = chart.past[-WINDOW:], chart.last_ns
-    change = change_point([point.score for point in past], gain)
+    change = change_point([its_score for _, its_score, _, _ in past], gain)
     if change is None:
-        ends = (past[0].time_ns, past[0].time_ns, last)
-        return Crossing(last, chart.exams, score, at, chart.every, *ends, 0.0)
-    before, after = past[: change.after], past[change.after :]
-    chart.past[:] = after
+        return Crossing(last, chart.exams, score, at, chart.every, past[0][0], past[0][0], last, 0.0)
+    before, after = _by_stratum(past[: change.after]), _by_stratum(past[change.after :])
+    chart.past[:] = past[change.after :]
     shifts, weights, moved = [], [], []
-    for stratum in sorted({point.stratum for point in after}):
-        theirs = [[point for point in part if point.stratum == stratum] for part in (before, after)]
-        if all(theirs):
-            shifts.append(mean([point.value for point in theirs[1]]) - mean([point.value for point in theirs[0]]))
-            weights.append(len(theirs[1]))
-            rise = mean([point.score for point in theirs[1]]) - mean([point.score for point in theirs[0]])
-            if rise * score > 0 and abs(rise) * sqrt(len(theirs[1])) > 2.0:
-                moved.append(stratum)
-    size = fsum(shift * weight for shift, weight in zip(shifts, weights, strict=True)) / max(sum(weights), 1)
-    if len(moved) == len({point.stratum for point in past}):
+    for stratum in sorted(before.keys() & after.keys()):
+        (old_scores, old_values), (scores, values) = before[stratum], after[stratum]
+        shifts.append((mean(values) - mean(old_values)) * len(values))
+        weights.append(len(values))
+        rise = mean(scores) - mean(old_scores)
+        if rise * score > 0 and abs(rise) * sqrt(len(scores)) > 2.0:
+            moved.append(stratum)
+    if len(moved) == len(before.keys() | after.keys()):
         moved = []
-    first, earliest, latest = (past[k].time_ns for k in change)
+    first, earliest, latest = (past[k][0] for k in change)
+    size = fsum(shifts) / max(sum(weights), 1)
     return Crossing(last, chart.exams, score, at, chart.every, first, earliest, latest, size, tuple(moved))
+
+
+def _by_stratum(past: Sequence[Past]) -> dict[str, tuple[list[float], list[float]]]:
+    """Scores and values."""
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for _, score, value, stratum in past:
+        scores, values = found.setdefault(stratum, ([], []))
+        scores.append(score)
+        values.append(value)
+    return found
 
 
 # --- what all charts share ----------------------------------------------------------------------
@@ -244,9 +182,9 @@ class Chart(Struct, kw_only=True):
             a_year = points * _YEAR_NS / max(self.last_ns - self.first_ns, _SHORTEST_SPAN_NS)
         return alarm_once_in(budget.charts_at(self.last_ns), a_year, budget.false_alarms_a_year)
 
-    def _remember(self, point: Past) -> None:
-        self.past.append(point)
-        if len(self.past) >= 2 * WINDOW:  # a list's front is cut off seldom, since that moves the rest
+    def _forget(self) -> None:
+        """Let the past be not much longer than it is looked at."""
+        if len(self.past) >= 2 * WINDOW:
             del self.past[:-WINDOW]
 
 
@@ -258,9 +196,16 @@ def score_among(earlier: list[float], value: float) -> float:
     low = bisect_left(earlier, value)
     high = bisect_right(earlier, value, low)
     count = len(earlier) + 1
-    if count <= REFERENCE:
-        earlier.insert(high, value)
+    if count > REFERENCE:
+        return _scores_of_full()[low + high]
+    earlier.insert(high, value)
     return _QUANTILE((low + high + 1) / (2 * count))
+
+
+@lru_cache
+def _scores_of_full() -> list[float]:
+    """Every score that there is among a full reference: busy sites would compute each of them for ever."""
+    return [_QUANTILE((ranks + 1) / (2 * REFERENCE + 2)) for ranks in range(2 * REFERENCE + 1)]
 
 
 class Dependence(Struct):
@@ -276,6 +221,18 @@ class Dependence(Struct):
     """Each day's sum of scores, squared, over its number of exams."""
     counts_squared: int = 0
     latest: float = 0.0
+
+    def add(self, scores: Sequence[float]) -> None:
+        """Add a day's scores."""
+        total, count = fsum(scores), len(scores)
+        self.count += count
+        self.days += 1
+        self.total += total
+        self.squares += fsum(map(mul, scores, scores))
+        self.products += fsum(map(mul, (self.latest, *scores), scores))
+        self.latest = scores[-1]
+        self.day_squares += total * total / count
+        self.counts_squared += count * count
 
     @property
     def neighbours(self) -> float:
@@ -315,48 +272,51 @@ class NumberChart(Chart, kw_only=True):
     z: float = 0.0
     limit: float = inf
     """Of |z|."""
+    rebased_ns: int = 0
+    """The estimated change from which people let the chart begin anew."""
     by_days: bool = False
     earlier: dict[str, list[float]] = field(default_factory=dict)
     earlier_days: list[float] = field(default_factory=list)
     dependence: Dependence = field(default_factory=Dependence)
     day: int = 0
-    day_total: float = 0.0
-    day_count: int = 0
+    day_scores: list[float] = field(default_factory=list)
 
     def extend(self, points: Iterable[tuple[int, float, str]], budget: Budget) -> Iterator[Crossing]:
         """Chart further points (UTC ns, value, stratum), in the order of time."""
-        earlier, dependence, keep = self.earlier, self.dependence, 1.0 - WEIGHT
+        # In local names, but where others look at them: a busy site's points come by the million.
+        earlier, past, scores, keep = self.earlier, self.past, self.day_scores, 1.0 - WEIGHT
+        ends_ns, exams, z, look = (self.day + 1) * DAY_NS, self.exams, self.z, self.next_look or LEARNING_UNTIL
         for time_ns, value, stratum in points:
-            if time_ns // DAY_NS != self.day:
+            if time_ns >= ends_ns:
+                self.exams, self.z = exams, z
                 yield from self.end_day()
-                self.day = time_ns // DAY_NS
-            score = score_among(earlier.setdefault(stratum, []), value)
-            self.exams += 1
-            self.first_ns, self.last_ns = self.first_ns or time_ns, time_ns
-            self.day_total += score
-            self.day_count += 1
-            dependence.count += 1
-            dependence.total += score
-            dependence.squares += score * score
-            dependence.products += score * dependence.latest
-            dependence.latest = score
-            self._remember(Past(time_ns, score, value, stratum))
+                self.day, z = time_ns // DAY_NS, self.z
+                self.first_ns, ends_ns = self.first_ns or time_ns, (self.day + 1) * DAY_NS
+            score = score_among(earlier[stratum] if stratum in earlier else earlier.setdefault(stratum, []), value)
+            exams += 1
+            scores.append(score)
+            past.append((time_ns, score, value, stratum))
+            self.last_ns = time_ns
             if not self.by_days:
-                self.z = keep * self.z + WEIGHT * score if self.exams > LEARNING_UNTIL else 0.0
-                if abs(self.z) > self.limit:
+                z = keep * z + WEIGHT * score if exams > LEARNING_UNTIL else 0.0
+                if not -self.limit <= z <= self.limit:
+                    self.exams, self.z = exams, z
                     yield self._alarm(self.limit)
-            if self.exams >= (self.next_look or LEARNING_UNTIL):
+                    z = self.z
+            if exams >= look:
+                self.exams, self.z = exams, z
                 self._set_limit(budget)
+                z, look = self.z, self.next_look
+        self.exams, self.z = exams, z
 
     def end_day(self) -> Iterator[Crossing]:
         """What the last day says as a whole; called when no exam of it can come any more."""
-        count, total = self.day_count, self.day_total
+        count, total = len(self.day_scores), fsum(self.day_scores)
         if not count:
             return
-        self.day_count, self.day_total = 0, 0.0
-        self.dependence.days += 1
-        self.dependence.day_squares += total * total / count
-        self.dependence.counts_squared += count * count
+        self.dependence.add(self.day_scores)
+        self.day_scores.clear()
+        self._forget()
         # sqrt(n) x the day's mean has the same spread for few exams and for many, if these are independent.
         score = score_among(self.earlier_days, total / sqrt(count))
         if self.by_days:
@@ -407,21 +367,23 @@ class EventChart(Chart, kw_only=True):
     def extend(self, points: Iterable[tuple[int, bool, str]], budget: Budget) -> Iterator[Crossing]:
         """Chart further exams (UTC ns, whether the event came, stratum), in the order of time."""
         ratios = likelihood_ratios(self.accepted)
-        self.statistics = self.statistics or [0.0] * len(ratios)
-        self.running = self.running or [0.0] * len(ratios)
+        steps = [[pair[is_event] for pair in ratios] for is_event in (False, True)]
+        statistics, running = (kept or [0.0] * len(ratios) for kept in (self.statistics, self.running))
         for time_ns, is_event, stratum in points:
             self.first_ns, self.last_ns = self.first_ns or time_ns, time_ns
             if self.exams >= self.next_look:
                 self.every = self._look(budget, self.exams or _USUAL_YEAR)
             self.exams += 1
             self.events += is_event
-            self._remember(Past(time_ns, float(is_event), float(is_event), stratum))
-            steps = [pair[is_event] for pair in ratios]
-            self.statistics = [(1 + found) * step for found, step in zip(self.statistics, steps, strict=True)]
-            self.running = [min((1 + found) * step, 1e300) for found, step in zip(self.running, steps, strict=True)]
-            if (score := mean(self.statistics)) >= self.every:
+            self.past.append((time_ns, float(is_event), float(is_event), stratum))
+            for number, step in enumerate(steps[is_event]):
+                statistics[number] = (1 + statistics[number]) * step
+                running[number] = min((1 + running[number]) * step, _LARGEST)
+            if (score := sum(statistics) / len(statistics)) >= self.every:
                 yield _crossing(self, score, self.every, rate_gain)
-                self.statistics = [0.0] * len(ratios)
+                statistics[:] = [0.0] * len(ratios)
+            self._forget()
+        self.statistics, self.running = statistics, running
 
     @property
     def e_value(self) -> float:
@@ -453,7 +415,8 @@ class SilenceChart(Chart, kw_only=True):
             yield from self.until(time_ns)
             self.first_ns, self.last_ns = self.first_ns or time_ns, time_ns
             self.exams += 1
-            self._remember(Past(time_ns, 0.0, value, stratum))
+            self.past.append((time_ns, 0.0, value, stratum))
+            self._forget()
             if self.exams >= (self.next_look or LEARNING_UNTIL):
                 self.every = self._look(budget, self.exams)
 
@@ -463,7 +426,7 @@ class SilenceChart(Chart, kw_only=True):
         if not self.every:
             return inf
         past = self.past[-WINDOW:]
-        days = [working_days_before(past[at].time_ns // DAY_NS) for at in (0, -1)]
+        days = [working_days_before(past[at][0] // DAY_NS) for at in (0, -1)]
         a_day = len(past) / max(days[1] - days[0], 1)
         return float(ceil(max(log(self.every) / a_day, FEWEST_SILENT_DAYS)))
 

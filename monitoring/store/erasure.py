@@ -18,6 +18,7 @@ from msgspec.structs import asdict
 
 from monitoring.metrics import catalogue
 from monitoring.store import totals
+from monitoring.store.analysis import forget_checkpoint
 from monitoring.store.database import Database
 from monitoring.store.outbox import delete_lines, enqueue
 from monitoring.store.rows import stored_record
@@ -109,6 +110,8 @@ def _erase(connection: sqlite3.Connection, patient_key: str) -> Erased:
     rows = sorted({*own, *linked})
     keys |= {key for row in rows for key in row[3:]} - {""}
     delete = connection.execute
+    if rows:
+        forget_checkpoint(connection)
     waiting = dead = 0
     for sequence, session_id, timestamp_ns, *_ in rows:
         delete("DELETE FROM sessions WHERE sequence = ?", (sequence,))

@@ -82,7 +82,10 @@ def keep(
 
 def keep_missing(connection: sqlite3.Connection, row: Sequence[Any]) -> bool:
     """Keep a row of another store's, whole, unless the reader's measurements of the exam are here; whether it was."""
-    return connection.execute("INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?, ?)", tuple(row)).rowcount == 1
+    is_new = connection.execute("INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?, ?)", tuple(row)).rowcount == 1
+    if is_new:  # kept long ago: no analysis could tell by its instant that it is new here
+        connection.execute("DELETE FROM analysis")
+    return is_new
 
 
 def by_reader(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -98,6 +101,12 @@ def mean_of_readers(readings: Mapping[str, Mapping[str, float]]) -> dict[str, fl
             if abs(millimeters) <= LARGEST_MM:
                 taken.setdefault(name, []).append(millimeters)
     return {name: mean(values) for name, values in taken.items()}
+
+
+def means_of_readers(connection: sqlite3.Connection, exams: Sequence[Sequence[str]]) -> list[dict[str, float]]:
+    """The mean of each exam's readers, exams being told by their keys."""
+    kept = _readings(connection, {key for keys in exams for key in keys})
+    return [mean_of_readers(_merged(kept, keys)) for keys in exams] if kept else [{}] * len(exams)
 
 
 def compared(database: Database, newest: int = NEWEST_SESSIONS) -> Iterator[Compared]:
@@ -174,10 +183,9 @@ def _compare(
         if one is not None
     ]
     stored.sort(key=lambda found: found.timestamp_ns, reverse=True)
-    readings = _readings(connection, {key for found in stored for key in found.record.exam_keys})
-    for found in stored:
+    means_mm = means_of_readers(connection, [found.record.exam_keys for found in stored])
+    for found, reader_mm in zip(stored, means_mm, strict=True):
         record = found.record
-        reader_mm = mean_of_readers(_merged(readings, record.exam_keys))
         exam = record.study_key or record.accession_key or record.series_key
         names = [name for name in reader_mm if name in record.measurements_mm and (exam, name) not in taken]
         taken.update((exam, name) for name in names)

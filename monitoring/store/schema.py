@@ -126,9 +126,33 @@ UPDATE sessions SET kept_ns = until.newest_ns FROM (SELECT sequence, max(CAST(en
 CREATE INDEX sessions_by_kept ON sessions (kept_ns)
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _KEYS_AND_READINGS, _CAUSES_AND_AGES)
+# The analysis' checkpoint, the alarms as they were first found, and what people did about them. Of an alarm's row the
+# withdrawal may change, and is in no checksum.
+_ALARMS = """
+CREATE TABLE analysis (name TEXT PRIMARY KEY, value BLOB NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE alarms (
+    id TEXT PRIMARY KEY,
+    document TEXT NOT NULL,
+    found_ns INTEGER NOT NULL,
+    withdrawn_ns INTEGER,
+    checksum INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE alarm_actions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    alarm TEXT NOT NULL,
+    chart TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    instant_ns INTEGER NOT NULL,
+    person TEXT NOT NULL,
+    words TEXT NOT NULL,
+    document TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+)
+"""
 
-USABLE_FROM: tuple[int, ...] = (1, 2, 2)
+MIGRATIONS: tuple[str, ...] = (_FIRST, _KEYS_AND_READINGS, _CAUSES_AND_AGES, _ALARMS)
+
+USABLE_FROM: tuple[int, ...] = (1, 2, 2, 2)
 """For each migration, the oldest version of the schema whose package still reads and writes the store rightly.
 
 A step that adds tables, indices, or columns with a default keeps the number of the step before, if older packages may

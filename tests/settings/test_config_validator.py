@@ -587,3 +587,15 @@ def test_no_settings_raise(section: dict[str, Any]) -> None:
 )
 def test_a_limit_is_told_in_the_words_of_the_documentation(section: str, name: str, value: Any, cause: str) -> None:
     assert the_problem(in_section(section, **{name: value})).startswith(f"{SECTION_PATH}.{section}.{name}: {cause} (")
+
+
+def test_the_analysis_takes_rates_by_the_name_of_their_event():
+    checked = check_section({"enabled": True, "analytics": {"accepted_rates": {"failed": "0.02"}, "custom": ["dose"]}})
+    assert not checked.problems
+    assert checked.config.analytics.accepted("failed") == 0.02
+    assert checked.config.analytics.accepted("crashed") == 0.01
+    for wrong in ({"faild": 0.1}, {"failed": 0.5}, {"failed": 0}, {"failed": True}, [0.1]):
+        checked = check_section({"enabled": True, "analytics": {"accepted_rates": wrong}})
+        [problem] = checked.problems
+        assert problem.path.endswith("analytics.accepted_rates")
+        assert checked.config.analytics.accepted("failed") == 0.05

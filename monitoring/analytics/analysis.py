@@ -1,0 +1,339 @@
+"""From stored sessions to the state of every chart: the same however often, and in whatever pieces, it is asked for.
+
+What a chart says is a function of the stored sessions in the order of time, of the settings, of what people did about
+alarms, and of today's date. So all of it can be computed anew, and is, whenever something changes before the last look:
+a session that came late, a reading, an erasure, new formulas or settings, a chart that people re-based. Else the
+charts go on from the checkpoint, which holds ranks and sums and no session. Sessions that age out of the store stay in
+the ranks as long as nothing else asks for a computation from the start.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from monitoring.analytics import charts
+from monitoring.analytics.charting import Charting, FirstSeen, Progress
+from monitoring.analytics.charts import DAY_NS, Chart, Crossing, EventChart, NumberChart, SilenceChart
+from monitoring.analytics.limits import MULTIPLES, detectable_shift, exams_to_alarm
+from monitoring.analytics.series import Series
+from monitoring.domain.derivation import FORMULA_VERSION
+from monitoring.domain.statistics import mean
+from monitoring.exceptions import ConfigurationError
+from monitoring.settings import AnalyticsConfig
+from monitoring.store import analysis as kept
+from monitoring.store.analysis import Action, Seen
+from monitoring.store.sessions import Store
+
+CHECKPOINT_VERSION: Final = 1
+"""Raised when a chart says another thing of the same sessions, or its fields change."""
+WITHIN_EXAMS: Final = 30
+ACKNOWLEDGE, REBASE = "acknowledge", "rebase"
+_PAGE: Final = 500
+
+
+class Alarm(Struct, frozen=True):
+    """A chart's limit was crossed; further crossings until people acknowledge it are the same alarm's.
+
+    ``chart`` is ``series`` or ``series/part``; instants are UTC ns: of the exam that crossed the limit, of the first
+    one after the change as it is estimated, and the range that holds the change with about 90 %. ``size`` is in
+    ``unit``, ``since_ns`` the chart's first exam. ``status`` is ``open``, or what people did: ``acknowledged``,
+    ``rebased``, by ``person`` with their ``words``.
+    """
+
+    alarm_id: str
+    chart: str
+    segment: str
+    raised_ns: int
+    change_ns: int
+    earliest_ns: int
+    latest_ns: int
+    size: float
+    unit: str
+    exams: int
+    score: float
+    limit: float
+    once_in: float
+    since_ns: int
+    strata: tuple[str, ...] = ()
+    crossings: int = 1
+    status: str = "open"
+    person: str = ""
+    words: str = ""
+
+
+class ChartState(Struct, frozen=True):
+    """What one chart says now.
+
+    ``state`` is ``learning`` (under 20 exams: it can't alarm), ``limited`` (under 100), ``watching``, ``alarm`` or
+    ``acknowledged`` (until 100 further exams). ``score`` is held against ``limit``; a false alarm comes once in
+    ``once_in`` exams, or clinic days (``by_days``, where exams depend on one another). ``detectable`` is what would
+    have been noticed: of numbers the smallest shift that is found with 80 % within 30 exams, in the unit, and
+    ``detectable_sd`` in standard deviations; of events the mean number of exams until a doubled rate shows; of silence
+    the working days. ``events`` are those of an event chart, ``neighbours`` and ``day_share`` the measured dependence.
+    """
+
+    chart: str
+    series: str
+    title: str
+    unit: str
+    kind: str
+    segment: str
+    is_current: bool
+    state: str
+    exams: int
+    first_ns: int
+    last_ns: int
+    score: float
+    limit: float | None
+    once_in: float | None
+    by_days: bool = False
+    detectable: float | None = None
+    detectable_sd: float | None = None
+    events: int | None = None
+    accepted: float | None = None
+    neighbours: float | None = None
+    day_share: float | None = None
+    strata: int = 1
+    rebased_ns: int | None = None
+    notices: str = ""
+    misses: str = ""
+
+
+class Analysis(Struct, frozen=True):
+    """Everything that the stored sessions say at one look.
+
+    ``anew`` is why it was computed from the first session, "" where it went on from the last look; ``appeared`` and
+    ``withdrawn`` are the IDs of alarms that weren't there at the last look, and that aren't any more.
+    """
+
+    charts: tuple[ChartState, ...]
+    alarms: tuple[Alarm, ...]
+    segments: Mapping[str, FirstSeen]
+    strata: Mapping[str, FirstSeen]
+    sessions: int
+    false_alarms_per_year: float
+    anew: str = ""
+    appeared: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()
+
+
+class Checkpoint(Struct):
+    """The progress, and what it was made of: it holds as long as that is so."""
+
+    made_by: str
+    seen: Seen
+    today: int
+    progress: Progress = field(default_factory=Progress)
+
+
+_DECODE: Final = msgspec.msgpack.Decoder(Checkpoint)
+_ENCODE: Final = msgspec.msgpack.Encoder()
+
+
+# --- a look at the store ------------------------------------------------------------------------
+
+
+def analyse(store: Store, config: AnalyticsConfig, now_ns: int) -> Analysis:
+    """Look at the store, and keep what was found in it; raises :class:`StoreError`."""
+    database, today = store.database, now_ns // DAY_NS
+    with database.read_transaction() as connection:
+        before, anew = _last(connection, config, today)
+        seen, actions = kept.seen(connection), kept.actions(connection)
+    rebased = [
+        (action.chart, msgspec.json.decode(action.document, type=Alarm).change_ns)
+        for action in actions
+        if action.kind == REBASE
+    ]
+    charting = Charting(before.progress, config, rebased)
+    after_ns: int | None = before.seen.until_ns
+    while after_ns is not None and after_ns < seen.until_ns:
+        with database.read_transaction() as connection:
+            page, after_ns = kept.sessions_after(connection, after_ns, _PAGE)
+        charting.take(session for session in page if session.stored.timestamp_ns <= seen.until_ns)
+    charting.end_day(today)
+    made = Checkpoint(before.made_by, seen, today, charting.progress)
+    found = _analysis(charting, config, actions, now_ns)
+    with database.transaction(durable=False) as connection:
+        found = _keep(connection, found, now_ns)
+        kept.keep_checkpoint(connection, _ENCODE.encode(made))
+    return replace(found, anew=anew)
+
+
+def _last(connection: sqlite3.Connection, config: AnalyticsConfig, today: int) -> tuple[Checkpoint, str]:
+    """The last look's checkpoint where it still holds; else an empty one, and why."""
+    made_by = sha256(
+        msgspec.json.encode((CHECKPOINT_VERSION, FORMULA_VERSION, config), order="deterministic")
+    ).hexdigest()
+    empty, encoded = Checkpoint(made_by, Seen(), 0), kept.checkpoint(connection)
+    if encoded is None:
+        return empty, "there was no earlier look, or a chart's past was changed"
+    try:
+        found = _DECODE.decode(encoded)
+    except msgspec.MsgspecError:
+        return empty, "the last look was another version's"
+    if found.made_by != made_by:
+        return empty, "the formulas or the settings have changed"
+    if found.today > today:
+        return empty, "the clock was set back"
+    earliest_ns = kept.earliest_new(connection, found.seen)
+    if earliest_ns is not None and (earliest_ns <= found.seen.until_ns or earliest_ns // DAY_NS < found.today):
+        return empty, "a session came late"
+    if kept.has_new_readings(connection, found.seen):
+        return empty, "a reading came late"
+    return found, ""
+
+
+def _keep(connection: sqlite3.Connection, found: Analysis, now_ns: int) -> Analysis:
+    """Keep new alarms and withdraw others; those that can't be computed again, since exams left the store, stay."""
+    earlier, oldest_ns = kept.kept_alarms(connection), kept.oldest_session(connection)
+    there = {alarm.alarm_id: alarm for alarm in found.alarms}
+    staying, withdrawn = [], []
+    for alarm_id, alarm in earlier.items():
+        if alarm_id in there or alarm.withdrawn_ns is not None:
+            continue
+        as_found = msgspec.json.decode(alarm.document, type=Alarm)
+        if oldest_ns is None or as_found.since_ns < oldest_ns:
+            staying.append(as_found)
+        else:
+            withdrawn.append(alarm_id)
+    appeared = [alarm_id for alarm_id in there if alarm_id not in earlier or earlier[alarm_id].withdrawn_ns is not None]
+    documents = ((alarm_id, msgspec.json.encode(there[alarm_id]).decode()) for alarm_id in appeared)
+    kept.keep_alarms(connection, documents, now_ns)
+    kept.withdraw_alarms(connection, withdrawn, now_ns)
+    alarms = sorted((*found.alarms, *staying), key=_newest_last)
+    return replace(found, alarms=tuple(alarms), appeared=tuple(appeared), withdrawn=tuple(withdrawn))
+
+
+def _analysis(charting: Charting, config: AnalyticsConfig, actions: Sequence[Action], now_ns: int) -> Analysis:
+    progress = charting.progress
+    states, alarms = [], []
+    everything: dict[str, Chart] = {**progress.numbers, **progress.events, **progress.silence}
+    for key, chart in everything.items():
+        name, _, code = key.partition("@")
+        series = charting.by_name[name.partition("/")[0]]
+        crossings = [*progress.crossings[key], *(chart.until(now_ns) if isinstance(chart, SilenceChart) else ())]
+        done = [action for action in actions if action.chart == key]
+        its_alarms = _alarms(key, series, chart, crossings, done)
+        alarms += its_alarms
+        state = _state(chart, its_alarms, done)
+        states.append(_chart_state(name, code, series, chart, state, now_ns, code in ("", progress.segment)))
+    # Those that people did something about and that aren't computed any more, as after a re-basing.
+    computed_ids = {alarm.alarm_id for alarm in alarms}
+    for alarm_id in dict.fromkeys(action.alarm_id for action in actions if action.alarm_id not in computed_ids):
+        done = [action for action in actions if action.alarm_id == alarm_id]
+        alarms.append(_after(msgspec.json.decode(done[0].document, type=Alarm), done))
+    order = {name: number for number, name in enumerate(charting.by_name)}
+    states.sort(key=lambda state: (not state.is_current, order[state.series], state.chart, state.segment))
+    return Analysis(
+        charts=tuple(states),
+        alarms=tuple(sorted(alarms, key=_newest_last)),
+        segments=progress.segments,
+        strata=progress.strata,
+        sessions=progress.sessions,
+        false_alarms_per_year=config.false_alarms_per_year,
+    )
+
+
+def _newest_last(alarm: Alarm) -> tuple[int, str]:
+    return alarm.raised_ns, alarm.alarm_id
+
+
+def _alarms(
+    key: str, series: Series, chart: Chart, crossings: Iterable[Crossing], done: Sequence[Action]
+) -> list[Alarm]:
+    """A chart's crossings as alarms: one lasts until people acknowledge it, or re-base the chart."""
+    found: list[Alarm] = []
+    for crossing in crossings:
+        if found and not any(found[-1].raised_ns <= action.instant_ns < crossing.time_ns for action in done):
+            found[-1] = replace(found[-1], crossings=found[-1].crossings + 1)
+            continue
+        name, _, code = key.partition("@")
+        found.append(
+            Alarm(
+                alarm_id=sha256(f"{key} {crossing.time_ns}".encode()).hexdigest()[:8], chart=name, segment=code,
+                raised_ns=crossing.time_ns, change_ns=crossing.change_ns, earliest_ns=crossing.earliest_ns,
+                latest_ns=crossing.latest_ns, size=crossing.size, unit=series.unit, exams=crossing.exams,
+                score=crossing.score, limit=crossing.limit, once_in=crossing.every, since_ns=chart.first_ns,
+                strata=crossing.strata,
+            )
+        )  # fmt: skip
+    return [_after(alarm, [action for action in done if action.instant_ns >= alarm.raised_ns]) for alarm in found]
+
+
+def _after(alarm: Alarm, done: Sequence[Action]) -> Alarm:
+    """An alarm once people have done something about it."""
+    if not done:
+        return alarm
+    # A chart that is re-based says more than that somebody has seen it.
+    action = next((each for each in done if each.kind == REBASE), done[0])
+    status = "rebased" if action.kind == REBASE else "acknowledged"
+    return replace(alarm, status=status, person=action.person, words=action.words)
+
+
+def _state(chart: Chart, alarms: Sequence[Alarm], done: Sequence[Action]) -> str:
+    if any(alarm.status == "open" for alarm in alarms):
+        return "alarm"
+    last_ns = max((action.instant_ns for action in done if action.kind == ACKNOWLEDGE), default=None)
+    if last_ns is not None and sum(time_ns > last_ns for time_ns, *_ in chart.past) < charts.LIMITED_UNTIL:
+        return ACKNOWLEDGE + "d"
+    if isinstance(chart, EventChart) or chart.exams >= charts.LIMITED_UNTIL:
+        return "watching"
+    return "learning" if chart.exams < charts.LEARNING_UNTIL else "limited"
+
+
+def _chart_state(
+    name: str, code: str, series: Series, chart: Chart, state: str, now_ns: int, is_current: bool
+) -> ChartState:
+    found = ChartState(
+        chart=name, series=series.name, title=series.title, unit=series.unit, kind=series.kind.value, segment=code,
+        is_current=is_current, state=state, exams=chart.exams, first_ns=chart.first_ns, last_ns=chart.last_ns,
+        score=0.0, limit=None, once_in=chart.every or None, notices=series.notices, misses=series.misses,
+    )  # fmt: skip
+    if isinstance(chart, NumberChart):
+        sd, shift = chart.sd(), detectable_shift(chart.exams, WITHIN_EXAMS, chart.every)
+        return replace(
+            found, score=chart.z, limit=chart.limit if chart.every else None, by_days=chart.by_days,
+            detectable=None if sd is None or shift is None else sd * shift, detectable_sd=shift,
+            neighbours=chart.dependence.neighbours, day_share=chart.dependence.day_share, strata=len(chart.earlier),
+            rebased_ns=chart.rebased_ns or None,
+        )  # fmt: skip
+    if isinstance(chart, EventChart):
+        score, delay = mean(chart.statistics), exams_to_alarm(chart.accepted, MULTIPLES[0])
+        return replace(
+            found, score=score, limit=chart.every, detectable=delay, events=chart.events, accepted=chart.accepted
+        )
+    assert isinstance(chart, SilenceChart)  # noqa: S101
+    days = chart.allowed_days if chart.every else None
+    return replace(found, score=float(chart.silent_days(now_ns)), limit=days, detectable=days)
+
+
+# --- what people do -----------------------------------------------------------------------------
+
+
+def act(store: Store, config: AnalyticsConfig, alarm_id: str, kind: str, person: str, words: str, now_ns: int) -> Alarm:
+    """Acknowledge an open alarm, or start its chart anew at the estimated change; returns it as it is then.
+
+    Raises :class:`ConfigurationError` for an alarm that isn't there, and for the re-basing of what has no baseline.
+    """
+    alarms = {alarm.alarm_id: alarm for alarm in analyse(store, config, now_ns).alarms}
+    alarm = alarms.get(alarm_id)
+    if alarm is None or alarm.status == "rebased" or (alarm.status == "acknowledged" and kind == ACKNOWLEDGE):
+        raise ConfigurationError(f"there is no {'alarm' if alarm is None else 'open alarm'} {alarm_id}")
+    if kind == REBASE and not alarm.segment:
+        raise ConfigurationError(
+            f"{alarm.chart} has no baseline: what is accepted is set in analytics.accepted_rates; acknowledge the alarm"
+        )
+    document = msgspec.json.encode(replace(alarm, status="open", person="", words="")).decode()
+    key = f"{alarm.chart}@{alarm.segment}"
+    with store.database.transaction() as connection:
+        kept.keep_action(connection, Action(alarm_id, key, kind, now_ns, person, words, document))
+        if kind == REBASE:
+            kept.forget_checkpoint(connection)
+    return next(each for each in analyse(store, config, now_ns).alarms if each.alarm_id == alarm_id)

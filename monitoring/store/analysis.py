@@ -1,0 +1,190 @@
+"""What the analysis reads and keeps in the store: sessions in the order of time, its checkpoint, alarms, and actions.
+
+Sessions are read in the order of their points' time, which is unique. The checkpoint is what the analysis knew at its
+last look; whoever takes a session out of its series (:mod:`monitoring.store.erasure`) forgets it. Alarms stay as they
+were first found; what people did about one is kept with the alarm as they saw it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from msgspec import Struct
+
+from monitoring.store import readings
+from monitoring.store.rows import SESSION_COLUMNS, StoredSession, checksum, is_intact, stored_session
+
+_EARLIER = (
+    "EXISTS (SELECT 1 FROM sessions AS e WHERE e.{0} = s.{0} AND e.{0} != '' AND e.timestamp_ns < s.timestamp_ns{1})"
+)
+_COMPLETED = " AND e.status = 'completed'"
+# The exam is the study; where a session doesn't know it, the accession number or the series stands for it.
+_OF_KNOWN_EXAM = (
+    f"CASE WHEN s.study_key != '' THEN {_EARLIER.format('study_key', _COMPLETED)}"
+    f" WHEN s.accession_key != '' THEN {_EARLIER.format('accession_key', _COMPLETED)}"
+    f" ELSE {_EARLIER.format('series_key', _COMPLETED)} END"
+)
+_PAGE: Final = (
+    f"SELECT {SESSION_COLUMNS}, {_EARLIER.format('series_key', '')}, {_OF_KNOWN_EXAM}"  # noqa: S608 - constants
+    " FROM sessions AS s WHERE s.timestamp_ns > ? ORDER BY s.timestamp_ns LIMIT ?"
+)
+_CHECKPOINT: Final = "checkpoint"
+_AFFECTED: Final = " UNION ALL ".join(
+    f"SELECT 1 FROM readings AS r CROSS JOIN sessions AS s ON s.{column} = r.key AND s.{column} != ''"  # noqa: S608
+    " WHERE r.kept_ns > :kept_ns AND s.timestamp_ns <= :until_ns"
+    for column in ("series_key", "study_key", "accession_key")
+)
+
+
+class Analysed(NamedTuple):
+    """A session, the readers' means of its exam (mm), and whether it is its series' first and its exam's first
+    completed one.
+    """
+
+    stored: StoredSession
+    reader_mm: Mapping[str, float]
+    is_first_of_series: bool
+    is_first_of_exam: bool
+
+
+def sessions_after(connection: sqlite3.Connection, after_ns: int, limit: int) -> tuple[list[Analysed], int | None]:
+    """The next sessions in the order of time, without damaged ones; and the last one's instant, None at the end."""
+    rows = connection.execute(_PAGE, (after_ns, limit)).fetchall()
+    found = [
+        (stored, not had_series, stored.record.status == "completed" and not had_exam)
+        for *columns, had_series, had_exam in rows
+        if (stored := stored_session(columns)) is not None
+    ]
+    reader_mm = readings.means_of_readers(connection, [stored.record.exam_keys for stored, *_ in found])
+    looked = [Analysed(stored, mm, *firsts) for (stored, *firsts), mm in zip(found, reader_mm, strict=True)]
+    return looked, int(rows[-1][3]) if rows else None
+
+
+class Seen(Struct, frozen=True):
+    """What a look at the store has seen: sessions until an instant and a number, and readings until an instant."""
+
+    until_ns: int = -1
+    sequence: int = 0
+    readings_ns: int = -1
+    readings_then: int = 0
+    """The checksum over the readings that were kept at that very instant."""
+
+
+def seen(connection: sqlite3.Connection) -> Seen:
+    """What there is now."""
+    until_ns, sequence = connection.execute(
+        "SELECT max(timestamp_ns), (SELECT max(sequence) FROM sessions) FROM sessions"
+    ).fetchone()
+    kept_ns = connection.execute("SELECT coalesce(max(kept_ns), -1) FROM readings").fetchone()[0]
+    return Seen(-1 if until_ns is None else until_ns, sequence or 0, kept_ns, _readings_at(connection, kept_ns))
+
+
+def earliest_new(connection: sqlite3.Connection, before: Seen) -> int | None:
+    """The instant of the earliest session that has come since."""
+    # By the sequence: a session that ended before others may be committed, or imported, after them.
+    found = connection.execute("SELECT min(timestamp_ns) FROM sessions WHERE sequence > ?", (before.sequence,))
+    instant = found.fetchone()[0]
+    return None if instant is None else int(instant)
+
+
+def has_new_readings(connection: sqlite3.Connection, before: Seen) -> bool:
+    """Whether a reading has come, or was corrected, of a session that was seen already."""
+    where = {"kept_ns": before.readings_ns, "until_ns": before.until_ns}
+    is_affected = connection.execute(f"{_AFFECTED} LIMIT 1", where).fetchone() is not None
+    return is_affected or _readings_at(connection, before.readings_ns) != before.readings_then
+
+
+def oldest_session(connection: sqlite3.Connection) -> int | None:
+    """The instant of the oldest session that is stored."""
+    found = connection.execute("SELECT min(timestamp_ns) FROM sessions").fetchone()[0]
+    return None if found is None else int(found)
+
+
+def _readings_at(connection: sqlite3.Connection, kept_ns: int) -> int:
+    found = connection.execute("SELECT total(checksum) FROM readings WHERE kept_ns = ?", (kept_ns,)).fetchone()
+    return int(found[0])
+
+
+# --- the checkpoint -----------------------------------------------------------------------------
+
+
+def checkpoint(connection: sqlite3.Connection) -> bytes | None:
+    """What :func:`keep_checkpoint` kept; None where there is none, or it is damaged."""
+    row = connection.execute("SELECT name, value, checksum FROM analysis WHERE name = ?", (_CHECKPOINT,)).fetchone()
+    return bytes(row[1]) if row is not None and is_intact(row) else None
+
+
+def keep_checkpoint(connection: sqlite3.Connection, value: bytes) -> None:
+    """Keep it in place of the one before."""
+    row = (_CHECKPOINT, value)
+    connection.execute("INSERT OR REPLACE INTO analysis VALUES (?, ?, ?)", (*row, checksum(*row)))
+
+
+def forget_checkpoint(connection: sqlite3.Connection) -> None:
+    """Let the next analysis begin from the first stored session."""
+    connection.execute("DELETE FROM analysis WHERE name = ?", (_CHECKPOINT,))
+
+
+# --- alarms and what people did about them ------------------------------------------------------
+
+
+class KeptAlarm(NamedTuple):
+    """An alarm as it was first found: its document (JSON), when, and when it was withdrawn, if it was (UTC ns)."""
+
+    alarm_id: str
+    document: str
+    found_ns: int
+    withdrawn_ns: int | None
+
+
+class Action(NamedTuple):
+    """What a person did about an alarm: ``acknowledge`` or ``rebase``, when (UTC ns), who, and a note or reason.
+
+    ``chart`` is the chart's key; ``document`` the alarm as it was then (JSON).
+    """
+
+    alarm_id: str
+    chart: str
+    kind: str
+    instant_ns: int
+    person: str
+    words: str
+    document: str
+
+
+def kept_alarms(connection: sqlite3.Connection) -> dict[str, KeptAlarm]:
+    """Every alarm that was ever found, by its ID; damaged ones are left out."""
+    rows = connection.execute("SELECT id, document, found_ns, withdrawn_ns, checksum FROM alarms ORDER BY found_ns, id")
+    return {row[0]: KeptAlarm(*row[:4]) for row in rows if is_intact((*row[:3], row[4]))}
+
+
+def keep_alarms(connection: sqlite3.Connection, found: Iterable[tuple[str, str]], now_ns: int) -> None:
+    """Keep alarms (ID, document) that are new, and take back the withdrawal of those that are there again."""
+    for alarm_id, document in found:
+        row = (alarm_id, document, now_ns)
+        connection.execute("INSERT OR IGNORE INTO alarms VALUES (?, ?, ?, NULL, ?)", (*row, checksum(*row)))
+        connection.execute("UPDATE alarms SET withdrawn_ns = NULL WHERE id = ?", (alarm_id,))
+
+
+def withdraw_alarms(connection: sqlite3.Connection, ids: Iterable[str], now_ns: int) -> None:
+    """Keep that these alarms aren't found any more."""
+    rows = [(now_ns, alarm_id) for alarm_id in ids]
+    connection.executemany("UPDATE alarms SET withdrawn_ns = ? WHERE id = ?", rows)
+
+
+def actions(connection: sqlite3.Connection) -> list[Action]:
+    """What people did, the earliest first; damaged rows are left out."""
+    columns = "alarm, chart, kind, instant_ns, person, words, document, checksum"
+    rows: Iterator[tuple[object, ...]] = connection.execute(f"SELECT {columns} FROM alarm_actions ORDER BY id")  # noqa: S608
+    return [Action(*row[:-1]) for row in rows if is_intact(row)]  # type: ignore[arg-type]
+
+
+def keep_action(connection: sqlite3.Connection, action: Action) -> None:
+    """Keep what a person did; the next analysis begins anew where that changes a chart's past."""
+    connection.execute(
+        "INSERT INTO alarm_actions (alarm, chart, kind, instant_ns, person, words, document, checksum)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (*action, checksum(*action)),
+    )

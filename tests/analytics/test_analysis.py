@@ -1,0 +1,357 @@
+"""From stored sessions to charts and alarms: the same however and whenever it is asked for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from monitoring.analytics import analysis as module
+from monitoring.analytics.analysis import ACKNOWLEDGE, REBASE, Alarm, Analysis, ChartState, act, analyse
+from monitoring.analytics.charts import DAY_NS
+from monitoring.domain.anatomy import MEASUREMENTS
+from monitoring.domain.derivation import FORMULA_VERSION, Facts
+from monitoring.exceptions import ConfigurationError
+from monitoring.metrics.session_writes import DerivedValues, SessionWrites, TransactionContext
+from monitoring.metrics_collector import computed
+from monitoring.records.session_record import ModelPerformance, SessionRecord
+from monitoring.settings import AnalyticsConfig
+from monitoring.store import analysis as kept
+from monitoring.store import readings
+from monitoring.store.database import Database
+from monitoring.store.erasure import erase
+from monitoring.store.sessions import Store
+
+HOUR_NS = DAY_NS // 24
+MONDAY_NS = 20_605 * DAY_NS  # 2026-06-01
+BIASED, BONE, SINCE = "middle", "PLL_L_TIB", 110
+MODELS = ("first", BIASED, "third")
+EXAMS = 150
+NOW_NS = MONDAY_NS + 106 * DAY_NS
+CONFIG = AnalyticsConfig()
+BIAS = f"model_difference/{BIASED}/{BONE}"
+
+
+@cache
+def exam(number: int, is_biased: bool = True) -> SessionRecord:
+    """Two a working day; one model is 8 mm off in one bone from exam 110 on."""
+    generator = random.Random(number)
+    day = number // 2 // 5 * 7 + number // 2 % 5
+    ended_ns = MONDAY_NS + day * DAY_NS + (9 + number % 2 * 3) * HOUR_NS
+    lengths = {name: 300.0 + 40 * generator.random() for name in MEASUREMENTS}
+    models = []
+    for model in MODELS:
+        mm = {name: length + generator.gauss(0, 2) for name, length in lengths.items()}
+        if is_biased and model == BIASED and number >= SINCE:
+            mm[BONE] += 8.0
+        models.append(ModelPerformance(model, 0.5 + generator.random(), 8, measurements_mm=mm, version="1.0"))
+    return SessionRecord(
+        session_id=f"{number:032x}", status="completed", started_ns=ended_ns - 10**9, ended_ns=ended_ns,
+        duration_seconds=1.0 + generator.random(), series_key=f"{number:032x}", study_key=f"{number + 4096:032x}",
+        patient_key=f"{number + 8192:032x}", measurements_mm=lengths, models=tuple(models),
+        stages_seconds={"inference": generator.random()}, custom={"dose": generator.random()},
+        context={"age_years": 9.0, "sex": "F", "row_spacing_mm": 0.143, "column_spacing_mm": 0.143},
+        application_version="1.4.0",
+    )  # fmt: skip
+
+
+_DERIVED: dict[str, DerivedValues] = {}
+
+
+def writes(record: SessionRecord, context: TransactionContext) -> SessionWrites:
+    """What is derived of each record, once: the stores here hold the same ones."""
+    text = record.to_json()
+    if text not in _DERIVED:
+        _DERIVED[text] = DerivedValues.of(FORMULA_VERSION, Facts(), computed(record, Facts())[0])
+    return SessionWrites({}, (), _DERIVED[text])
+
+
+@contextmanager
+def a_store(path: Path, records: Iterable[SessionRecord] = ()) -> Iterator[Store]:
+    store = Store(Database(path / "monitoring.db"))
+    for record in records:
+        store.commit(record, writes)
+    yield store
+    store.database.close()
+
+
+def exams(numbers: Iterable[int] = range(EXAMS)) -> list[SessionRecord]:
+    return [exam(number) for number in numbers]
+
+
+def said(found: Analysis) -> tuple[object, ...]:
+    """What is there now, without what was different at the last look."""
+    return found.charts, found.alarms, found.segments, found.strata, found.sessions
+
+
+def chart(found: Analysis, name: str) -> ChartState:
+    [state] = [state for state in found.charts if state.chart == name]
+    return state
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    """One look at all of it."""
+    with a_store(tmp_path_factory.mktemp("once"), exams()) as store:
+        return analyse(store, CONFIG, NOW_NS)
+
+
+# --- what is said ---------------------------------------------------------------------------------
+
+
+def test_the_model_that_is_off_raises_an_alarm_with_its_date_and_size(once: Analysis) -> None:
+    alarms = {alarm.chart: alarm for alarm in once.alarms if alarm.status == "open"}
+    assert BIAS in alarms
+    # What is 8 mm off is 4 mm away from either of the others.
+    assert set(alarms) <= {BIAS, *(f"model_difference/{model}/{BONE}" for model in MODELS)}
+    alarm = alarms[BIAS]
+    assert alarm.size == pytest.approx(8.0, abs=2.5)  # an exam from before the change may be counted in
+    assert alarm.raised_ns <= exam(SINCE + 10).ended_ns
+    assert alarm.earliest_ns <= alarm.change_ns <= alarm.latest_ns
+    assert abs(alarm.change_ns - exam(SINCE).ended_ns) <= 3 * DAY_NS
+    assert chart(once, BIAS).state == "alarm"
+    assert chart(once, "quality").state in ("watching", "limited")
+
+
+def test_every_chart_says_what_it_would_have_noticed(once: Analysis) -> None:
+    state = chart(once, "session_seconds")
+    assert state.exams == EXAMS
+    assert state.detectable_sd is not None
+    assert state.detectable == pytest.approx(state.detectable_sd * 0.29, rel=0.15)  # the SD of a uniform second
+    assert all(state.notices and state.misses for state in once.charts)
+    assert chart(once, "failed").detectable == pytest.approx(173, rel=0.3)
+    assert chart(once, "silence").detectable is not None
+
+
+def test_the_budget_is_one_for_all_charts(once: Analysis) -> None:
+    shares = [state.once_in for state in once.charts if state.kind != "silence"]
+    a_year = 2 * 5 * 52.18
+    assert all(share is not None for share in shares)
+    expected = sum(a_year / share for share in shares if share is not None)
+    assert expected == pytest.approx(2.0, rel=0.25)
+
+
+# --- the same state -------------------------------------------------------------------------------
+
+
+def test_daily_looks_say_the_same(once: Analysis, tmp_path: Path) -> None:
+    with a_store(tmp_path) as store:
+        reasons = []
+        for number in range(EXAMS):
+            store.commit(exam(number), writes)
+            if number % 2:
+                reasons.append(analyse(store, CONFIG, exam(number).ended_ns + 12 * HOUR_NS).anew)
+        found = analyse(store, CONFIG, NOW_NS)
+    assert not any(reasons[1:])  # it went on from the last look each time
+    assert not found.anew
+    assert said(found) == said(once)
+
+
+def test_random_pieces_in_any_order_say_the_same(once: Analysis, tmp_path: Path) -> None:
+    generator, order = random.Random(2), list(range(EXAMS))
+    generator.shuffle(order)
+    with a_store(tmp_path) as store:
+        while order:
+            size = generator.randint(1, 40)
+            for number in order[:size]:
+                store.commit(exam(number), writes)
+            order = order[size:]
+            found = analyse(store, CONFIG, NOW_NS)
+        assert said(found) == said(once)
+        assert found.anew == "a session came late"
+        again = analyse(store, CONFIG, NOW_NS)
+    assert said(again) == said(once)
+    assert (again.anew, again.appeared, again.withdrawn) == ("", (), ())
+
+
+def test_an_erased_patient_was_never_there(once: Analysis, tmp_path: Path) -> None:
+    someone = [
+        replace(
+            exam(number), session_id=f"{number + 500:032x}", ended_ns=exam(number).ended_ns + HOUR_NS,
+            patient_key="f" * 32, series_key=f"{number + 500:032x}", study_key=f"{number + 500:032x}",
+        )
+        for number in (30, 90, 130)
+    ]  # fmt: skip
+    with a_store(tmp_path, [*exams(), *someone]) as store:
+        with_them = analyse(store, CONFIG, NOW_NS)
+        assert said(with_them) != said(once)
+        erase(store.database, "f" * 32)
+        assert said(analyse(store, CONFIG, NOW_NS)) == said(once)
+
+
+def test_late_readings_say_what_timely_ones_do(tmp_path: Path) -> None:
+    def read(store: Store, numbers: Iterable[int], kept_ns: int) -> None:
+        with store.database.transaction() as connection:
+            for number in numbers:
+                mm = {name: mm + random.Random(name).gauss(0, 2) for name, mm in exam(number).measurements_mm.items()}
+                readings.keep(connection, exam(number).study_key or "", "reader", mm, kept_ns)
+
+    (tmp_path / "timely").mkdir()
+    with a_store(tmp_path / "timely", exams()) as store:
+        read(store, range(40), NOW_NS)
+        timely = analyse(store, CONFIG, NOW_NS)
+    with a_store(tmp_path, exams()) as store:
+        without = analyse(store, CONFIG, NOW_NS)
+        assert not any(state.series == "reader_error" for state in without.charts)
+        read(store, range(10, 40), NOW_NS)
+        assert analyse(store, CONFIG, NOW_NS).anew == "a reading came late"
+        read(store, range(10), NOW_NS)  # at the very instant of those before
+        late = analyse(store, CONFIG, NOW_NS)
+        assert late.anew == "a reading came late"
+        assert not analyse(store, CONFIG, NOW_NS).anew
+    assert said(late) == said(timely)
+    assert chart(late, f"reader_error/{BONE}").exams == 40
+
+
+def test_other_settings_and_a_damaged_checkpoint_begin_anew(once: Analysis, tmp_path: Path) -> None:
+    with a_store(tmp_path, exams()) as store:
+        analyse(store, CONFIG, NOW_NS)
+        strict = analyse(store, AnalyticsConfig(false_alarms_per_year=0.1, custom=("dose",)), NOW_NS)
+        assert strict.anew == "the formulas or the settings have changed"
+        assert chart(strict, "custom_dose").exams == EXAMS
+        assert (chart(strict, BIAS).once_in or 0) > 10 * (chart(once, BIAS).once_in or 0)
+        with store.database.transaction() as connection:
+            connection.execute("UPDATE analysis SET value = x'00'")
+        assert analyse(store, CONFIG, NOW_NS).anew
+        assert said(analyse(store, CONFIG, NOW_NS)) == said(once)
+
+
+def test_values_of_other_formulas_are_computed_again(once: Analysis, tmp_path: Path) -> None:
+    old = DerivedValues(FORMULA_VERSION - 1, Facts(), {})
+    with a_store(tmp_path, exams()) as store:
+        with store.database.transaction() as connection:
+            connection.execute("UPDATE sessions SET derived = ? WHERE sequence % 2", (old.to_bytes(),))
+            connection.execute("UPDATE sessions SET derived = NULL WHERE sequence % 7 = 0")
+        assert said(analyse(store, CONFIG, NOW_NS)) == said(once)
+
+
+# --- what counts ----------------------------------------------------------------------------------
+
+
+def test_an_exam_counts_once_and_a_failed_session_as_an_event_alone(tmp_path: Path) -> None:
+    again = replace(exam(3), session_id="a" * 32, ended_ns=exam(3).ended_ns + HOUR_NS)
+    other_film = replace(again, session_id="b" * 32, series_key="b" * 32, ended_ns=again.ended_ns + HOUR_NS)
+    failed = replace(exam(4), session_id="c" * 32, series_key="c" * 32, status="failed", reason="exception", models=())
+    with a_store(tmp_path, [*exams(range(3)), failed, *exams(range(3, 30)), again, other_film]) as store:
+        found = analyse(store, CONFIG, NOW_NS)
+    assert chart(found, "session_seconds").exams == 30
+    assert (chart(found, "failed").exams, chart(found, "failed").events) == (32, 1)
+    assert chart(found, "skipped_input").events == 0
+
+
+def test_another_version_begins_anew_and_the_old_one_stays(tmp_path: Path) -> None:
+    later = [replace(exam(number), application_version="1.5.0") for number in range(60, 90)]
+    with a_store(tmp_path, [*exams(range(60)), *later]) as store:
+        found = analyse(store, CONFIG, NOW_NS)
+    both = [state for state in found.charts if state.chart == "session_seconds"]
+    assert [(state.exams, state.is_current) for state in both] == [(30, True), (60, False)]
+    assert [each.words.partition(";")[0] for each in found.segments.values()] == [
+        "application 1.4.0",
+        "application 1.5.0",
+    ]
+    assert chart(found, "failed").exams == 90  # what is accepted doesn't change with the version
+
+
+def test_devices_are_ranked_apart_and_there_are_few_of_them(tmp_path: Path) -> None:
+    records = [
+        replace(exam(number), context={**exam(number).context, "row_spacing_mm": 0.1 + number % 12 / 100})
+        for number in range(48)
+    ]
+    with a_store(tmp_path, records) as store:
+        found = analyse(store, CONFIG, NOW_NS)
+    assert len(found.strata) == 9
+    assert list(found.strata)[-1] == "other"
+    assert chart(found, "session_seconds").strata == 9
+
+
+def test_silence_is_told_by_todays_date_alone(tmp_path: Path) -> None:
+    with a_store(tmp_path, exams(range(60))) as store:
+        last_ns = exam(59).ended_ns
+        assert chart(analyse(store, CONFIG, last_ns + 4 * DAY_NS), "silence").state == "limited"
+        later = analyse(store, CONFIG, last_ns + 20 * DAY_NS)
+        assert chart(later, "silence").state == "alarm"
+        assert [alarm.chart for alarm in later.alarms] == ["silence"]
+        silent_since = later.alarms[0].change_ns
+        assert silent_since == last_ns
+        assert analyse(store, CONFIG, last_ns + 40 * DAY_NS).alarms[0].alarm_id == later.alarms[0].alarm_id
+
+
+# --- what people do -------------------------------------------------------------------------------
+
+
+def test_an_alarm_stays_until_somebody_acknowledges_it(once: Analysis, tmp_path: Path) -> None:
+    [alarm] = [alarm for alarm in once.alarms if alarm.chart == BIAS]
+    with a_store(tmp_path, exams()) as store:
+        found = act(store, CONFIG, alarm.alarm_id, ACKNOWLEDGE, "dr", "detector looked at", NOW_NS)
+        assert (found.status, found.person, found.words) == ("acknowledged", "dr", "detector looked at")
+        after = analyse(store, CONFIG, NOW_NS + DAY_NS)
+        assert chart(after, BIAS).state == "acknowledged"
+        assert not after.anew
+        with pytest.raises(ConfigurationError, match="no open alarm"):
+            act(store, CONFIG, alarm.alarm_id, ACKNOWLEDGE, "dr", "again", NOW_NS)
+        with pytest.raises(ConfigurationError, match="no alarm nobody"):
+            act(store, CONFIG, "nobody", ACKNOWLEDGE, "dr", "", NOW_NS)
+
+
+def test_a_chart_that_is_rebased_begins_at_the_change(once: Analysis, tmp_path: Path) -> None:
+    [alarm] = [alarm for alarm in once.alarms if alarm.chart == BIAS]
+    with a_store(tmp_path, exams()) as store:
+        found = act(store, CONFIG, alarm.alarm_id, REBASE, "dr", "new collimator", NOW_NS)
+        assert found.status == "rebased"
+        after = analyse(store, CONFIG, NOW_NS)
+        state = chart(after, BIAS)
+        assert state.rebased_ns == alarm.change_ns
+        assert state.first_ns >= alarm.change_ns
+        assert state.exams == sum(exam(number).ended_ns >= alarm.change_ns for number in range(EXAMS))
+        assert state.state == "limited"
+        [kept_alarm] = [each for each in after.alarms if each.chart == BIAS]
+        assert (kept_alarm.alarm_id, kept_alarm.status, kept_alarm.words) == (
+            alarm.alarm_id,
+            "rebased",
+            "new collimator",
+        )
+        # From the first session, too.
+        with store.database.transaction() as connection:
+            kept.forget_checkpoint(connection)
+        assert said(analyse(store, CONFIG, NOW_NS)) == said(after)
+
+
+def test_rates_and_silence_have_no_baseline_to_move(tmp_path: Path) -> None:
+    with a_store(tmp_path, exams(range(60))) as store:
+        now_ns = exam(59).ended_ns + 30 * DAY_NS
+        [alarm] = analyse(store, CONFIG, now_ns).alarms
+        with pytest.raises(ConfigurationError, match="no baseline"):
+            act(store, CONFIG, alarm.alarm_id, REBASE, "dr", "closed", now_ns)
+        assert act(store, CONFIG, alarm.alarm_id, ACKNOWLEDGE, "dr", "closed", now_ns).status == "acknowledged"
+
+
+def test_an_alarm_that_is_not_found_any_more_is_withdrawn_and_told(tmp_path: Path) -> None:
+    """Its exams were erased; those whose exams grew old and left the store keep theirs."""
+    with a_store(tmp_path, exams()) as store:
+        [alarm] = [alarm for alarm in analyse(store, CONFIG, NOW_NS).alarms if alarm.chart == BIAS]
+        for number in range(SINCE, EXAMS):
+            erase(store.database, exam(number).patient_key or "")
+        after = analyse(store, CONFIG, NOW_NS)
+        assert alarm.alarm_id in after.withdrawn
+        assert not [each for each in after.alarms if each.chart == BIAS]
+    (tmp_path / "later").mkdir()
+    with a_store(tmp_path / "later", exams()) as store:
+        assert [each for each in analyse(store, CONFIG, NOW_NS).alarms if each.chart == BIAS] == [alarm]
+        with store.database.transaction() as connection:
+            connection.execute("DELETE FROM sessions WHERE sequence <= 60")
+        assert not analyse(store, CONFIG, NOW_NS).anew
+        with store.database.transaction() as connection:
+            kept.forget_checkpoint(connection)
+        found = analyse(store, CONFIG, NOW_NS)
+        assert alarm.alarm_id in {each.alarm_id for each in found.alarms}
+
+
+def test_the_document_of_an_alarm_is_read_back(once: Analysis) -> None:
+    assert all(msgspec.json.decode(msgspec.json.encode(alarm), type=Alarm) == alarm for alarm in once.alarms)
+    assert module.CHECKPOINT_VERSION == 1

@@ -47,17 +47,20 @@ def prometheus_rules(thresholds: Thresholds = DEFAULTS, runbooks: str = RUNBOOKS
     """Prometheus' rule file, a group for each audience; ``runbooks`` is the address of the page ``docs/alerts.md``."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for rule, _ in rules_for(thresholds):
-        groups.setdefault(f"leglength-{rule.audience}", []).append(
-            {
-                "alert": rule.name,
-                "expr": rule.expression,
-                **({} if rule.hold == "0s" else {"for": rule.hold}),
-                "labels": {"severity": rule.severity, "audience": rule.audience},
-                "annotations": {
-                    "summary": rule.summary,
-                    "description": rule.description,
-                    "runbook_url": f"{runbooks}#{rule.name.lower()}",
-                },
-            }
-        )
+        groups.setdefault(f"leglength-{rule.audience}", []).append(prometheus_rule(rule, runbooks))
     return to_yaml({"groups": [{"name": name, "rules": rules} for name, rules in groups.items()]})
+
+
+def prometheus_rule(rule: Rule, runbooks: str = RUNBOOKS) -> dict[str, Any]:
+    """One rendered rule as Prometheus reads it."""
+    return {
+        "alert": rule.name,
+        "expr": rule.expression,
+        **({} if rule.hold == "0s" else {"for": rule.hold}),
+        "labels": {"severity": rule.severity, "audience": rule.audience},
+        "annotations": {
+            "summary": rule.summary,
+            "description": rule.description,
+            "runbook_url": f"{runbooks}#{rule.name.lower()}",
+        },
+    }

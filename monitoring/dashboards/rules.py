@@ -433,10 +433,10 @@ or on (job, instance) leglength_last_run_timestamp_seconds - time() > $clock_ahe
         severity="warning",
         audience="operator",
         expression="""
-max by (job, instance) (resets(leglength_session_duration_seconds_count[1d])) > $store_resets - 0.5
+max by (job, instance) (resets(leglength_session_duration_seconds_count[$event_window])) > $store_resets - 0.5
 """,
         summary="Two stores tell their totals under one instance.",
-        description="The totals of {{ $labels.instance }} fell {{ $value }} times within a day.",
+        description="The totals of {{ $labels.instance }} fell {{ $value }} times within $event_window.",
     ),
     Rule(
         name="LegLengthNewStore",

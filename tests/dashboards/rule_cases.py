@@ -1,0 +1,476 @@
+"""What each alert rule says of made-up series: when it fires and in which words, and what is just not enough.
+
+A series' values are told by one of three: a number that stays, hours at which a counter grows by one, or the values
+from an hour on (None: it isn't told any more). Unless they are named, `job` and `instance` are those of one site.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+Values = float | list[float] | dict[float, float | None]
+
+SITE = {"job": "pediatric-leglength", "instance": "site"}
+SESSIONS = "leglength_sessions_total"
+COUNT = "leglength_session_duration_seconds_count"
+WITHIN = "leglength_session_duration_seconds_bucket"
+INFERENCE = 'leglength_stage_duration_seconds_count{stage="inference"}'
+MODEL = "leglength_model_inference_seconds_count"
+LAST_RUN = "leglength_last_run_timestamp_seconds"
+LAST_SUCCESS = "leglength_last_success_timestamp_seconds"
+HOUR = 3600.0
+DAY = 24.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """Series, and the alerts of one rule at an hour: none, or one with these labels and this description."""
+
+    what: str
+    at: float
+    series: dict[str, Values]
+    says: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    of: dict[str, str] = field(default_factory=lambda: SITE)
+
+
+def spread(count: int, first: float, last: float) -> list[float]:
+    """So many events, evenly from one hour to another."""
+    return [first + (last - first) * number / max(1, count - 1) for number in range(count)]
+
+
+def status(**events: Values) -> dict[str, Values]:
+    """Sessions by how they ended, all that are not named at 0."""
+    return {
+        f'{SESSIONS}{{status="{name}"}}': events.get(name, 0.0)
+        for name in ("completed", "failed", "skipped", "crashed")
+    }
+
+
+def event(name: str, says: str, other: str | None = None, **labels: str) -> list[Case]:
+    """The cases of a rule that tells of a single event for a day; `other` is a series that it must not tell of."""
+    others: dict[str, Values] = {other: [30.0]} if other else {}
+    return [
+        Case("once within the day", 36.0, {name: [30.0], **others}, says, labels),
+        Case("not at all", 36.0, {name: 0.0, **others}),
+        Case("the day before", 36.0, {name: [10.0], **others}),
+    ]
+
+
+def share(parts: dict[str, int], whole: str, says: str, labels: dict[str, str], most: int) -> list[Case]:
+    """The cases of a rule of a share of 20 images in 14 days; `parts` is what tells the part, `most` what is allowed.
+
+    A part is a series and how many it grows by, which may be negative: so many fewer than the images.
+    """
+
+    def told(change: int, images: int, first: float, last: float) -> dict[str, Values]:
+        grown = {name: (by + change if by > 0 else images + by - change) for name, by in parts.items()}
+        return {
+            **{name: spread(by, first, last) for name, by in grown.items()},
+            whole: spread(images, first, last),
+        }
+
+    by = abs(next(iter(parts.values())))
+    at, first, last = 16 * DAY, 3 * DAY, 10 * DAY
+    return [
+        Case("too large", at, told(0, 20, first, last), says, labels),
+        Case("just as large as may be", at, told(most - by, 20, first, last)),
+        Case("of too few images", at, told(0, 19, first, last)),
+        Case("more than 14 days ago", at, told(0, 20, 2.0, 1.5 * DAY)),
+    ]
+
+
+INFO = 'leglength_build_info{version="%s",monitoring_version="0.2.0"}'
+MODEL_INFO = 'leglength_model_info{model="a",version="1.0",digest="%s"}'
+REASONS = 'leglength_monitoring_delivery_failures_total{backend="influxdb",reason="%s"}'
+ON_SITE = "On site "
+
+CASES: dict[str, list[Case]] = {
+    "LegLengthFailureShareHigh": [
+        Case(
+            "4 of 20, skipped ones aside", 8 * DAY,
+            status(
+                completed=spread(16, 30, 150), failed=[40, 80, 120], crashed=[160], skipped=spread(40, 26, 170)
+            ),
+            ON_SITE + "4 images failed within 7d: more than a site that fails at a share of 0.05 comes to by chance.",
+        ),
+        Case("3 of 20", 8 * DAY, status(completed=spread(17, 30, 150), failed=[40, 80, 120])),
+        Case("2 of 3", 8 * DAY, status(completed=[30], failed=[40, 80])),
+        Case("4 of 20, more than 7 days ago", 8 * DAY, status(completed=spread(16, 1, 20), failed=spread(4, 3, 19))),
+    ],
+    "LegLengthAllFail": [
+        Case(
+            "three fail, and the latest success is over a day ago", 36.0,
+            status(completed=[10], failed=[27, 28], crashed=[29]),
+            ON_SITE + "3 images failed within 1d, and none succeeded.",
+        ),
+        Case("two fail", 36.0, status(failed=[27, 28])),
+        Case("one of four succeeds", 36.0, status(completed=[30], failed=[27, 28, 29])),
+        Case("all is well", 36.0, status(completed=spread(6, 25, 35))),
+    ],
+    "LegLengthNothingSucceeds": [
+        Case(
+            "two fail, 30 h after the latest success", 101.0,
+            {LAST_RUN: 100 * HOUR, LAST_SUCCESS: 70 * HOUR, **status(failed=[80, 100])},
+            ON_SITE + "the latest image came 1d 6h 0m 0s after the latest one that succeeded, and at least two failed "
+            "within 4d.",
+        ),
+        Case(
+            "two fail, 23.5 h after the latest success", 101.0,
+            {LAST_RUN: 100 * HOUR, LAST_SUCCESS: 76.5 * HOUR, **status(failed=[80, 100])},
+        ),
+        Case(
+            "one fails after the weekend, and another did the week before", 101.0,
+            {LAST_RUN: 100 * HOUR, LAST_SUCCESS: 36 * HOUR, **status(failed=[2, 100])},
+        ),
+    ],
+    "LegLengthNothingArrives": [
+        Case(
+            "97 h ago", 100.0, {LAST_RUN: 3 * HOUR},
+            ON_SITE + "the latest image was processed 4d 1h 0m 0s ago; 96h is the longest ordinary pause.",
+        ),
+        Case("95.5 h ago", 98.5, {LAST_RUN: 3 * HOUR}),
+    ],
+    "LegLengthCrashed": event(
+        f'{SESSIONS}{{status="crashed"}}',
+        ON_SITE + "1 images within 1d were never finished: their process was killed, or ended without a word.",
+        f'{SESSIONS}{{status="failed"}}',
+    ),
+    "LegLengthResourcesRanOut": event(
+        'leglength_session_stops_total{status="failed",stage="inference",reason="resource"}',
+        ON_SITE + "1 images within 1d stopped in the stage inference, since memory, disk or time ran out.",
+        'leglength_session_stops_total{status="failed",stage="inference",reason="error"}',
+        stage="inference",
+    ),
+    "LegLengthHangs": [
+        Case(
+            "open for 10 min at a push an hour ago", 3.0,
+            {
+                "leglength_oldest_open_session_seconds": 600.0, "leglength_open_sessions": 1.0,
+                "push_time_seconds": 2 * HOUR,
+            },
+            ON_SITE + "an image has been in processing for 1h 10m 0s, or its process was killed and no other has run "
+            "since.",
+        ),
+        Case(
+            "open for 55 min", 2.75,
+            {
+                "leglength_oldest_open_session_seconds": 600.0, "leglength_open_sessions": 1.0,
+                "push_time_seconds": 2 * HOUR,
+            },
+        ),
+        Case(
+            "none is open", 5.0,
+            {
+                "leglength_oldest_open_session_seconds": 0.0, "leglength_open_sessions": 0.0,
+                "push_time_seconds": 2 * HOUR,
+            },
+        ),
+    ],
+    "LegLengthSkipsHigh": share(
+        {f'{SESSIONS}{{status="skipped"}}': 7}, COUNT,
+        ON_SITE + "35% of the images within 14d were skipped for a stated reason.", {}, most=6,
+    ),
+    "LegLengthSlow": [
+        *share(
+            {f'{WITHIN}{{le="30"}}': -3, f'{WITHIN}{{le="300"}}': -1}, COUNT,
+            ON_SITE + "15% of the images within 14d took over 30 s.", {}, most=2,
+        ),
+        *share(
+            {f'{WITHIN}{{le="30.0"}}': -3, f'{WITHIN}{{le="300.0"}}': -1}, COUNT,
+            ON_SITE + "15% of the images within 14d took over 30 s.", {}, most=2,
+        )[:1],
+    ],
+    "LegLengthMemoryLow": [
+        Case(
+            "for a moment within the day", 36.0,
+            {"leglength_system_memory_available_minimum_bytes": {0: 3e9, 30: 3e8, 31: 3e9}},
+            ON_SITE + "286.1MiB of memory were left at the least, within the container's limit where there is one.",
+        ),
+        Case("just enough", 36.0, {"leglength_system_memory_available_minimum_bytes": {0: 3e9, 30: 4.1e8, 31: 3e9}}),
+        Case("the day before", 36.0, {"leglength_system_memory_available_minimum_bytes": {0: 3e9, 9: 3e8, 10: 3e9}}),
+    ],
+    "LegLengthDiskNearlyFull": [
+        Case(
+            "1.5 GB", 3.0, {'leglength_disk_free_minimum_bytes{volume="store"}': 1.5e9},
+            ON_SITE + "the volume of the store has 1.397GiB left.", {"volume": "store"},
+        ),
+        Case("2.1 GB", 3.0, {'leglength_disk_free_minimum_bytes{volume="store"}': 2.1e9}),
+    ],
+    "LegLengthVersionChanged": [
+        Case(
+            "six hours ago", 36.0, {INFO % "1.0": {0: 1.0, 30: None}, INFO % "1.1": {30: 1.0}},
+            ON_SITE + "version 1.1 runs since less than 1d, with version 0.2.0 of the monitoring.",
+            {"version": "1.1", "monitoring_version": "0.2.0"},
+        ),
+        Case("30 hours ago", 60.0, {INFO % "1.0": {0: 1.0, 30: None}, INFO % "1.1": {30: 1.0}}),
+        Case("the first version that tells", 36.0, {INFO % "1.1": {30: 1.0}}),
+    ],
+    "LegLengthHardFinding": event(
+        'leglength_findings_total{rule="sides_swapped",severity="hard"}',
+        ON_SITE + "1 images within 1d broke the rule sides_swapped: a landmark, a side or the pixel spacing is wrong.",
+        'leglength_findings_total{rule="length_for_age",severity="soft"}',
+        rule="sides_swapped",
+    ),
+    "LegLengthLandmarkMissed": share(
+        {'leglength_landmark_misses_total{landmark="7"}': 3}, INFERENCE,
+        ON_SITE + "no model found landmark 7 in 15% of the images within 14d.", {"landmark": "7"}, most=2,
+    ),
+    "LegLengthModelMissesLandmark": share(
+        {'leglength_model_landmark_misses_total{model="a",landmark="7"}': 5}, f'{MODEL}{{model="a"}}',
+        ON_SITE + "the model a missed landmark 7 in 25% of its images within 14d.", {"model": "a", "landmark": "7"},
+        most=4,
+    ),
+    "LegLengthModelSilent": [
+        Case(
+            "none of five images", 16 * DAY,
+            {f'{MODEL}{{model="a"}}': spread(3, 200, 300), f'{MODEL}{{model="b"}}': [200, *spread(5, 362, 380)]},
+            ON_SITE + "the model a saw 3 images within 14d, and none within 1d, while others did.", {"model": "a"},
+        ),
+        Case(
+            "none of four images", 16 * DAY,
+            {f'{MODEL}{{model="a"}}': spread(3, 200, 300), f'{MODEL}{{model="b"}}': [200, *spread(4, 362, 380)]},
+        ),
+        Case(
+            "one of five images", 16 * DAY,
+            {f'{MODEL}{{model="a"}}': [200, 370], f'{MODEL}{{model="b"}}': [200, *spread(5, 362, 380)]},
+        ),
+        Case(
+            "retired for more than 14 days", 16 * DAY,
+            {f'{MODEL}{{model="a"}}': spread(3, 10, 30), f'{MODEL}{{model="b"}}': [200, *spread(5, 362, 380)]},
+        ),
+    ],
+    "LegLengthModelChanged": [
+        Case(
+            "six hours ago", 36.0, {MODEL_INFO % "0011aabb": {0: 1.0, 30: None}, MODEL_INFO % "2233ccdd": {30: 1.0}},
+            ON_SITE + "the model a is version 1.0 with the digest 2233ccdd since less than 1d.",
+            {"model": "a", "version": "1.0", "digest": "2233ccdd"},
+        ),
+        Case(
+            "30 hours ago", 60.0, {MODEL_INFO % "0011aabb": {0: 1.0, 30: None}, MODEL_INFO % "2233ccdd": {30: 1.0}},
+        ),
+        Case("a model that was not there before", 36.0, {MODEL_INFO % "2233ccdd": {30: 1.0}}),
+    ],
+    "LegLengthBias": [
+        Case(
+            "2.5 mm too short", 3.0,
+            {
+                'leglength_validation_bias_millimeters{measurement="PLL_R_FEM"}': -2.5,
+                'leglength_validation_pairs{measurement="PLL_R_FEM"}': 30.0,
+            },
+            ON_SITE + "PLL_R_FEM lies 2.5 mm from the readers' measurements on average.", {"measurement": "PLL_R_FEM"},
+        ),
+        Case(
+            "1.9 mm", 3.0,
+            {
+                'leglength_validation_bias_millimeters{measurement="PLL_R_FEM"}': 1.9,
+                'leglength_validation_pairs{measurement="PLL_R_FEM"}': 300.0,
+            },
+        ),
+        Case(
+            "of 29 images", 3.0,
+            {
+                'leglength_validation_bias_millimeters{measurement="PLL_R_FEM"}': 2.5,
+                'leglength_validation_pairs{measurement="PLL_R_FEM"}': 29.0,
+            },
+        ),
+    ],
+    "LegLengthCriteriaNotMet": [
+        Case(
+            "one", 3.0, {'leglength_validation_criteria_failed{measurement="PLL_R_TIB"}': 1.0},
+            ON_SITE + "PLL_R_TIB fails 1 of the criteria of agreement with the readers.",
+            {"measurement": "PLL_R_TIB"},
+        ),
+        Case("none", 3.0, {'leglength_validation_criteria_failed{measurement="PLL_R_TIB"}': 0.0}),
+    ],
+    "LegLengthFiguresDiffer": [
+        Case(
+            "a score in one image", 36.0,
+            {'leglength_ensemble_host_difference_ratio{score="dds"}': {0: 0.0, 30: 0.02, 31: 0.0}},
+            ON_SITE + "the application's dds lies 0.02 from the one that is computed here from the same predictions.",
+            {"score": "dds"},
+        ),
+        Case(
+            "a distance in one image", 36.0,
+            {'leglength_ensemble_host_difference_millimeters{score="max_distance"}': {0: 0.0, 30: 0.2, 31: 0.0}},
+            ON_SITE + "the application's max_distance lies 0.2 from the one that is computed here from the same "
+            "predictions.",
+            {"score": "max_distance"},
+        ),
+        Case(
+            "by little", 36.0,
+            {
+                'leglength_ensemble_host_difference_ratio{score="dds"}': 0.009,
+                'leglength_ensemble_host_difference_millimeters{score="max_distance"}': 0.09,
+            },
+        ),
+        Case(
+            "the day before", 36.0,
+            {'leglength_ensemble_host_difference_ratio{score="dds"}': {0: 0.0, 9: 0.02, 10: 0.0}},
+        ),
+    ],
+    "LegLengthHeartbeat": [
+        Case(
+            "always", 1.0, {},
+            "Fires always. Whoever waits for it and doesn't get it knows that alerts no longer arrive.", of={},
+        ),
+    ],
+    "LegLengthGatewayDown": [
+        Case(
+            "for 20 min", 1 + 20 / 60, {'up{job="pushgateway",instance="gateway:9091"}': {0: 1.0, 1: 0.0}},
+            "Prometheus has not read the job pushgateway for 15m.",
+            of={"job": "pushgateway", "instance": "gateway:9091"},
+        ),
+        Case("for 10 min", 1 + 10 / 60, {'up{job="pushgateway",instance="gateway:9091"}': {0: 1.0, 1: 0.0}}),
+        Case("up", 2.0, {'up{job="pushgateway",instance="gateway:9091"}': 1.0}),
+        Case(
+            "not scraped at all", 1.0, {'up{job="node",instance="gateway:9100"}': 1.0},
+            "Prometheus has not read the job pushgateway for 15m.", of={"job": "pushgateway"},
+        ),
+    ],
+    "LegLengthMetricsAbsent": [
+        Case(
+            "for 25 min", 1 + 25 / 60, {f'{SESSIONS}{{status="failed"}}': {0: 0.0, 1: None}},
+            "Prometheus has no metrics of any instance for 15m.", of={},
+        ),
+        Case("for 10 min", 1 + 10 / 60, {f'{SESSIONS}{{status="failed"}}': {0: 0.0, 1: None}}),
+        Case("there", 2.0, {f'{SESSIONS}{{status="failed"}}': 0.0}),
+    ],
+    "LegLengthInstanceGone": [
+        Case(
+            "for 20 min", 10 + 20 / 60,
+            {f'{SESSIONS}{{status="failed"}}': {0: 0.0, 10: None}, f'{SESSIONS}{{status="failed",instance="b"}}': 0.0},
+            "site told its metrics within 1d, and none for 15m.",
+        ),
+        Case(
+            "for four hours", 14.0, {f'{SESSIONS}{{status="failed"}}': {0: 0.0, 10: None}},
+            "site told its metrics within 1d, and none for 15m.",
+        ),
+        Case("for 10 min", 10 + 10 / 60, {f'{SESSIONS}{{status="failed"}}': {0: 0.0, 10: None}}),
+        Case("for more than a day", 36.0, {f'{SESSIONS}{{status="failed"}}': {0: 0.0, 10: None}}),
+    ],
+    "LegLengthPushRefused": [
+        Case(
+            "after the latest that was taken", 3.0,
+            {"push_time_seconds": 1 * HOUR, "push_failure_time_seconds": 2 * HOUR},
+            "The latest push of site was refused as inconsistent.",
+        ),
+        Case("before", 3.0, {"push_time_seconds": 2 * HOUR, "push_failure_time_seconds": 1 * HOUR}),
+    ],
+    "LegLengthDeliveryRefused": [
+        Case(
+            "twice", 36.0, {REASONS % "unauthorized": [30, 31], REASONS % "timeout": [30, 31, 32]},
+            ON_SITE + "2 deliveries to influxdb within 1d failed for the reason unauthorized.",
+            {"backend": "influxdb", "reason": "unauthorized"},
+        ),
+        Case("once", 36.0, {REASONS % "unauthorized": [30], REASONS % "dns": 0.0}),
+        Case("the day before", 36.0, {REASONS % "tls": [9, 10]}),
+    ],
+    "LegLengthWaiting": [
+        Case(
+            "7 h", 8.0,
+            {
+                'leglength_monitoring_oldest_pending_seconds{backend="influxdb"}': 1 * HOUR,
+                'leglength_monitoring_pending_points{backend="influxdb"}': 3.0, "push_time_seconds": 2 * HOUR,
+            },
+            ON_SITE + "the oldest session has waited 7h 0m 0s for influxdb.", {"backend": "influxdb"},
+        ),
+        Case(
+            "5.5 h", 6.5,
+            {
+                'leglength_monitoring_oldest_pending_seconds{backend="influxdb"}': 1 * HOUR,
+                'leglength_monitoring_pending_points{backend="influxdb"}': 3.0, "push_time_seconds": 2 * HOUR,
+            },
+        ),
+        Case(
+            "nothing waits", 10.0,
+            {
+                'leglength_monitoring_oldest_pending_seconds{backend="influxdb"}': 0.0,
+                'leglength_monitoring_pending_points{backend="influxdb"}': 0.0, "push_time_seconds": 2 * HOUR,
+            },
+        ),
+    ],
+    "LegLengthDeadPoints": [
+        Case(
+            "three", 3.0, {'leglength_monitoring_dead_points{backend="influxdb"}': 3.0},
+            ON_SITE + "3 points that influxdb refused are kept aside.", {"backend": "influxdb"},
+        ),
+        Case("none", 3.0, {'leglength_monitoring_dead_points{backend="influxdb"}': 0.0}),
+    ],
+    "LegLengthPointsLost": [
+        Case(
+            "four, of which one was recovered", 36.0,
+            {
+                'leglength_monitoring_dropped_total{reason="expired"}': [30, 30, 30, 30],
+                'leglength_monitoring_recovered_total{reason="expired"}': [31],
+            },
+            ON_SITE + "3 points or sessions within 1d are lost for the reason expired.", {"reason": "expired"},
+        ),
+        Case(
+            "all were recovered", 36.0,
+            {
+                'leglength_monitoring_dropped_total{reason="rejected"}': [30, 30],
+                'leglength_monitoring_recovered_total{reason="rejected"}': [31, 31],
+            },
+        ),
+        Case(
+            "the day before", 36.0,
+            {
+                'leglength_monitoring_dropped_total{reason="expired"}': [9, 10],
+                'leglength_monitoring_recovered_total{reason="expired"}': 0.0,
+            },
+        ),
+    ],
+    "LegLengthRelayStopped": [
+        Case(
+            "15 min ago", 1.25, {"leglength_monitoring_relay_last_seen_timestamp_seconds": 1 * HOUR},
+            ON_SITE + "the relay was last seen 15m 0s ago.",
+        ),
+        Case(
+            "19 h ago", 20.0, {"leglength_monitoring_relay_last_seen_timestamp_seconds": 1 * HOUR},
+            ON_SITE + "the relay was last seen 19h 0m 0s ago.",
+        ),
+        Case("5 min ago", 1 + 5 / 60, {"leglength_monitoring_relay_last_seen_timestamp_seconds": 1 * HOUR}),
+        Case("over a week ago", 170.0, {"leglength_monitoring_relay_last_seen_timestamp_seconds": 1 * HOUR}),
+    ],
+    "LegLengthClockAhead": [
+        Case(
+            "10 min after the push", 3.0, {LAST_RUN: 2 * HOUR + 600, "push_time_seconds": 2 * HOUR},
+            ON_SITE + "an image ended 10m 0s after its end was told.",
+        ),
+        Case("4 min after the push", 3.0, {LAST_RUN: 2 * HOUR + 240, "push_time_seconds": 2 * HOUR}),
+        Case(
+            "an hour from now, by a textfile", 3.0, {LAST_RUN: 4 * HOUR},
+            ON_SITE + "an image ended 1h 0m 0s after its end was told.",
+        ),
+        Case("4 min from now, by a textfile", 3.0, {LAST_RUN: 3 * HOUR + 240}),
+    ],
+    "LegLengthTwoStores": [
+        Case(
+            "by turns", 36.0, {COUNT: {0: 100, 30: 3, 31: 101, 32: 4}},
+            "The totals of site fell 2 times within 1d.",
+        ),
+        Case("a new store", 36.0, {COUNT: {0: 100, 30: 3, 31: 4}}),
+        Case("by turns, the day before", 36.0, {COUNT: {0: 100, 5: 3, 6: 101, 7: 4}}),
+    ],
+    "LegLengthNewStore": [
+        Case("within the day", 36.0, {COUNT: {0: 100, 30: 3, 31: 4}}, "The totals of site fell 1 times within 1d."),
+        Case("none", 36.0, {COUNT: {0: 100, 30: 101}}),
+        Case("the day before", 36.0, {COUNT: {0: 100, 9: 3, 10: 4}}),
+    ],
+    "LegLengthFormulaFailed": event(
+        "leglength_monitoring_formula_failures_total", ON_SITE + "a formula failed for 1 images within 1d."
+    ),
+    "LegLengthValuesRefused": event(
+        'leglength_monitoring_refused_values_total{value="points"}',
+        ON_SITE + "1 values of the kind points within 1d were left out.", value="points",
+    ),
+    "LegLengthValuesFolded": event(
+        'leglength_monitoring_folded_values_total{label="code"}',
+        ON_SITE + "1 values of the label code within 1d were sent as other.", label="code",
+    ),
+    "LegLengthLogFilterHits": event(
+        "leglength_monitoring_log_filter_hits_total",
+        ON_SITE + "1 log lines within 1d held what must not be logged, and it was taken out.",
+    ),
+}  # fmt: skip

@@ -72,6 +72,7 @@ _TRIED = _sessions(TRIED, "$failure_window")
 _ALL = _whole("leglength_session_duration_seconds_count", "$share_window")
 _LOOKED_AT = _whole('leglength_stage_duration_seconds_count{stage="inference"}', "$share_window")
 _BY_MODEL = _whole("leglength_model_inference_seconds_count", "$share_window", "model")
+_BY_MODEL_BEFORE = _whole("leglength_model_inference_seconds_count", "$failure_window", "model")
 _BY_MODEL_LATELY = _whole("leglength_model_inference_seconds_count", "$event_window", "model")
 _WITHIN_BOUND = 'leglength_session_duration_seconds_bucket{le=~"$slow_bound(\\\\.0)?"}'
 _TO_BE_MENDED = "unauthorized|forbidden|not_found|tls|redirect|proxy|dns"
@@ -254,13 +255,13 @@ and on (job, instance, model) {_BY_MODEL} > $images - 0.5
         severity="warning",
         audience="operator",
         expression=f"""
-{_BY_MODEL} > 0.5
+{_BY_MODEL_BEFORE} > 0.5
 unless on (job, instance, model) {_BY_MODEL_LATELY} > 0.5
 and on (job, instance) max by (job, instance) ({_BY_MODEL_LATELY}) > $other_images - 0.5
 """,
         summary="One model of the ensemble takes no part any more.",
         description="On {{ $labels.instance }} the model {{ $labels.model }} saw {{ $value }} images within "
-        "$share_window, and none within $event_window, while others did.",
+        "$failure_window, and none within $event_window, while others did.",
     ),
     Rule(
         name="LegLengthModelChanged",

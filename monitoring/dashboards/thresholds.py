@@ -49,8 +49,8 @@ class Thresholds(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = "1h"
 
     share_window: Annotated[
-        Span, Meta(description="Over how long shares of images are taken: at 4 a working day 40 images lie within.")
-    ] = "14d"
+        Span, Meta(description="Over how long shares of images are taken: at 4 a working day 80 images lie within.")
+    ] = "28d"
     images: Annotated[Count, Meta(description="Of fewer images no share is told: 2 of 10 can be chance.")] = 20
     skip_share: Annotated[
         Share, Meta(description="Share of images that may be skipped; some always are (no spacing, not a leg).")

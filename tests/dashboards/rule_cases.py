@@ -58,7 +58,7 @@ def event(name: str, says: str, other: str | None = None, **labels: str) -> list
 
 
 def share(parts: dict[str, int], whole: str, says: str, labels: dict[str, str], most: int) -> list[Case]:
-    """The cases of a rule of a share of 20 images in 14 days; `parts` is what tells the part, `most` what is allowed.
+    """The cases of a rule of a share of 20 images in 28 days; `parts` is what tells the part, `most` what is allowed.
 
     A part is a series and how many it grows by, which may be negative: so many fewer than the images.
     """
@@ -71,12 +71,12 @@ def share(parts: dict[str, int], whole: str, says: str, labels: dict[str, str], 
         }
 
     by = abs(next(iter(parts.values())))
-    at, first, last = 16 * DAY, 3 * DAY, 10 * DAY
+    at, first, last = 30 * DAY, 3 * DAY, 20 * DAY
     return [
         Case("too large", at, told(0, 20, first, last), says, labels),
         Case("just as large as may be", at, told(most - by, 20, first, last)),
         Case("of too few images", at, told(0, 19, first, last)),
-        Case("more than 14 days ago", at, told(0, 20, 2.0, 1.5 * DAY)),
+        Case("more than 28 days ago", at, told(0, 20, 2.0, 1.5 * DAY)),
     ]
 
 
@@ -169,16 +169,16 @@ CASES: dict[str, list[Case]] = {
     ],
     "LegLengthSkipsHigh": share(
         {f'{SESSIONS}{{status="skipped"}}': 7}, COUNT,
-        ON_SITE + "35% of the images within 14d were skipped for a stated reason.", {}, most=6,
+        ON_SITE + "35% of the images within 28d were skipped for a stated reason.", {}, most=6,
     ),
     "LegLengthSlow": [
         *share(
             {f'{WITHIN}{{le="30"}}': -3, f'{WITHIN}{{le="300"}}': -1}, COUNT,
-            ON_SITE + "15% of the images within 14d took over 30 s.", {}, most=2,
+            ON_SITE + "15% of the images within 28d took over 30 s.", {}, most=2,
         ),
         *share(
             {f'{WITHIN}{{le="30.0"}}': -3, f'{WITHIN}{{le="300.0"}}': -1}, COUNT,
-            ON_SITE + "15% of the images within 14d took over 30 s.", {}, most=2,
+            ON_SITE + "15% of the images within 28d took over 30 s.", {}, most=2,
         )[:1],
     ],
     "LegLengthMemoryLow": [
@@ -214,30 +214,30 @@ CASES: dict[str, list[Case]] = {
     ),
     "LegLengthLandmarkMissed": share(
         {'leglength_landmark_misses_total{landmark="7"}': 3}, INFERENCE,
-        ON_SITE + "no model found landmark 7 in 15% of the images within 14d.", {"landmark": "7"}, most=2,
+        ON_SITE + "no model found landmark 7 in 15% of the images within 28d.", {"landmark": "7"}, most=2,
     ),
     "LegLengthModelMissesLandmark": share(
         {'leglength_model_landmark_misses_total{model="a",landmark="7"}': 5}, f'{MODEL}{{model="a"}}',
-        ON_SITE + "the model a missed landmark 7 in 25% of its images within 14d.", {"model": "a", "landmark": "7"},
+        ON_SITE + "the model a missed landmark 7 in 25% of its images within 28d.", {"model": "a", "landmark": "7"},
         most=4,
     ),
     "LegLengthModelSilent": [
         Case(
             "none of five images", 16 * DAY,
-            {f'{MODEL}{{model="a"}}': spread(3, 200, 300), f'{MODEL}{{model="b"}}': [200, *spread(5, 362, 380)]},
-            ON_SITE + "the model a saw 3 images within 14d, and none within 1d, while others did.", {"model": "a"},
+            {f'{MODEL}{{model="a"}}': spread(3, 230, 300), f'{MODEL}{{model="b"}}': [230, *spread(5, 362, 380)]},
+            ON_SITE + "the model a saw 3 images within 7d, and none within 1d, while others did.", {"model": "a"},
         ),
         Case(
             "none of four images", 16 * DAY,
-            {f'{MODEL}{{model="a"}}': spread(3, 200, 300), f'{MODEL}{{model="b"}}': [200, *spread(4, 362, 380)]},
+            {f'{MODEL}{{model="a"}}': spread(3, 230, 300), f'{MODEL}{{model="b"}}': [230, *spread(4, 362, 380)]},
         ),
         Case(
             "one of five images", 16 * DAY,
-            {f'{MODEL}{{model="a"}}': [200, 370], f'{MODEL}{{model="b"}}': [200, *spread(5, 362, 380)]},
+            {f'{MODEL}{{model="a"}}': [230, 370], f'{MODEL}{{model="b"}}': [230, *spread(5, 362, 380)]},
         ),
         Case(
-            "retired for more than 14 days", 16 * DAY,
-            {f'{MODEL}{{model="a"}}': spread(3, 10, 30), f'{MODEL}{{model="b"}}': [200, *spread(5, 362, 380)]},
+            "retired for more than 7 days", 16 * DAY,
+            {f'{MODEL}{{model="a"}}': spread(3, 10, 30), f'{MODEL}{{model="b"}}': [230, *spread(5, 362, 380)]},
         ),
     ],
     "LegLengthModelChanged": [

@@ -78,7 +78,7 @@ class Period(Struct, frozen=True):
     ``influxql`` is its ``time()``. In PromQL a bar shows the ``window`` that contains it: ``offset`` lets it end there.
     The steps that Grafana asks at are whole multiples since 1970-01-01, a Thursday: so a week's bar stands on its
     Thursday, and after a change of the clocks both are an hour off until the page is loaded again. InfluxDB 1 begins
-    the week that follows a change an hour late.
+    the week that follows a change an hour late or early.
     """
 
     days: int

@@ -326,8 +326,8 @@ class OverRange(Question, frozen=True, kw_only=True):
 class Growth(Question, frozen=True, kw_only=True):
     """How much totals have grown over the range, in one row for each group; what a new store begins with is left out.
 
-    For what the monitoring says of itself, where totals are told again and again. MetricsQL counts a total's first
-    value as grown from 0 where the series begins within the range.
+    For what the monitoring says of itself, where totals are told again and again. MetricsQL counts what a new store, or
+    a series that begins within the range, begins with.
     """
 
     def influxql(self, scope: Scope) -> str:
@@ -452,18 +452,24 @@ def differences(expected: Iterable[Row], found: Iterable[Row]) -> list[tuple[Row
     of_place = {_place(row): row for row in found}
     differing: list[tuple[Row | None, Row | None]] = []
     for wanted in expected:
-        late = wanted._replace(time_ns=(wanted.time_ns or 0) + _HOUR_NS * (not (wanted.time_ns or 1) % _QUARTER_NS))
-        row = of_place.pop(_place(wanted), None) or of_place.pop(_place(late), None)
+        row = next((of_place.pop(place) for place in _places(wanted) if place in of_place), None)
         if row is None or not _has_equal_values(wanted, row):
             differing.append((wanted, row))
     return differing + [(None, row) for row in of_place.values()]
 
 
 _HOUR_NS, _QUARTER_NS = 3600 * NANOSECONDS, 900 * NANOSECONDS
+_Place = tuple[int | None, frozenset[tuple[str, str]]]
 
 
-def _place(row: Row) -> tuple[int | None, frozenset[tuple[str, str]]]:
+def _place(row: Row) -> _Place:
     return row.time_ns, frozenset(row.tags.items())
+
+
+def _places(wanted: Row) -> list[_Place]:
+    time_ns, tags = _place(wanted)
+    is_start = time_ns is not None and time_ns % _QUARTER_NS == 0  # of a period: no image ends on a whole quarter
+    return [(time_ns, tags), *((time_ns + off, tags) for off in (-_HOUR_NS, _HOUR_NS) if time_ns and is_start)]
 
 
 def _has_equal_values(wanted: Row, row: Row) -> bool:

@@ -21,6 +21,7 @@ from monitoring.dashboards.aggregation import (
 )
 from monitoring.dashboards.questions import (
     EachImage,
+    Growth,
     ImageTable,
     MovingMean,
     OverRange,
@@ -163,6 +164,23 @@ def test_a_table_has_the_latest_images_or_the_smallest() -> None:
     assert smallest.influxql(SCOPE).startswith('SELECT bottom("duration_seconds", 2) AS "duration" FROM')
 
 
+def told(value: float, day: int, instance: str = "a") -> TimedPoint:
+    tags = {"instance": instance, "backend": "influxdb", "reason": "tls"}
+    return TimedPoint(Point("leglength_monitoring_failure", tags, {"failures": value}), at(day, 9))
+
+
+def test_totals_grow_by_their_steps_up_of_each_series() -> None:
+    question = Growth(metrics={"failed": catalogue.MONITORING_FAILURES}, by=("reason",))
+    of_two = [told(5, 2), told(9, 3), told(2, 4), told(3, 5), told(50, 2, "b"), told(51, 6, "b")]
+    # 5 to 9, then a new store, 2 to 3; and 50 to 51 of the other.
+    assert question.answer(of_two, MARCH, ZURICH) == [Row(None, {"reason": "tls"}, {"failed": 6.0})]
+    assert question.influxql(SCOPE) == (
+        'SELECT sum("failed") AS "failed" FROM (SELECT non_negative_difference("failures") AS "failed"'
+        f' FROM "leglength_monitoring_failure" WHERE {INSTANCE} GROUP BY "instance", "backend", "reason")'
+        ' WHERE $timeFilter GROUP BY "reason"'
+    )
+
+
 def test_what_the_catalogue_lacks_cannot_be_asked() -> None:
     for wrong in (
         {"metrics": {"images": catalogue.SESSIONS}},  # Prometheus alone has it
@@ -198,7 +216,12 @@ def test_rows_of_a_server_are_compared_by_place_and_value() -> None:
     expected = Row(at(1, 23), {"status": "failed"}, {"duration": 2.0})
     assert found == [expected]
     assert differences([expected], found) == []
-    assert differences([expected], [found[0]._replace(time_ns=at(2, 0))]) == []  # the week after the clocks changed
+    for off in (at(1, 22), at(2, 0)):  # as in the week after the clocks changed
+        assert differences([expected], [found[0]._replace(time_ns=off)]) == []
+    two_hours = found[0]._replace(time_ns=at(2, 1))
+    assert differences([expected], [two_hours]) == [(expected, None), (None, two_hours)]
+    image = Row(at(1, 23) + 1, {}, {"duration": 2.0})
+    assert len(differences([image], [image._replace(time_ns=at(2, 0) + 1)])) == 2
     fewer = found[0]._replace(values={"duration": 1.0})
     assert differences([expected], [fewer]) == [(expected, fewer)]
     of_others = found[0]._replace(tags={"status": "crashed"})

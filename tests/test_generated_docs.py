@@ -22,8 +22,11 @@ GENERATED = {
     "docs/configuration.md": "shutdown_timeout",
     "docs/metrics.md": "| `leglength_sessions_total` |",
     "docs/task.schema.json": "shutdown_timeout",
+    "deploy/grafana/dashboards/leglength-operation.json": "Must anyone act?",
 }
 """The documents, and some words that the code has put there."""
+FOLDERS = ("deploy/grafana",)
+"""Folders that hold nothing but what is made."""
 
 
 def generate(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -40,8 +43,10 @@ def generate(repository: Path, *arguments: str) -> subprocess.CompletedProcess[s
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A repository of nothing but the documents and what makes them."""
+    for folder in FOLDERS:
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder)
     for path in ["scripts/generate-docs", *GENERATED]:
-        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / path, tmp_path / path)
     return tmp_path
 

@@ -5,16 +5,31 @@ Its libraries come with the extra ``dashboards`` and are loaded by the commands 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from msgspec.structs import asdict
 
 from monitoring.cli import output
-from monitoring.cli.common import WRONG_INPUT, JsonOption, exit_on_error, read_json
+from monitoring.cli.common import (
+    WRONG_INPUT,
+    ConfigOption,
+    JsonOption,
+    exit_on_error,
+    load_config,
+    read_json,
+)
+from monitoring.exceptions import ConfigurationError
+from monitoring.settings import MonitoringConfig, is_used
+
+if TYPE_CHECKING:
+    from monitoring.dashboards.provisioning import Sources
+    from monitoring.dashboards.rendering import Site
+    from monitoring.dashboards.thresholds import Thresholds
 
 app = typer.Typer(help="Dashboards and alert rules over what is sent.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -61,3 +76,92 @@ def alerts(thresholds: ThresholdsOption = None, as_json: JsonOption = False) -> 
         ),
         has_notes=True,
     )
+
+
+@app.command()
+def render(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that is written; made if need be.")],
+    influxql: Annotated[bool, typer.Option("--influxql", help="Images from InfluxDB, totals from Prometheus.")] = False,
+    metricsql: Annotated[bool, typer.Option("--metricsql", help="Images from VictoriaMetrics instead.")] = False,
+    prometheus_only: Annotated[bool, typer.Option("--prometheus-only", help="There is no InfluxDB.")] = False,
+    influxdb_only: Annotated[bool, typer.Option("--influxdb-only", help="There is no Prometheus.")] = False,
+    time_zone: Annotated[str, typer.Option("--time-zone", help="Zone of the days, as Europe/Zurich.")] = "UTC",
+    scrape_interval: Annotated[str, typer.Option(help="Prometheus' own, as 15s.")] = "60s",
+    prometheus_url: Annotated[str | None, typer.Option(help="Prometheus; else $PROMETHEUS_URL of Grafana's.")] = None,
+    dashboards_path: Annotated[
+        Path | None, typer.Option(help="Where Grafana finds DIR/grafana/dashboards, if elsewhere, as in a container.")
+    ] = None,
+    thresholds: ThresholdsOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that this command didn't write.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Write the files from which Grafana sets itself up for this site: dashboards and data sources.
+
+    Which backends there are is taken from the settings unless it is said. Secrets are left to Grafana's environment.
+    """
+    flags = {
+        "influxql": influxql, "metricsql": metricsql,
+        "prometheus-only": prometheus_only, "influxdb-only": influxdb_only,
+    }  # fmt: skip
+    with exit_on_error(), needs_extra():
+        from monitoring.dashboards import provisioning
+        from monitoring.dashboards.thresholds import thresholds_from
+
+        settings = load_config(config)
+        kind = _kind([name for name, is_given in flags.items() if is_given], settings)
+        limits = thresholds_from({} if thresholds is None else read_json(thresholds))
+        pages = dashboards_path or (folder / "grafana" / "dashboards").absolute()
+        sources = _sources(settings, prometheus_url, pages, scrape_interval)
+        texts = provisioning.files(_site(kind, settings, time_zone, limits), sources)
+        written = provisioning.write(texts, folder, replaces_foreign=force)
+    for path in written:
+        typer.echo(f"wrote {path}")
+    typer.echo(f"{len(texts) - len(written)} of {len(texts)} files were as they are to be")
+    needed = [*sources.variables, *provisioning.secrets_of(texts)]
+    typer.echo(f"next: put {folder / 'grafana' / 'provisioning'} where Grafana reads its provisioning (in a container:")
+    typer.echo("  /etc/grafana/provisioning), and start it" + (f" with {', '.join(needed)} set" if needed else ""))
+
+
+def _kind(given: list[str], settings: MonitoringConfig) -> str:
+    """Which backends the dashboards are for: what is asked for, else what the settings have."""
+    if len(given) > 1:
+        raise ConfigurationError(f"--{given[0]} and --{given[1]} exclude each other")
+    if given:
+        return given[0]
+    has_images, has_totals = is_used(settings.influxdb), is_used(settings.prometheus)
+    if not has_images and not has_totals:
+        raise ConfigurationError("the settings have no backend to look at: name influxdb or prometheus")
+    return "influxql" if has_images and has_totals else "influxdb-only" if has_images else "prometheus-only"
+
+
+def _site(kind: str, settings: MonitoringConfig, zone: str, thresholds: Thresholds) -> Site:
+    from zoneinfo import ZoneInfo
+
+    from monitoring.dashboards.rendering import Site
+
+    try:
+        ZoneInfo(zone)
+    except (ValueError, OSError, LookupError):
+        raise ConfigurationError(f"--time-zone {zone}: there is no such zone; it is named as Europe/Zurich") from None
+    job = settings.prometheus.job_name if settings.prometheus is not None else None
+    return Site(
+        images=None if kind == "prometheus-only" else "metricsql" if kind == "metricsql" else "influxql",
+        totals=kind != "influxdb-only", zone=zone, application=settings.application is not None, job=job,
+        thresholds=thresholds,
+    )  # fmt: skip
+
+
+def _sources(settings: MonitoringConfig, prometheus_url: str | None, pages: Path, scrape_interval: str) -> Sources:
+    from monitoring.dashboards.provisioning import Sources
+
+    if not re.fullmatch(r"[1-9][0-9]*(ms|[smh])", scrape_interval):
+        raise ConfigurationError(f"--scrape-interval {scrape_interval}: must be a number and a unit, as 15s")
+    found = {"dashboards_path": str(pages), "scrape_interval": scrape_interval}
+    if prometheus_url:
+        found["prometheus_url"] = prometheus_url
+    if influxdb := settings.influxdb:
+        found |= {"images_url": influxdb.url, "database": influxdb.bucket}
+        if influxdb.token is None and influxdb.token_file is None:
+            found["user"] = influxdb.username or ""
+    # Grafana reads $NAME in these files from its environment, and $$ as a dollar sign.
+    return Sources(**{name: text.replace("$", "$$") for name, text in found.items()})

@@ -61,13 +61,15 @@ class Site(Struct, frozen=True, kw_only=True):
 
     ``images``: the language of the backend that the images' points go to, None for none. ``totals``: whether there is
     a Prometheus. ``zone``: the days' time zone, by its IANA name. ``application``: whether an application's name is
-    sent with everything. ``thresholds``: those of the alert rules, which panels show.
+    sent with everything. ``job``: the job that is chosen first, None for all. ``thresholds``: those of the alert rules,
+    which panels show.
     """
 
     images: Literal["influxql", "metricsql"] | None = "influxql"
     totals: bool = True
     zone: str = "UTC"
     application: bool = False
+    job: str | None = None
     thresholds: Thresholds = DEFAULTS
 
     @property
@@ -149,7 +151,9 @@ def _variables(site: Site) -> Iterator[Any]:
         yield dashboard.DatasourceVariable(name).label(label).type(kind).current(chosen_first)
     of_points = [("instance", "Instance")] + [("application", "Application")] * site.application
     if site.totals:
-        yield _query_variable("job", "Job", f"label_values({catalogue.SESSIONS.name}, job)", PROMETHEUS)
+        yield _query_variable(
+            "job", "Job", f"label_values({catalogue.SESSIONS.name}, job)", PROMETHEUS, chosen_first=site.job
+        )
         for name, label in of_points:
             query = f'label_values({catalogue.SESSIONS.name}{{job=~"$job"}}, {name})'
             yield _query_variable(name, label, query, PROMETHEUS)
@@ -159,8 +163,9 @@ def _variables(site: Site) -> Iterator[Any]:
             yield _query_variable(name, label, query, INFLUXDB)
 
 
-def _query_variable(name: str, label: str, query: str, source: str) -> Any:
-    every = models.VariableOption(text=["All"], value=["$__all"], selected=True)
+def _query_variable(name: str, label: str, query: str, source: str, *, chosen_first: str | None = None) -> Any:
+    text, value = ([chosen_first],) * 2 if chosen_first else (["All"], ["$__all"])
+    every = models.VariableOption(text=text, value=value, selected=True)
     builder = dashboard.QueryVariable(name).label(label).query(query).datasource(_reference(source)).current(every)
     builder.multi(True).include_all(True).all_value(".+").sort(models.VariableSort.ALPHABETICAL_ASC)
     return builder.refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)

@@ -5,10 +5,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test lint house bench servers docs clean say-demo say-test
+.PHONY: demo stack test lint house bench servers docs clean say-demo say-stack say-test
 
 demo: say-demo $(VENV)/.app   ## make phantoms, run the application over them, show what was recorded
 	$(BIN)/python scripts/demo
+
+stack: say-stack $(VENV)/.stack servers ## servers on this machine with months of simulated history, alerts on the console
+	$(BIN)/python scripts/stack
 
 test: say-test $(VENV)/.dev servers ## the whole suite against real servers
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
@@ -41,9 +44,13 @@ $(VENV)/.app: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e '.[app,cli]'
 	@touch $@
 
+$(VENV)/.stack: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[app,cli,dashboards]'
+	@touch $@ $(VENV)/.app
+
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e '.[app,cli,dashboards,report,onnx,gpu,dev]'
-	@touch $@ $(VENV)/.app
+	@touch $@ $(VENV)/.app $(VENV)/.stack
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(PIP) -e '.[bench]'
@@ -53,6 +60,9 @@ $(VENV)/.bench: $(VENV)/.dev
 say-demo:
 	@echo "make demo: half a minute on two cores; the first time some minutes more, to set up $(VENV). Writes demo/ only."
 
+say-stack:
+	@echo "make stack: half a minute the first time, once $(VENV) and Debian's servers are there; then until Ctrl-C. Writes stack/ only."
+
 say-test:
 	@echo "make test: the whole suite, about 8 minutes on two cores; the first time some minutes more, to set up $(VENV)."
 	@echo "It installs Debian's InfluxDB, VictoriaMetrics, Pushgateway and Prometheus with apt-get where they are missing"
@@ -60,4 +70,4 @@ say-test:
 	@echo "is installed). More processes: make test WORKERS=8"
 
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) demo stack build dist

@@ -81,7 +81,7 @@ class History:
         With `new_store` the totals began at 0 once more, when `plan.events()` says so.
         """
         began_anew_ns = self.plan.events()["new_store_ns"] if new_store else None
-        labels = {"job": "simulated", "instance": INSTANCE}
+        labels = simulate_history.group_of(check_section(self.settings(folder)).config)
         until_ns = simulate_history.nanoseconds(self.plan.now)
         folder.mkdir(parents=True, exist_ok=True)
         simulate_history.write_openmetrics(folder / "past.txt", store, labels, until_ns, began_anew_ns)
@@ -90,13 +90,20 @@ class History:
 
 
 @pytest.fixture(scope="session")
-def processed_phantoms(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Sequence[SessionRecord]]:
-    """What run.py recorded of a dozen small phantoms, by kind."""
+def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a dozen small phantoms lie with what run.py made of them."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if base.name.startswith("popen-") else base) / "processed-phantoms"
     with folder.with_suffix(".lock").open("w") as lock:  # one worker makes them, the others wait
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return simulate_history.base_records(folder)
+        simulate_history.base_records(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def processed_phantoms(phantom_folder: Path) -> Mapping[str, Sequence[SessionRecord]]:
+    """What run.py recorded of them, by kind."""
+    return simulate_history.base_records(phantom_folder)
 
 
 @pytest.fixture(scope="session")

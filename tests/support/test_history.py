@@ -117,7 +117,7 @@ def test_a_prometheus_knows_the_totals_of_then(tmp_path: Path, history: History)
             begins_ns = 0 if at_ns < events["new_store_ns"] else events["new_store_ns"]
             expected = Counter(one.status for one in history.records if begins_ns <= one.ended_ns <= at_ns)
             hour = at_ns // 1e9 // 3600 * 3600 + (3600 if begins_ns else 0)
-            found = prometheus.query('last_over_time(leglength_sessions_total{job="simulated"}[1h])', hour)
+            found = prometheus.query('last_over_time(leglength_sessions_total{application="simulated"}[1h])', hour)
             told = {sample["metric"]["status"]: float(sample["value"][1]) for sample in found}
             assert {status: count for status, count in told.items() if count} == expected
         end = history.records[-1].ended_ns / 1e9 + 60

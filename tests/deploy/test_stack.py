@@ -1,0 +1,114 @@
+"""`make stack` as a newcomer has it: what it prints answers, what it says to type works, and nothing is left behind."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
+from tests.support.processes import MissingServerError, fetch, wait_until
+
+pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("stack")]  # it takes the servers' usual ports
+PROGRAMS = ("influxd", "prometheus", "promtool", "prometheus-pushgateway", "prometheus-alertmanager")
+BROKEN, MENDED = r"for i in 1 2 3; do \S+ run\.py \S+/broken \S+; done", r"^ *(\S+ run\.py \S+/good \S+)$"
+
+
+@dataclass
+class Console:
+    """A running stack and what it has printed so far."""
+
+    process: subprocess.Popen[bytes]
+    path: Path
+
+    @property
+    def text(self) -> str:
+        return self.path.read_text()
+
+    def wait_for(self, words: str) -> None:
+        wait_until(lambda: words in self.text or self.process.poll() is not None, words, 2 * HANGS_SECONDS, 0.1)
+        assert words in self.text, self.text
+
+    def type(self, pattern: str) -> None:
+        """Type a command that is printed, as it is printed, in the repository's root."""
+        found = re.search(pattern, self.text, re.MULTILINE)
+        assert found, self.text
+        command = found[found.re.groups]
+        subprocess.run(["bash", "-c", command], cwd=REPOSITORY, capture_output=True, timeout=HANGS_SECONDS, check=False)
+
+    def servers(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal; returns the exit code once none of its processes is left."""
+        servers = self.servers()
+        assert len(servers) >= 5
+        self.process.send_signal(number)
+        code = self.process.wait(HANGS_SECONDS)
+        wait_until(lambda: not any(server.is_running() for server in servers), "the servers to end")
+        return code
+
+
+@contextmanager
+def started(folder: Path, phantom_folder: Path) -> Iterator[Console]:
+    """A stack with a short past, as `make stack` starts it."""
+    for program in PROGRAMS:
+        if shutil.which(program) is None:
+            raise MissingServerError(program)
+    printed = folder.with_suffix(".printed")
+    options = ["--folder", str(folder), "--days", "12", "--phantoms", str(phantom_folder)]
+    with printed.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-u", REPOSITORY / "scripts/stack", *options],
+            cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    console = Console(process, printed)
+    try:
+        console.wait_for("What the Alertmanager tells")
+        yield console
+    finally:
+        process.kill()  # and Linux ends the servers
+        process.wait()
+
+
+def test_a_newcomer_sees_data_breaks_the_application_gets_the_alert_and_mends_it(
+    tmp_path: Path, phantom_folder: Path
+) -> None:
+    folder = tmp_path / "stack"
+    with started(folder, phantom_folder) as console:
+        urls = dict(re.findall(r"^(\w+) +(http://127\.0\.0\.1:\d+)", console.text, re.MULTILINE))
+        assert {"prometheus", "alertmanager", "pushgateway", "influxdb"} <= set(urls)
+        asked = "/api/v1/query?query=count_over_time(leglength_sessions_total{status='completed'}[7d])"
+        (series,) = fetch("GET", urls["prometheus"] + asked).json()["data"]["result"]
+        assert float(series["value"][1]) > 7 * 24  # an hourly past
+        count = "/query?db=leglength&q=SELECT count(duration_seconds) FROM leglength_session"
+        wait_until(lambda: "series" in fetch("GET", urls["influxdb"] + count).data.decode(), "points in InfluxDB")
+
+        console.type(BROKEN)
+        console.wait_for("FIRING    LegLengthAllFail")
+        console.wait_for("#leglengthallfail")
+        console.type(MENDED)
+        console.wait_for("RESOLVED  LegLengthAllFail")
+        assert console.end(signal.SIGINT) == 0
+        assert "has ended" in console.text
+
+    # It goes on with the first one's data, and ends when the terminal is closed, or a server ends.
+    with started(folder, phantom_folder) as console:
+        assert "simulated sessions" not in console.text
+        assert console.end(signal.SIGHUP) == 0
+    with started(folder, phantom_folder) as console:
+        servers = console.servers()
+        next(server for server in servers if "pushgateway" in server.cmdline()[0]).kill()
+        assert console.process.wait(HANGS_SECONDS) == 1
+        assert "pushgateway has ended" in console.text
+        assert not any(server.is_running() for server in servers)

@@ -57,14 +57,33 @@ def dashboards() -> None:
 
 
 @app.command()
-def alerts(thresholds: ThresholdsOption = None, as_json: JsonOption = False) -> None:
-    """List the alert rules with their thresholds; docs/alerts.md holds what to do about each."""
+def alerts(
+    thresholds: ThresholdsOption = None,
+    backtest: Annotated[
+        str | None, typer.Option("--backtest", help="Say when each would have fired in the time up to now, as 90d.")
+    ] = None,
+    scrape_interval: Annotated[
+        str, typer.Option("--scrape-interval", help="Prometheus' own, for --backtest; 5m at most.")
+    ] = "1m",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the alert rules with their thresholds; docs/alerts.md holds what to do about each.
+
+    With --backtest every rule is evaluated over the store's own history, as Prometheus would have done it: how often
+    each would have fired and how long, and which other thresholds would change that.
+    """
     with exit_on_error(), needs_extra():
         from monitoring.dashboards.rule_files import rules_for
         from monitoring.dashboards.thresholds import thresholds_from
 
         values = thresholds_from({} if thresholds is None else read_json(thresholds))
         rules = [(rule, {name: getattr(values, name) for name in named}) for rule, named in rules_for(values)]
+        if backtest is not None:
+            from monitoring.cli.backtests import print_backtests
+
+            print_backtests(load_config(config), values, backtest, scrape_interval, as_json)
+            return
     if as_json:
         output.print_json([{**asdict(rule), "thresholds": own} for rule, own in rules])
         return

@@ -1,4 +1,4 @@
-"""The alert rules as the files that Prometheus reads."""
+"""The alert rules as Prometheus reads them, and an example of whom Alertmanager tells."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ RUNBOOKS = "docs/alerts.md"
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # it comes without types
     """Long texts as blocks that a person can read."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
+        """Equal parts are written out: a person is to edit them."""
+        return True
 
     def represent_text(self, text: str) -> Any:
         return self.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
@@ -64,3 +68,92 @@ def prometheus_rule(rule: Rule, runbooks: str = RUNBOOKS) -> dict[str, Any]:
             "runbook_url": f"{runbooks}#{rule.name.lower()}",
         },
     }
+
+
+_HEADER = """\
+# Whom Alertmanager tells of which alert: an example to fill in. Read by Alertmanager 0.25 and later.
+# Secrets are in files. 0.25 takes the address of a webhook from no file, so that one that is secret by itself needs a
+# relay of yours, here on this host, that knows it; what it wants as a token is read from a file.
+"""
+
+
+def alertmanager_example() -> str:
+    """An Alertmanager's configuration: whom each severity and audience reaches, and what follows from what."""
+    of_one = ["job", "instance"]
+    mail = {"send_resolved": True}
+    return _HEADER + to_yaml(
+        {
+            "global": {
+                "smtp_smarthost": "localhost:25",
+                "smtp_from": "leglength@hospital.example",
+                "smtp_auth_username": "leglength",
+                "smtp_auth_password_file": "/etc/alertmanager/secrets/smtp-password",
+            },
+            "route": {
+                "receiver": "nobody",
+                "group_by": ["alertname", *of_one],
+                "group_wait": "1m",
+                "group_interval": "10m",
+                "repeat_interval": "3d",
+                "routes": [
+                    _route(
+                        "heartbeat",
+                        'alertname="LegLengthHeartbeat"',
+                        group_wait="0s",
+                        group_interval="1m",
+                        repeat_interval="1m",
+                    ),
+                    _route(
+                        "on-call",
+                        'severity="critical"',
+                        group_wait="30s",
+                        group_interval="5m",
+                        repeat_interval="1h",
+                    ),
+                    _route("clinical-lead", 'severity="warning"', 'audience="clinical"'),
+                    _route("operator", 'severity="warning"'),
+                ],
+            },
+            "receivers": [
+                {"name": "nobody"},
+                {"name": "heartbeat", "webhook_configs": [_webhook("heartbeat", send_resolved=False)]},
+                {"name": "on-call", "webhook_configs": [_webhook("page", send_resolved=True)]},
+                {"name": "clinical-lead", "email_configs": [{"to": "clinical-lead@hospital.example", **mail}]},
+                {"name": "operator", "email_configs": [{"to": "operator@hospital.example", **mail}]},
+            ],
+            "inhibit_rules": [
+                _inhibit("LegLengthGatewayDown", BLIND_WITHOUT_GATEWAY, []),
+                _inhibit("LegLengthMetricsAbsent", ("LegLengthInstanceGone", "LegLengthNothingArrives"), []),
+                _inhibit("LegLengthInstanceGone", ("LegLengthNothingArrives",), of_one),
+                _inhibit("LegLengthAllFail", ("LegLengthNothingSucceeds", "LegLengthFailureShareHigh"), of_one),
+                _inhibit("LegLengthNothingSucceeds", ("LegLengthFailureShareHigh",), of_one),
+                _inhibit("LegLengthHangs", ("LegLengthNothingArrives",), of_one),
+                _inhibit("LegLengthTwoStores", ("LegLengthNewStore",), of_one),
+            ],
+        }
+    )
+
+
+BLIND_WITHOUT_GATEWAY = (
+    "LegLengthMetricsAbsent", "LegLengthInstanceGone", "LegLengthNothingArrives", "LegLengthRelayStopped",
+    "LegLengthWaiting", "LegLengthHangs",
+)  # fmt: skip
+"""What the gateway's absence explains: totals that are gone, and gauges that nobody can renew."""
+
+
+def _route(receiver: str, *matchers: str, **times: str) -> dict[str, Any]:
+    return {"receiver": receiver, "matchers": list(matchers), **times}
+
+
+def _webhook(path: str, *, send_resolved: bool) -> dict[str, Any]:
+    token = {"type": "Bearer", "credentials_file": f"/etc/alertmanager/secrets/{path}-token"}
+    return {
+        "url": f"http://127.0.0.1:9095/{path}", "send_resolved": send_resolved, "http_config": {"authorization": token},
+    }  # fmt: skip
+
+
+def _inhibit(source: str, targets: tuple[str, ...], equal: list[str]) -> dict[str, Any]:
+    return {
+        "source_matchers": [f'alertname="{source}"'], "target_matchers": [f'alertname=~"{"|".join(targets)}"'],
+        "equal": equal,
+    }  # fmt: skip

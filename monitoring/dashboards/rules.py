@@ -39,21 +39,30 @@ class Rule(Struct, frozen=True, kw_only=True):
 
     @property
     def thresholds(self) -> tuple[str, ...]:
-        """The thresholds that the declaration names, in its order; ``$name_seconds`` names the span ``name``."""
-        named = Template(f"{self.expression} {self.hold} {self.description}").get_identifiers()
-        fields = dict.fromkeys(name.removesuffix("_seconds") for name in named)
-        return tuple(name for name in fields if name in Thresholds.__struct_fields__)
+        """The thresholds that the declaration names, in its order."""
+        return named(self.expression, self.hold, self.description)
+
+
+def named(*texts: str) -> tuple[str, ...]:
+    """The thresholds that texts name; ``$name_seconds`` names the span ``name``."""
+    found = dict.fromkeys(name.removesuffix("_seconds") for name in Template(" ".join(texts)).get_identifiers())
+    return tuple(name for name in found if name in Thresholds.__struct_fields__)
 
 
 def rendered(rule: Rule, thresholds: Thresholds) -> Rule:
     """The rule with the thresholds' values in its expression, its ``hold`` and its description."""
+    parts = ("expression", "hold", "description")
+    return replace(rule, **{part: filled(getattr(rule, part), thresholds).strip() for part in parts})
+
+
+def filled(text: str, thresholds: Thresholds) -> str:
+    """The text with values for ``$name``; a span's seconds are ``$name_seconds``. Templates' own variables stay."""
     values: dict[str, str] = {}
     for name, value in asdict(thresholds).items():
         values[name] = f"{value:g}" if isinstance(value, float) else str(value)
         if re.fullmatch(SPAN, values[name]):
             values[f"{name}_seconds"] = f"{parse_duration(value).total_seconds():.0f}"
-    parts = ("expression", "hold", "description")
-    return replace(rule, **{part: Template(getattr(rule, part)).safe_substitute(values).strip() for part in parts})
+    return Template(text).safe_substitute(values)
 
 
 def _whole(selector: str, window: str, *by: str) -> str:
@@ -484,8 +493,4 @@ max by (job, instance) (resets(leglength_session_duration_seconds_count[$event_w
     ),
 )
 
-_NOT_SENT_YET = (
-    "LegLengthHangs", "LegLengthMemoryLow", "LegLengthDiskNearlyFull", "LegLengthVersionChanged",
-    "LegLengthModelChanged", "LegLengthLogFilterHits",
-)  # fmt: skip
-RULES = tuple(rule for rule in (*_APPLICATION, *_MEASUREMENTS, *_MONITORING) if rule.name not in _NOT_SENT_YET)
+RULES: tuple[Rule, ...] = (*_APPLICATION, *_MEASUREMENTS, *_MONITORING)

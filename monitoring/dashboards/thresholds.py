@@ -116,6 +116,18 @@ class Thresholds(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Count, Meta(description="Times in a day that the totals may fall: once is a new store, twice are two at once.")
     ] = 2
 
+    comparison_window: Annotated[
+        Span,
+        Meta(description="What the last week is compared with, where InfluxDB is asked: long enough to be steady."),
+    ] = "90d"
+    fall: Annotated[
+        Positive,
+        Meta(
+            description="By how much a mean quality or confidence (0 to 1) may fall: over four standard errors of 20 "
+            "images that differ by 0.1 (standard deviation) among each other."
+        ),
+    ] = 0.1
+
 
 DEFAULTS = Thresholds()
 

@@ -1,0 +1,214 @@
+"""The alert rules that points in InfluxDB can answer, for Grafana to evaluate: a site may have no Prometheus.
+
+Each is one or two queries in InfluxQL, what is computed of their numbers, and a limit. Queries name the catalogue's
+metrics, so that one without a place in InfluxDB fails when this is imported.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+from promql_parser import parse_duration
+
+from monitoring.dashboards.rules import Audience, Severity, filled, named
+from monitoring.dashboards.thresholds import DEFAULTS, Thresholds
+from monitoring.metrics import catalogue
+from monitoring.metrics.catalogue import Metric
+
+EXPRESSION = "__expr__"
+"""What Grafana calls the data source of its own arithmetic."""
+
+
+class InfluxdbRule(Struct, frozen=True, kw_only=True):
+    """One rule: the ``number`` made of the queries (``$A``, ``$B``) is over the ``limit``, or under it.
+
+    ``queries`` are each an InfluxQL statement and the span that it looks at; thresholds are named as in
+    :class:`monitoring.dashboards.rules.Rule`. ``description`` is Grafana's template, the number is ``$values.N.Value``.
+    """
+
+    name: str
+    severity: Severity
+    audience: Audience
+    queries: tuple[tuple[str, str], ...]
+    number: str = "$A"
+    limit: str
+    is_under: bool = False
+    fires_without_data: bool = False
+    summary: str
+    description: str
+
+    @property
+    def thresholds(self) -> tuple[str, ...]:
+        """The thresholds that the declaration names, in its order."""
+        return named(*(span for _, span in self.queries), self.number, self.limit, self.description)
+
+
+def _select(aggregate: str, metric: Metric, *tags: str, condition: str = "") -> str:
+    """``aggregate`` holds ``{}`` for the field; one series for each value of the tags."""
+    if metric.measurement is None or metric.field is None:
+        raise ValueError(f"{metric.name} has no place in InfluxDB")
+    chosen = aggregate.replace("{}", f'"{metric.field}"')
+    grouped = " GROUP BY " * bool(tags) + ", ".join(map('"{}"'.format, tags))
+    return f'SELECT {chosen} FROM "{metric.measurement}" WHERE {condition}$timeFilter{grouped}'  # noqa: S608
+
+
+def _fallen(metric: Metric, *tags: str) -> tuple[tuple[str, str], ...]:
+    """A field's mean over a quarter of a year, and over the last week of it."""
+    query = _select("mean({})", metric, "instance", *tags)
+    return (query, "$comparison_window"), (query, "$failure_window")
+
+
+_ENDED = catalogue.SESSION_ENDED
+
+INFLUXDB_RULES: tuple[InfluxdbRule, ...] = (
+    InfluxdbRule(
+        name="LegLengthAllFail",
+        severity="critical",
+        audience="operator",
+        queries=(
+            (
+                _select(f'sum({{}}) + sum("{_ENDED["crashed"].field}")', _ENDED["failed"], "instance"),
+                "$all_fail_window",
+            ),
+            (_select("sum({})", _ENDED["completed"], "instance"), "$all_fail_window"),
+        ),
+        number="$A * ($B < 0.5)",
+        limit="$failures - 0.5",
+        summary="Every image fails.",
+        description="{{ $values.N.Value }} images failed within $all_fail_window, and none succeeded.",
+    ),
+    InfluxdbRule(
+        name="LegLengthNothingArrives",
+        severity="warning",
+        audience="operator",
+        queries=((_select("count({})", catalogue.SESSION_DURATION), "$silence"),),
+        limit="0.5",
+        is_under=True,
+        fires_without_data=True,
+        summary="No image arrives any more.",
+        description="No image was processed for $silence, the longest ordinary pause, or InfluxDB gives no answer.",
+    ),
+    InfluxdbRule(
+        name="LegLengthHardFinding",
+        severity="warning",
+        audience="clinical",
+        queries=(
+            (
+                _select(
+                    "count({})", catalogue.FINDING["value"], "instance", "rule", condition="\"severity\" = 'hard' AND "
+                ),
+                "$event_window",
+            ),
+        ),
+        limit="0.5",
+        summary="A measurement can't be right.",
+        description="{{ $values.N.Value }} findings within $event_window are of the rule {{ $labels.rule }}: a "
+        "landmark, a side or the pixel spacing is wrong.",
+    ),
+    InfluxdbRule(
+        name="LegLengthBias",
+        severity="warning",
+        audience="clinical",
+        queries=(
+            (_select("mean({})", catalogue.READING_ERROR, "instance", "measurement"), "$comparison_window"),
+            (_select("count({})", catalogue.READING_ERROR, "instance", "measurement"), "$comparison_window"),
+        ),
+        number="abs($A) * ($B > $pairs - 0.5)",
+        limit="$bias_mm",
+        summary="Measurements differ from the readers' in one direction.",
+        description="{{ $labels.measurement }} lies {{ $values.N.Value }} mm from the readers' on average.",
+    ),
+    InfluxdbRule(
+        name="LegLengthQualityFell",
+        severity="warning",
+        audience="clinical",
+        queries=_fallen(catalogue.QUALITY),
+        number="$A - $B",
+        limit="$fall",
+        summary="The quality of the measurements fell.",
+        description="The mean quality of the images within $failure_window lies {{ $values.N.Value }} under that of "
+        "$comparison_window.",
+    ),
+    InfluxdbRule(
+        name="LegLengthConfidenceFell",
+        severity="warning",
+        audience="clinical",
+        queries=_fallen(catalogue.MODEL_CONFIDENCE["average"], "model"),
+        number="$A - $B",
+        limit="$fall",
+        summary="A model is less certain than it was.",
+        description="The mean confidence of the model {{ $labels.model }} within $failure_window lies "
+        "{{ $values.N.Value }} under that of $comparison_window.",
+    ),
+    InfluxdbRule(
+        name="LegLengthDeadPoints",
+        severity="warning",
+        audience="operator",
+        queries=((_select("last({})", catalogue.MONITORING_DEAD, "instance", "backend"), "$failure_window"),),
+        limit="0.5",
+        summary="A backend refused points for good.",
+        description="{{ $values.N.Value }} points that {{ $labels.backend }} refused are kept aside.",
+    ),
+)
+
+
+def grafana_rules(
+    datasource_uid: str, runbooks: str, thresholds: Thresholds = DEFAULTS, folder: str = "Leg length"
+) -> dict[str, Any]:
+    """Grafana's provisioning file of alert rules, as a document; ``runbooks`` is the address of ``docs/alerts.md``."""
+    return {
+        "apiVersion": 1,
+        "groups": [
+            {
+                "orgId": 1,
+                "name": "leglength-influxdb",
+                "folder": folder,
+                "interval": "5m",
+                "rules": [_grafana_rule(rule, datasource_uid, runbooks, thresholds) for rule in INFLUXDB_RULES],
+            }
+        ],
+    }
+
+
+def _grafana_rule(rule: InfluxdbRule, datasource_uid: str, runbooks: str, thresholds: Thresholds) -> dict[str, Any]:
+    queries = []
+    for letter, (influxql, span) in zip("AB", rule.queries, strict=False):
+        seconds = parse_duration(filled(span, thresholds)).total_seconds()
+        query = {
+            "refId": f"{letter}_series", "query": influxql, "rawQuery": True, "resultFormat": "time_series",
+            "datasource": {"type": "influxdb", "uid": datasource_uid},
+        }  # fmt: skip
+        queries.append(_step(query, datasource_uid, round(seconds)))
+        # An aggregate over the whole range is one number: its last is it.
+        queries.append(_step({"refId": letter, "type": "reduce", "expression": f"{letter}_series", "reducer": "last"}))
+    low, high = filled(rule.limit, thresholds).partition(" - ")[::2]
+    evaluator = {"type": "lt" if rule.is_under else "gt", "params": [float(low) - float(high or 0)]}
+    queries.append(_step({"refId": "N", "type": "math", "expression": filled(rule.number, thresholds)}))
+    queries.append(
+        _step({"refId": "FIRES", "type": "threshold", "expression": "N", "conditions": [{"evaluator": evaluator}]})
+    )
+    return {
+        "uid": f"influxdb-{rule.name.lower()}",
+        "title": rule.name,
+        "condition": "FIRES",
+        "for": "0s",
+        "noDataState": "Alerting" if rule.fires_without_data else "OK",
+        "execErrState": "Error",
+        "data": queries,
+        "labels": {"severity": rule.severity, "audience": rule.audience},
+        "annotations": {
+            "summary": rule.summary,
+            "description": filled(rule.description, thresholds),
+            "runbook_url": f"{runbooks}#{rule.name.lower()}",
+        },
+    }
+
+
+def _step(model: dict[str, Any], uid: str = EXPRESSION, seconds: int = 0) -> dict[str, Any]:
+    """A query, or a step of Grafana's own arithmetic."""
+    own = {"datasource": {"type": EXPRESSION, "uid": EXPRESSION}} if uid == EXPRESSION else {}
+    return {
+        "refId": model["refId"], "datasourceUid": uid, "relativeTimeRange": {"from": seconds, "to": 0},
+        "model": {**model, **own},
+    }  # fmt: skip

@@ -407,7 +407,7 @@ MEASUREMENT_PAGE: Final = Dashboard(
     title="Leg length: measurements",
     description="Can the measurements be trusted, are the models drifting, and do readers agree?",
     rows=(
-        Row("Can the measurements be trusted?", (CLINICAL_ALERTS, QUALITY_NOW, HARD_FINDINGS, VERDICT)),
+        Row("At a glance", (CLINICAL_ALERTS, QUALITY_NOW, HARD_FINDINGS, VERDICT)),
         Row("Quality", (QUALITY_BY_IMAGE, QUALITY_PARTS)),
         Row("Findings", (TO_LOOK_AT, LATEST_FINDINGS, FINDINGS)),
         Row("Landmarks and models", (MISSES, MODEL_MISSES, MODEL_CONFIDENCE, MODEL_LANDMARKS)),

@@ -54,7 +54,7 @@ MUST_ACT_PANEL: Final = Panel(
 ALERTS: Final = Panel(
     id=2, title="Alerts that fire", shown=Shown.TABLE, unit=Unit.COUNT, width=10, height=4,
     description="Each alert that fires now, how grave it is, and where. Its runbook says what to do.",
-    answers=(told(f"max by (alertname, severity, instance) ({FIRING})", "firing", at_end=True),),
+    answers=(told(f"max by (alertname, severity, instance) ({FIRING})", at_end=True),),
     empty="None", empty_means="no alert fires, if the panel beside says No.",
 )  # fmt: skip
 
@@ -348,7 +348,7 @@ OPERATION: Final = Dashboard(
     description="Must anyone act, is the application up, is it fast, and why do images fail?",
     rows=(
         Row(
-            "Must anyone act?",
+            "At a glance",
             (
                 MUST_ACT_PANEL, ALERTS, SINCE_SUCCESS, SINCE_IMAGE,
                 ENDED, FAILED_SHARE, LONGEST_WAIT, OLDEST_OPEN,

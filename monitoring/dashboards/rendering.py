@@ -22,6 +22,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 from promql_parser import parse_duration
 
+from monitoring.dashboards.aggregation import WEEK
 from monitoring.dashboards.fleet import FLEET
 from monitoring.dashboards.measurements import MEASUREMENT_PAGE
 from monitoring.dashboards.operation import OPERATION
@@ -258,9 +259,19 @@ def _panel(panel: Panel, answer: Answer, site: Site) -> Any:
         builder.with_target(_Built(target))
         if isinstance(query, Images) and query.drawn is Shown.POINTS:
             builder.override_by_query(ref, [_value("custom.drawStyle", "points"), _value("custom.pointSize", 4)])
+    _suit_to_times(builder, shown, targets)
+    return builder.datasource(targets[0][1].datasource)
+
+
+def _suit_to_times(builder: Any, shown: Shown, targets: list[tuple[Query, Any]]) -> None:
+    """What a panel does with its rows' times."""
     if shown is Shown.TABLE:
         _arrange_table(builder, targets)
-    return builder.datasource(targets[0][1].datasource)
+    elif shown is Shown.BARS and any(target.interval == WEEK.window for _, target in targets if _is_promql(target)):
+        builder.bar_alignment(common_models.BarAlignment.CENTER)  # it stands on the week's Thursday
+    elif shown is Shown.STAT and any(_has_times(query) for query, _ in targets):
+        when = common.ReduceDataOptions().calcs(["lastNotNull"]).fields("/^Time$/").values(False)
+        builder.reduce_options(when)
 
 
 def described(panel: Panel, answer: Answer, site: Site) -> str:
@@ -341,18 +352,27 @@ def _arrange_table(builder: Any, targets: list[tuple[Query, Any]]) -> None:
     names: dict[str, str] = {}
     hidden: dict[str, bool] = {}
     for query, target in targets:
-        if isinstance(target, prometheus_models.Dataquery):
+        if _is_promql(target):
             column = f"Value #{target.ref_id}" if len(targets) > 1 else "Value"
             if target.legend_format:
                 names[column] = target.legend_format
             else:
                 hidden[column] = True
-        if not isinstance(query, Images) or not isinstance(query.question, ImageTable):
+        if not _has_times(query):
             hidden["Time"] = True
     if len(targets) > 1:
         builder.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
     options = {"excludeByName": hidden, "indexByName": {}, "renameByName": names}
     builder.with_transformation(models.DataTransformerConfig(id_val="organize", options=options))
+
+
+def _has_times(query: Query) -> bool:
+    """Whether the times of its rows are images'."""
+    return isinstance(query, Images) and isinstance(query.question, ImageTable)
+
+
+def _is_promql(target: Any) -> bool:
+    return isinstance(target, prometheus_models.Dataquery)
 
 
 # --- queries ------------------------------------------------------------------------------------
@@ -370,7 +390,7 @@ class _Built:
 
 def _targets(query: Query, shown: Shown, site: Site) -> Iterator[Any]:
     """A query as the data sources keep it: one for each expression."""
-    scope, is_table = site.scope, shown is Shown.TABLE
+    scope, is_table = site.scope, shown is Shown.TABLE or _has_times(query)
     if isinstance(query, Totals):
         yield _prometheus(PROMETHEUS, query.promql(scope), query.legend, query.at_end, query.step, is_table)
     elif site.images == "influxql":

@@ -254,7 +254,7 @@ SELF_MONITORING: Final = Dashboard(
     title="Leg length: the monitoring itself",
     description="Is all of it told, what waits or was lost, and does anything endanger privacy?",
     rows=(
-        Row("Is all of it told?", (LATEST_PUSH, RELAY, LONGEST_WAIT, WAITING_NOW, DEAD, LOST)),
+        Row("At a glance", (LATEST_PUSH, RELAY, LONGEST_WAIT, WAITING_NOW, DEAD, LOST)),
         Row("Delivery", (DELIVERED, WAITING_OVER_TIME, OLDEST, FAILURES)),
         Row("What could not be taken", (LOSSES, REFUSED, FOLDED, FORMULAS, STORES)),
         Row("Privacy and security", (REJECTED, REFUSED_NAMES, LOG_FILTER, ERASURES)),

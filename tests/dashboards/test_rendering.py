@@ -225,3 +225,35 @@ def test_dashboards_hold_no_address_and_no_name_of_a_machine() -> None:
     for site in SITES.values():
         for page in PAGES:
             assert not re.search(r"https?://|localhost|\b\d+\.\d+\.\d+\.\d+\b|Token |Bearer ", render(page, site))
+
+
+def test_a_week_of_prometheus_stands_on_its_thursday_and_one_of_influxdb_on_its_monday() -> None:
+    title = "Images that were not completed, a week"
+    for site, alignment in ((SITES["influxql"], 1), (SITES["prometheus-only"], 0), (SITES["metricsql"], 0)):
+        panel = next(panel for panel in panels_of(OPERATION, site) if panel["title"] == title)
+        assert panel["fieldConfig"]["defaults"]["custom"]["barAlignment"] == alignment
+    days = next(panel for panel in panels_of(OPERATION, SITES["prometheus-only"]) if panel["title"] == "Images a day")
+    assert days["fieldConfig"]["defaults"]["custom"]["barAlignment"] == 1
+
+
+def test_without_prometheus_the_time_of_the_latest_image_is_shown_and_not_its_duration() -> None:
+    panel = next(p for p in panels_of(OPERATION, SITES["influxdb-only"]) if p["title"] == "Since the latest success")
+    assert panel["fieldConfig"]["defaults"]["unit"] == "dateTimeFromNow"
+    assert panel["options"]["reduceOptions"]["fields"] == "/^Time$/"
+    assert [target["resultFormat"] for target in panel["targets"]] == ["table"]
+    assert len(panel["fieldConfig"]["defaults"]["thresholds"]["steps"]) == 1, "seconds are no bound of an instant"
+
+
+def test_tables_show_times_only_of_images_and_each_value_under_its_name() -> None:
+    tables = {
+        panel["title"]: {each["id"]: each["options"] for each in panel["transformations"]}
+        for page in PAGES
+        for panel in panels_of(page, Site())
+        if panel["type"] == "table"
+    }
+    assert tables["Latest images"]["organize"]["excludeByName"] == {}
+    assert tables["Alerts that fire"]["organize"]["excludeByName"] == {"Value": True, "Time": True}
+    agreement = tables["Agreement with readers, by measurement"]
+    assert "merge" in agreement
+    assert agreement["organize"]["renameByName"]["Value #B"] == "bias (mm)"
+    assert agreement["organize"]["excludeByName"] == {"Time": True}

@@ -23,9 +23,11 @@ GENERATED = {
     "docs/metrics.md": "| `leglength_sessions_total` |",
     "docs/task.schema.json": "shutdown_timeout",
     "deploy/grafana/dashboards/leglength-operation.json": "Must anyone act?",
+    "deploy/prometheus/leglength.rules.yml": "LegLengthAllFail",
+    "deploy/alertmanager/alertmanager.yml": "LegLengthHeartbeat",
 }
 """The documents, and some words that the code has put there."""
-FOLDERS = ("deploy/grafana",)
+FOLDERS = ("deploy/alertmanager", "deploy/grafana", "deploy/prometheus")
 """Folders that hold nothing but what is made."""
 
 

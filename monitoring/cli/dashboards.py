@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 from msgspec.structs import asdict
 
 from monitoring.cli import output
 from monitoring.cli.common import (
+    DONE,
+    NOT_ALL_DONE,
     WRONG_INPUT,
     ConfigOption,
     JsonOption,
@@ -98,6 +101,32 @@ def alerts(
 
 
 @app.command()
+def verify(
+    days: Annotated[int, typer.Option(min=1, help="How many days, up to now.")] = 30,
+    prometheus: Annotated[
+        str | None, typer.Option(metavar="URL", help="Prometheus' address, to look at the newest totals, too.")
+    ] = None,
+    time_zone: Annotated[str, typer.Option("--time-zone", help="Zone of the days, as Europe/Zurich.")] = "UTC",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the backends what the dashboards ask, and compare with the store's own sessions.
+
+    Exit 0 when all agrees, 1 when something differs or can't be asked, 2 when settings are wrong. A token that may
+    read is taken from $INFLUXDB_READ_TOKEN, else that of the settings.
+    """
+    with exit_on_error(), needs_extra():
+        from monitoring.cli import verify as verification
+
+        found = verification.verified(load_config(config), days, _zone(time_zone), prometheus)
+        if as_json:
+            output.print_json(verification.as_dict(found))
+        else:
+            verification.print_found(found)
+    raise typer.Exit(DONE if found.is_good else NOT_ALL_DONE)
+
+
+@app.command()
 def render(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that is written; made if need be.")],
     influxql: Annotated[bool, typer.Option("--influxql", help="Images from InfluxDB, totals from Prometheus.")] = False,
@@ -154,20 +183,21 @@ def _kind(given: list[str], settings: MonitoringConfig) -> str:
 
 
 def _site(kind: str, settings: MonitoringConfig, zone: str, thresholds: Thresholds) -> Site:
-    from zoneinfo import ZoneInfo
-
     from monitoring.dashboards.rendering import Site
 
-    try:
-        ZoneInfo(zone)
-    except (ValueError, OSError, LookupError):
-        raise ConfigurationError(f"--time-zone {zone}: there is no such zone; it is named as Europe/Zurich") from None
     job = settings.prometheus.job_name if settings.prometheus is not None else None
     return Site(
         images=None if kind == "prometheus-only" else "metricsql" if kind == "metricsql" else "influxql",
-        totals=kind != "influxdb-only", zone=zone, application=settings.application is not None, job=job,
+        totals=kind != "influxdb-only", zone=_zone(zone).key, application=settings.application is not None, job=job,
         thresholds=thresholds,
     )  # fmt: skip
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, LookupError):
+        raise ConfigurationError(f"--time-zone {name}: there is no such zone; it is named as Europe/Zurich") from None
 
 
 def _sources(settings: MonitoringConfig, prometheus_url: str | None, pages: Path, scrape_interval: str) -> Sources:

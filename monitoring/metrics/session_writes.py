@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 from msgspec import Struct, field
 
 from monitoring.domain.derivation import Facts
 from monitoring.exceptions import RecordError
+from monitoring.metrics import catalogue
 from monitoring.metrics.samples import Change, Sample, Vocabulary
 from monitoring.records.session_record import SessionRecord
 
@@ -36,6 +37,13 @@ class DerivedValues(Struct, frozen=True):
             series = "{" + ",".join([f"{name}={text}" for name, text in labels.items()]) + "}" if labels else ""
             values[metric.name + series] = value
         return cls(formula, facts, values)
+
+    def samples(self) -> Iterator[Sample]:
+        """What was computed, as far as its metrics are still declared."""
+        for series, value in self.values.items():
+            name, _, labels = series.removesuffix("}").partition("{")
+            if (metric := catalogue.BY_NAME.get(name)) is not None:
+                yield Sample(metric, value, dict(pair.split("=", 1) for pair in labels.split(",") if pair))
 
     def to_bytes(self) -> bytes:
         """Compressed JSON that :meth:`from_bytes` reads back."""

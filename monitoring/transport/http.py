@@ -37,8 +37,8 @@ _FORWARDED = "the answer came through the proxy that the environment names"
 class Response(Struct, frozen=True):
     """What came back: ``status`` when a server answered, else ``error`` (one of the counted reasons).
 
-    ``body`` is at most 64 KiB. It may quote the request, so it is classified and never logged. ``hint`` says in
-    fixed words what the reason's usual ones don't.
+    ``body`` is at most 64 KiB, or what its transport is told. It may quote the request, so it is classified and never
+    logged. ``hint`` says in fixed words what the reason's usual ones don't.
     """
 
     status: int | None = None
@@ -65,8 +65,10 @@ class HttpTransport:
     failure: a renewed certificate needs no restart.
     """
 
-    def __init__(self, trust: tls.Trust | None = None) -> None:
+    def __init__(self, trust: tls.Trust | None = None, most_bytes: int = MAX_ANSWER_BYTES) -> None:
+        """An answer's body is cut after ``most_bytes``."""
         self._trust = trust or tls.Trust()
+        self._most_bytes = most_bytes
         self._routes: dict[str, _Route] = {}
 
     def request(self, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: Deadline) -> Response:
@@ -92,8 +94,8 @@ class HttpTransport:
             method, url, body=body, headers=dict(headers), redirect=False, retries=False,
             timeout=urllib3.Timeout(total=deadline.remaining()), preload_content=False,
         ) as answer:  # fmt: skip
-            content = answer.read(MAX_ANSWER_BYTES, decode_content=True)
-            if len(content) < MAX_ANSWER_BYTES:
+            content = answer.read(self._most_bytes, decode_content=True)
+            if len(content) < self._most_bytes:
                 answer.drain_conn()
                 answer.release_conn()  # reused only when it was read to its end
         if complaint := tls.complaint(answer.status, content):

@@ -1,0 +1,371 @@
+"""Asks the site's own backends what the panels ask, and says where they answer otherwise than the store's sessions.
+
+Needs the libraries of the extra ``dashboards``; its caller loads it when it is asked to.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote, urlencode
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
+
+from monitoring.analytics.sent_points import NOT_MADE, REFUSED, WAITING, sent_points
+from monitoring.cli.common import existing_store
+from monitoring.cli.output import console, print_entry
+from monitoring.cli.words import age, counted, instant, rfc3339_nano
+from monitoring.dashboards.aggregation import TimeRange
+from monitoring.dashboards.panels import Query, Totals
+from monitoring.dashboards.questions import OverRange, Row, Scope, TimedPoint, influxql_rows
+from monitoring.dashboards.rendering import Site
+from monitoring.dashboards.verification import Difference, Held, Sent, Verified, compare, verify
+from monitoring.exceptions import BackendConnectionError, ConfigurationError, MonitoringError
+from monitoring.influx_client import authorization
+from monitoring.metrics import catalogue
+from monitoring.metrics.backends import STATES
+from monitoring.metrics.line_protocol import Point
+from monitoring.metrics.samples import NANOSECONDS
+from monitoring.prometheus_client import StoredState
+from monitoring.runtime.backends import session_writes_builder
+from monitoring.settings import InfluxDBConfig, MonitoringConfig, PrometheusConfig, Secret, common_labels, is_used
+from monitoring.store import totals
+from monitoring.store.clock import DAY_NS
+from monitoring.store.location import instance_name
+from monitoring.store.outbox import backend_statuses
+from monitoring.store.sessions import Store
+from monitoring.transport.deadline import Deadline
+from monitoring.transport.http import HttpTransport, Response, failure_detail
+
+TOKEN_VARIABLE = "INFLUXDB_READ_TOKEN"  # noqa: S105 - a name
+_MOST_BYTES = 256 * 1024 * 1024
+_MEASUREMENTS = sorted({metric.measurement for metric in catalogue.METRICS if metric.measurement})
+_PLACES = {
+    f"{metric.measurement}_{metric.field}": (metric.measurement, metric.field)
+    for metric in catalogue.METRICS
+    if metric.measurement and metric.field
+}
+
+
+class Backend(Struct, frozen=True):
+    """Where to ask, and as whom."""
+
+    name: str
+    url: str
+    headers: Mapping[str, str]
+    transport: HttpTransport
+    timeout: float
+
+    def asked(self, path: str, **fields: str) -> Response:
+        """The answer to a form; its status may be any."""
+        headers = {**self.headers, "Content-Type": "application/x-www-form-urlencoded"}
+        body = urlencode(fields, quote_via=quote).encode()
+        return self.transport.request("POST", self.url + path, headers, body, Deadline.after(self.timeout))
+
+    def document(self, response: Response) -> Any:
+        """An answer's JSON; raises :class:`MonitoringError` in a person's words where it is none."""
+        if response.status in (401, 403):
+            why = "the credentials may not read there" if response.status == 403 else failure_detail(response)
+            hint = f"; a token that may read can be given in ${TOKEN_VARIABLE}" if self.name == "influxdb" else ""
+            raise ConfigurationError(f"{self.name}: {why}{hint}")
+        if response.status != 200:
+            raise BackendConnectionError(f"{self.name}: {failure_detail(response)}")
+        if len(response.body) >= _MOST_BYTES:
+            raise MonitoringError(f"{self.name}: the answer is too large; ask for fewer --days")
+        try:
+            return json.loads(response.body)
+        except ValueError:
+            raise BackendConnectionError(f"{self.name}: what answers there speaks no JSON") from None
+
+
+class InfluxQL(Struct, frozen=True):
+    """InfluxDB 1, 2 or 3 by the query API of version 1; ``step_ns`` is what times are rounded down to."""
+
+    backend: Backend
+    scope: Scope
+    time_range: TimeRange
+    database: str
+    step_ns: int = 1
+    language: str = "influxql"
+
+    def _series(self, query: str) -> list[dict[str, Any]]:
+        response = self.backend.asked("/query", db=self.database, epoch="ns", q=query)
+        if response.status == 404 or b"database not found" in response.body:
+            raise ConfigurationError(f"influxdb: there is no database {self.database}")
+        document = self.backend.document(response)
+        result = document["results"][0]
+        if "error" in result or result.get("partial") or any(one.get("partial") for one in result.get("series", ())):
+            raise BackendConnectionError("influxdb: the query is refused or answered in part")
+        return list(result.get("series", ()))
+
+    def held(self) -> Iterator[TimedPoint]:
+        """All points of the scope."""
+        where = f"{self.scope.time_filter}{self.scope.influxql_filters}"
+        for measurement in _MEASUREMENTS:
+            for series in self._series(f'SELECT * FROM "{measurement}" WHERE {where} GROUP BY *'):  # noqa: S608
+                tags = {name: value for name, value in series.get("tags", {}).items() if value}
+                for cells in series["values"]:
+                    named = dict(zip(series["columns"], cells, strict=True))
+                    time_ns = int(named.pop("time"))
+                    fields = {name: value for name, value in named.items() if value is not None}
+                    yield TimedPoint(Point(measurement, tags, fields), time_ns)
+
+    def kept_seconds(self) -> float:
+        """How long the server keeps points, as far as it tells; infinite where it doesn't."""
+        with suppress(MonitoringError):  # a token that may only read isn't told
+            for series in self._series(f'SHOW RETENTION POLICIES ON "{self.database}"'):
+                for cells in series.get("values", ()):
+                    policy = dict(zip(series["columns"], cells, strict=True))
+                    if policy.get("default"):
+                        units = {"h": 3600, "m": 60, "s": 1}
+                        parts = re.findall(r"(\d+)([hms])", str(policy["duration"]))
+                        return sum(int(number) * units[unit] for number, unit in parts) or math.inf
+        return math.inf
+
+    def rows(self, query: Query) -> list[Row] | None:
+        """What it answers; None for what it isn't asked."""
+        if isinstance(query, Totals):
+            return None
+        return influxql_rows(query.question, self._series(query.question.influxql(self.scope)))
+
+
+class MetricsQL(Struct, frozen=True):
+    """VictoriaMetrics."""
+
+    backend: Backend
+    scope: Scope
+    time_range: TimeRange
+    step_ns: int = 1_000_000
+    language: str = "metricsql"
+
+    def held(self) -> Iterator[TimedPoint]:
+        """All points of the scope, each with one field."""
+        names = "|".join(_MEASUREMENTS)
+        response = self.backend.asked(
+            "/api/v1/export",
+            **{"match[]": f'{{__name__=~"({names})_.+"{self.scope.metricsql_filters}}}'},
+            start=f"{self.time_range.start_ns / 1e9:.3f}", end=f"{self.time_range.end_ns / 1e9:.3f}",
+        )  # fmt: skip
+        if response.status != 200:
+            self.backend.document(response)
+        points: dict[tuple[str, frozenset[tuple[str, str]], int], dict[str, float]] = {}
+        for line in response.body.decode().splitlines():
+            series = json.loads(line)
+            measurement, field = _PLACES.get(series["metric"].pop("__name__"), ("", ""))
+            tags = frozenset(pair for pair in series["metric"].items() if pair[0] != "db")
+            for time_ms, value in zip(series["timestamps"], series["values"], strict=True):
+                points.setdefault((measurement, tags, time_ms * self.step_ns), {})[field] = value
+        for (measurement, tags, time_ns), fields in points.items():
+            if measurement:
+                yield TimedPoint(Point(measurement, dict(tags), fields), time_ns)
+
+    def kept_seconds(self) -> float:
+        """It doesn't tell."""
+        return math.inf
+
+    def rows(self, query: Query) -> list[Row] | None:
+        """What it answers at the range's end; what changes along it has other instants here, and isn't compared."""
+        if isinstance(query, Totals) or not isinstance(query.question, OverRange):
+            return None
+        question = query.question
+        found: dict[tuple[str, ...], dict[str, float]] = {}
+        for column, expression in question.metricsql(self.scope).items():
+            asked = self.backend.asked("/api/v1/query", query=expression, time=f"{self.time_range.end_ns / 1e9:.3f}")
+            for one in self.backend.document(asked)["data"]["result"]:
+                tags = tuple(one["metric"].get(name, "") for name in question.by)
+                found.setdefault(tags, {})[column] = float(one["value"][1])
+        return [Row(None, dict(zip(question.by, tags, strict=True)), values) for tags, values in found.items()]
+
+
+class PromQL(Struct, frozen=True):
+    """Prometheus. Its answers aren't compared, but for the newest totals: when it was scraped isn't known here."""
+
+    backend: Backend
+    scope: Scope
+    time_range: TimeRange
+    wrong: Mapping[str, str] = {}
+    """What is wrong with a metric's newest totals, by its name."""
+
+    def totals(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """The newest value of each of the scope's series."""
+        selector = f'{{__name__=~"leglength_.+"{self.scope.promql_filters}}}'
+        document = self.backend.document(self.backend.asked("/api/v1/query", query=selector))
+        return {
+            (one["metric"].pop("__name__"), frozenset(one["metric"].items())): float(one["value"][1])
+            for one in document["data"]["result"]
+        }
+
+    def problem(self, query: Totals) -> str | None:
+        """Why it gives no answer, or a wrong one."""
+        expression = query.promql(self.scope)
+        for name, words in self.wrong.items():
+            if name in expression:
+                return words
+        at = f"{self.time_range.end_ns / 1e9:.3f}"
+        response = self.backend.asked("/api/v1/query", query=expression, time=at)
+        return f"{self.backend.name} refuses the query" if response.status in (400, 422) else None
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+class Found(Struct, frozen=True):
+    """What was verified, over which range and how many sessions, and against what."""
+
+    verified: Verified
+    held: Held
+    time_range: TimeRange
+    sessions: int
+    backends: list[str]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether no panel differs and no point is lost or changed."""
+        return not (self.verified.differ or self.held.lost or self.held.changed)
+
+
+def verified(config: MonitoringConfig, days: int, zone: ZoneInfo, prometheus_url: str | None) -> Found:
+    """Ask the site's backends what the panels ask, and compare with the store's own sessions.
+
+    Raises :class:`MonitoringError` where the store or a backend can't be asked.
+    """
+    if not is_used(config.influxdb) and prometheus_url is None:
+        raise ConfigurationError("there is nothing to ask: name influxdb in the settings, or give --prometheus URL")
+    end_ns = time.time_ns()
+    time_range = TimeRange(end_ns - days * DAY_NS, end_ns)
+    images, totals, held, names = None, None, Held(), []
+    with existing_store(config) as store:
+        instance = instance_name(config, store)
+        labels = {"instance": instance, **common_labels(config)}
+        if config.influxdb is not None and config.influxdb.enabled:
+            images = images_of(config.influxdb, Scope.of(time_range, zone.key, **labels), time_range)
+            if (kept := images.kept_seconds()) < days * 86_400:  # a shard's older points may be there, and may not
+                time_range = TimeRange(end_ns - round(kept) * NANOSECONDS, end_ns)
+                images = replace(images, scope=Scope.of(time_range, zone.key, **labels), time_range=time_range)
+            names.append(images.backend.name)
+        sessions = list(sent_points(store, session_writes_builder(config, instance), "influxdb", *time_range))
+        if prometheus_url is not None:
+            totals = totals_of(config, store, labels, prometheus_url, time_range, zone.key)
+            names.append(totals.backend.name)
+    if images is not None:
+        sent = [Sent(TimedPoint(point, one.time_ns), one.excuse) for one in sessions for point in one.points or ()]
+        held = compare(sent, images.held(), images.step_ns)
+
+    def answer(query: Query) -> list[Row] | str | None:
+        if isinstance(query, Totals):
+            return None if totals is None else totals.problem(query)
+        return None if images is None else images.rows(query)
+
+    language: Any = None if images is None else images.language
+    site = Site(images=language, totals=totals is not None, zone=zone.key)
+    found = verify(site, answer, held, time_range, zone)
+    return Found(found, held, time_range, len(sessions), names)
+
+
+def images_of(config: InfluxDBConfig, scope: Scope, time_range: TimeRange) -> InfluxQL | MetricsQL:
+    """InfluxDB, or VictoriaMetrics where that answers."""
+    token = os.environ.get(TOKEN_VARIABLE)
+    reader = config if not token else replace(config, token=Secret(token))
+    transport = HttpTransport(config.trust(), _MOST_BYTES)
+    backend = Backend("influxdb", config.url, authorization(reader), transport, config.timeout)
+    if backend.asked("/api/v1/query", query="1").status == 200:  # InfluxDB has no such path
+        return MetricsQL(replace(backend, name="VictoriaMetrics"), scope, time_range)
+    return InfluxQL(backend, scope, time_range, config.bucket)
+
+
+def totals_of(
+    config: MonitoringConfig, store: Store, labels: Mapping[str, str], url: str, time_range: TimeRange, zone: str
+) -> PromQL:
+    """Prometheus, and what is wrong with its newest totals: nothing as long as the gateway isn't told of them."""
+    section = config.prometheus or PrometheusConfig()
+    backend = Backend("Prometheus", url.rstrip("/"), {}, HttpTransport(section.trust(), _MOST_BYTES), section.timeout)
+    promql = PromQL(backend, Scope.of(time_range, zone, job=section.job_name, **labels), time_range)
+    with store.database.read_transaction() as connection:
+        kept = totals.read(connection)
+        waits = any(one.pending for one in backend_statuses(connection) if one.name in STATES)
+    there = {_place(name, own): value for (name, own), value in promql.totals().items()}
+    wrong: dict[str, str] = {}
+    for family in () if waits else StoredState(kept, {"job": section.job_name, **labels}).collect():
+        for sample in family.samples:
+            value = there.get(_place(sample.name, sample.labels.items()))
+            if value != sample.value and not sample.name.startswith("leglength_monitoring_"):
+                words = f"the newest {sample.name} is {'missing' if value is None else f'{value:g}'}"
+                wrong.setdefault(sample.name, f"{words}; the store has {sample.value:g}")
+    return replace(promql, wrong=wrong)
+
+
+def _place(name: str, labels: Iterable[tuple[str, str]]) -> tuple[str, frozenset[tuple[str, str]]]:
+    """A series; ``le`` is 30.0 or 30, as the servers on the way write it."""
+    pairs = ((key, f"{float(value):g}" if key == "le" else value) for key, value in labels)
+    return name, frozenset(pair for pair in pairs if pair[1])
+
+
+def as_dict(found: Found) -> dict[str, Any]:
+    """JSON-ready."""
+    held = found.held
+    return {
+        "backends": found.backends, "from": rfc3339_nano(found.time_range.start_ns),
+        "until": rfc3339_nano(found.time_range.end_ns), "sessions": found.sessions,
+        "panels_agree": found.verified.agree, "panels_not_compared": found.verified.not_compared,
+        "panels_differ": [asdict(one) for one in found.verified.differ],
+        "points": {
+            "sent": len(held.truth) - held.unknown + sum(held.excused.values()), "lost": len(held.lost),
+            "changed": len(held.changed), "excused": dict(held.excused), "unknown": held.unknown,
+        },
+        "lost_since": _earliest(held.lost), "changed_since": _earliest(held.changed),
+    }  # fmt: skip
+
+
+def _earliest(points: Sequence[TimedPoint]) -> str | None:
+    return rfc3339_nano(min(timed.time_ns for timed in points)) if points else None
+
+
+def print_found(found: Found) -> None:
+    """The same for a person, with what to do."""
+    verified, held = found.verified, found.held
+    differ = f"{counted(len(verified.differ), 'panel')} differ{'s' if len(verified.differ) == 1 else ''}"
+    days = age((found.time_range.end_ns - found.time_range.start_ns) / NANOSECONDS)
+    console.print(
+        f"{' and '.join(found.backends)}: {counted(verified.agree, 'panel')} agree, {differ},"
+        f" {verified.not_compared} can't be compared ({days}, {counted(found.sessions, 'session')})"
+    )
+    for one in verified.differ:
+        print_entry("differs", f"{one.page}, {one.panel}: {_difference_in_words(one)}")
+    for points, word, advice in (
+        (held.lost, "lost", "nothing sends them again; `leglength-monitor export` has what their sessions say"),
+        (held.changed, "changed", "something else writes to this bucket under this instance, or changed them"),
+    ):
+        if points:
+            last = max(timed.time_ns for timed in points)
+            since = f"from {instant(min(timed.time_ns for timed in points))} to {instant(last)} UTC"
+            print_entry(word, f"{counted(len(points), 'point')} {since}; {advice}")
+    for excuse, count in held.excused.items():
+        print_entry("not there", f"{counted(count, 'point')} {_EXCUSES[excuse]}")
+    if held.unknown:
+        print_entry("unknown", f"{counted(held.unknown, 'point')} of sessions that the store has no more, as after"
+                    " an erasure, or of an earlier store; they are counted as they are")  # fmt: skip
+
+
+_EXCUSES = {
+    WAITING: "wait for delivery: `leglength-monitor drain`",
+    REFUSED: "were refused and are kept aside: `leglength-monitor drain --requeue-dead` sends them once more",
+    NOT_MADE: "were not made, since no log backend was in use: `leglength-monitor drain` makes them",
+}
+
+
+def _difference_in_words(one: Difference) -> str:
+    if one.problem:
+        return one.problem
+    counts = ((one.lost, "lost"), (one.changed, "changed"))
+    told = [f"{counted(number, 'point')} {word}" for number, word in counts if number]
+    points = ", ".join(told) or "no point is lost or changed, so the query is answered otherwise"
+    since = f" since {instant(one.since_ns)} UTC" if one.since_ns is not None else ""
+    return f"{counted(one.rows, 'row')} of the answer; {points}{since}"

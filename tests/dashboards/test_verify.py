@@ -1,0 +1,218 @@
+"""`leglength-monitor dashboards verify`: the backends' answers are the store's own, or it is said what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from monitoring.cli.commands import app
+from monitoring.cli.common import store_to_import_into
+from monitoring.config_validator import check_section
+from monitoring.records.session_record import Failure
+from tests.support.records import realistic
+from tests.support.servers import InfluxDB1, Prometheus, VictoriaMetrics, fetch, promtool
+
+pytestmark = pytest.mark.servers
+DAY_NS = 86_400_000_000_000
+SESSIONS = 50
+PATIENT, OTHERS = "ab" * 16, "cd" * 16
+
+
+class Site:
+    """Sessions of 25 days, two a day, in a store of their own; every ninth failed, the tenth is one patient's."""
+
+    def __init__(self, folder: Path, influxdb: dict[str, Any], sessions: int = SESSIONS) -> None:
+        folder.mkdir(exist_ok=True)
+        prometheus = {"textfile": str(folder / "totals.prom"), "instance": "here"}
+        store = {"path": str(folder), "min_free_mb": 0}
+        section = {"enabled": True, "application": "legs", "store": store, "influxdb": influxdb}
+        self.section: dict[str, Any] = {**section, "prometheus": prometheus}
+        self.task = folder / "task.json"
+        self.write()
+        now_ns = time.time_ns()
+        self.ends = [now_ns - round((sessions - number) * DAY_NS / 2) for number in range(sessions)]
+        with store_to_import_into(check_section(self.section).config) as (kept, build):
+            for number, ended_ns in enumerate(self.ends):
+                failed = {"status": "failed", "reason": "not_dicom", "failure": Failure("E", "load")}
+                record = realistic(
+                    session_id=f"{number:032x}", started_ns=ended_ns - 10**9, ended_ns=ended_ns,
+                    duration_seconds=1.5 + number / 7, patient_key=PATIENT if number == 10 else OTHERS,
+                    **(failed if number % 9 == 4 else {}),
+                )  # fmt: skip
+                assert kept.commit(record, build)
+
+    def write(self) -> None:
+        self.task.write_text(json.dumps({"process": {"settings": {"monitoring": self.section}}}))
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(app, [*arguments, "--config", str(self.task)])
+
+    def verified(self, *arguments: str, expected: int = 0) -> dict[str, Any]:
+        done = self.run("dashboards", "verify", "--time-zone", "Europe/Zurich", "--json", *arguments)
+        assert done.exit_code == expected, done.output
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+
+@pytest.fixture(scope="module")
+def influxdb() -> Iterator[InfluxDB1]:
+    with InfluxDB1(auth=True) as server:
+        yield server
+
+
+@pytest.fixture
+def site(tmp_path: Path, influxdb: InfluxDB1) -> Iterator[Site]:
+    yield Site(tmp_path, influxdb.write_settings())
+    influxdb.query(f'DROP DATABASE "{influxdb.database}"')
+    influxdb.create_database(influxdb.database)
+    influxdb.query(f'GRANT ALL ON "{influxdb.database}" TO {influxdb.writer[0]}')
+
+
+def panels(found: dict[str, Any]) -> set[str]:
+    return {one["panel"] for one in found["panels_differ"]}
+
+
+def test_what_waits_is_explained_and_what_is_delivered_agrees(site: Site, influxdb: InfluxDB1) -> None:
+    waiting = site.verified()
+    assert waiting["points"]["excused"] == {"waiting": waiting["points"]["sent"]}
+    assert site.run("drain").exit_code == 0
+    # Another instance in the same bucket is none of this one's business.
+    form = "leglength_session,instance=there,status=failed duration_seconds=99 " + str(site.ends[3])
+    write = f"{influxdb.url}/write?db={influxdb.database}&u={influxdb.admin[0]}&p={influxdb.admin[1]}"
+    fetch("POST", write, body=form.encode())
+    found = site.verified()
+    assert found["points"] == {**waiting["points"], "excused": {}}
+    assert found["panels_agree"] > 40
+    assert (found["panels_differ"], found["panels_not_compared"], found["sessions"]) == ([], 0, SESSIONS)
+
+
+def test_points_that_the_backend_lost_are_named_with_their_panels(site: Site, influxdb: InfluxDB1) -> None:
+    site.run("drain")
+    for number in (20, 30):
+        influxdb.query(f'DELETE FROM "leglength_quality" WHERE time = {site.ends[number]}')
+    found = site.verified(expected=1)
+    assert (found["points"]["lost"], found["points"]["changed"], found["points"]["unknown"]) == (2, 0, 0)
+    assert "Quality by image" in panels(found)
+    assert "Duration of each image" not in panels(found)
+    (quality,) = [one for one in found["panels_differ"] if one["panel"] == "Quality by image"]
+    assert (quality["lost"], quality["since_ns"]) == (2, site.ends[20])
+    said = site.run("dashboards", "verify").output
+    assert re.search(r"^lost +2 points from ", said, re.MULTILINE)
+    assert "Quality by image: 2 rows of the answer; 2 points lost since " in said
+
+
+def test_points_with_other_values_and_those_of_erased_sessions_are_told_apart(site: Site, influxdb: InfluxDB1) -> None:
+    site.run("drain")
+    tags = "leglength_session,application=legs,instance=here,status=completed"
+    write = f"{influxdb.url}/write?db={influxdb.database}&u={influxdb.admin[0]}&p={influxdb.admin[1]}"
+    fetch("POST", write, body=f"{tags} duration_seconds=99 {site.ends[5]}".encode())
+    assert site.run("sessions", "erase", "--patient-key", PATIENT).exit_code in (0, 1)
+    found = site.verified(expected=1)
+    assert (found["points"]["lost"], found["points"]["changed"]) == (0, 1)
+    assert found["points"]["unknown"] > 10  # the erased session's, which the backend still has
+    assert "Duration of each image" in panels(found)
+    assert "Quality by image" not in panels(found)
+
+
+def test_what_was_refused_is_explained(site: Site, influxdb: InfluxDB1) -> None:
+    write = f"{influxdb.url}/write?db={influxdb.database}&u={influxdb.admin[0]}&p={influxdb.admin[1]}"
+    fetch("POST", write, body=b'leglength_quality,instance=there image="a text"')  # no number is taken any more
+    assert site.run("drain").exit_code == 1
+    found = site.verified()
+    assert found["points"]["excused"] == {"refused": found["points"]["excused"]["refused"]}
+    assert "drain --requeue-dead" in site.run("dashboards", "verify").output
+
+
+def test_what_the_backend_keeps_no_longer_is_not_missed(tmp_path: Path, influxdb: InfluxDB1) -> None:
+    influxdb.query('CREATE DATABASE "short" WITH DURATION 10d SHARD DURATION 1d')
+    influxdb.query(f'GRANT ALL ON "short" TO {influxdb.writer[0]}')
+    site = Site(tmp_path, {**influxdb.write_settings(), "bucket": "short"})
+    site.run("drain")  # which counts the older ones as expired
+    found = site.verified()
+    assert found["points"]["lost"] == 0
+    assert 18 <= found["sessions"] <= 20
+
+
+def test_what_cannot_be_asked_is_said_without_a_secret(site: Site, influxdb: InfluxDB1, tmp_path: Path) -> None:
+    site.section["influxdb"] = {**influxdb.write_settings(), "token": "writer:a-wrong-secret"}
+    site.write()
+    done = site.run("dashboards", "verify")
+    assert done.exit_code == 2
+    assert re.match(r"error: influxdb: HTTP 401: .*\$INFLUXDB_READ_TOKEN\n$", done.output), done.output
+    assert "a-wrong-secret" not in done.output
+    site.section["influxdb"] = {**influxdb.write_settings(), "bucket": "none"}
+    site.write()
+    assert "the credentials may not read there" in site.run("dashboards", "verify").output
+    site.section["influxdb"]["token"] = ":".join(influxdb.admin)
+    site.write()
+    assert "there is no database none" in site.run("dashboards", "verify").output
+    site.section["influxdb"] = {**influxdb.write_settings(), "url": "http://127.0.0.1:1"}
+    site.write()
+    done = site.run("dashboards", "verify")
+    assert (done.exit_code, done.output.count("\n")) == (1, 1), done.output
+    assert site.run("dashboards", "verify", "--time-zone", "Zurich").exit_code == 2
+    del site.section["influxdb"]
+    site.write()
+    assert site.run("dashboards", "verify").exit_code == 2
+    empty = Site(tmp_path / "empty", influxdb.write_settings(), sessions=0)
+    found = empty.verified()
+    assert (found["sessions"], found["panels_differ"]) == (0, [])
+
+
+def test_victoriametrics_agrees_at_the_ranges_end(tmp_path: Path, victoria_metrics: VictoriaMetrics) -> None:
+    site = Site(tmp_path, victoria_metrics.write_settings())
+    site.run("drain")
+    victoria_metrics.flush()
+    found = site.verified()
+    assert (found["backends"], found["panels_differ"], found["points"]["lost"]) == (["VictoriaMetrics"], [], 0)
+    assert found["panels_agree"] > 10
+    selector = 'leglength_session_duration_seconds{status="failed"}'
+    fetch("POST", f"{victoria_metrics.url}/api/v1/admin/tsdb/delete_series", fields={"match[]": selector})
+    found = site.verified(expected=1)
+    failed = sum(number % 9 == 4 for number in range(SESSIONS))
+    assert found["points"]["changed"] + found["points"]["lost"] == failed
+    assert panels(found) == {"Instances"}
+
+
+def test_the_newest_totals_are_looked_for_in_prometheus(
+    tmp_path: Path, influxdb: InfluxDB1, prometheus_factory: Callable[..., Prometheus]
+) -> None:
+    site = Site(tmp_path, influxdb.write_settings(), sessions=12)
+    site.run("drain")
+    seconds = time.time() - 20
+    group = 'instance="here",job="legs"'  # the job is named as the application
+    lines = []
+    for text in (tmp_path / "totals.prom").read_text().splitlines():
+        if text.startswith("leglength_") and "_created" not in text:
+            series, _, value = text.rpartition(" ")
+            labelled = series.replace("{", f"{{{group},", 1) if "{" in series else f"{series}{{{group}}}"
+            lines.append(f"{labelled} {value} {seconds:.3f}\n")
+    past = tmp_path / "past.txt"
+    past.write_text("".join([*lines, "# EOF\n"]))
+    promtool("tsdb", "create-blocks-from", "openmetrics", str(past), str(tmp_path / "data"))
+    server = prometheus_factory(folder=tmp_path)
+    found = site.verified("--prometheus", server.url)
+    assert (found["backends"], found["panels_differ"]) == (["influxdb", "Prometheus"], [])
+    site.run("import", str(more(tmp_path)))
+    waits = site.verified("--prometheus", server.url)  # not told yet
+    assert waits["panels_differ"] == []
+    site.run("drain")
+    found = site.verified("--prometheus", server.url, expected=1)
+    problems = {one["problem"] for one in found["panels_differ"]}
+    assert any("leglength_sessions_total is 11; the store has 12" in problem for problem in problems), problems
+
+
+def more(folder: Path) -> Path:
+    """One session more, as a result.json holds it."""
+    ended_ns = time.time_ns() - 10**9
+    record = realistic(session_id="f" * 32, started_ns=ended_ns - 10**9, ended_ns=ended_ns)
+    path = folder / "result.json"
+    path.write_text(json.dumps({"monitoring": {"sessions": [record.to_dict()]}}))
+    return path

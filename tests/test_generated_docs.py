@@ -22,12 +22,13 @@ GENERATED = {
     "docs/configuration.md": "shutdown_timeout",
     "docs/metrics.md": "| `leglength_sessions_total` |",
     "docs/task.schema.json": "shutdown_timeout",
+    "docs/alerts.md": "[LegLengthAllFail](#leglengthallfail)",
     "deploy/grafana/dashboards/leglength-operation.json": "Must anyone act?",
     "deploy/prometheus/leglength.rules.yml": "LegLengthAllFail",
     "deploy/alertmanager/alertmanager.yml": "LegLengthHeartbeat",
 }
 """The documents, and some words that the code has put there."""
-FOLDERS = ("deploy/alertmanager", "deploy/grafana", "deploy/prometheus")
+FOLDERS = ("deploy/grafana",)
 """Folders that hold nothing but what is made."""
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
 import typer
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from monitoring.cli import output
 from monitoring.cli.common import (
@@ -139,11 +139,14 @@ def render(
     dashboards_path: Annotated[
         Path | None, typer.Option(help="Where Grafana finds DIR/grafana/dashboards, if elsewhere, as in a container.")
     ] = None,
+    runbooks: Annotated[
+        str | None, typer.Option(help="Where alerts' docs/alerts.md can be read, as an address.")
+    ] = None,
     thresholds: ThresholdsOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that this command didn't write.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Write the files from which Grafana sets itself up for this site: dashboards and data sources.
+    """Write the files from which servers set themselves up for this site: dashboards, data sources and alert rules.
 
     Which backends there are is taken from the settings unless it is said. Secrets are left to Grafana's environment.
     """
@@ -159,7 +162,7 @@ def render(
         kind = _kind([name for name, is_given in flags.items() if is_given], settings)
         limits = thresholds_from({} if thresholds is None else read_json(thresholds))
         pages = dashboards_path or (folder / "grafana" / "dashboards").absolute()
-        sources = _sources(settings, prometheus_url, pages, scrape_interval)
+        sources = _sources(settings, prometheus_url, runbooks, pages, scrape_interval)
         texts = provisioning.files(_site(kind, settings, time_zone, limits), sources)
         written = provisioning.write(texts, folder, replaces_foreign=force)
     for path in written:
@@ -200,7 +203,9 @@ def _zone(name: str) -> ZoneInfo:
         raise ConfigurationError(f"--time-zone {name}: there is no such zone; it is named as Europe/Zurich") from None
 
 
-def _sources(settings: MonitoringConfig, prometheus_url: str | None, pages: Path, scrape_interval: str) -> Sources:
+def _sources(
+    settings: MonitoringConfig, prometheus_url: str | None, runbooks: str | None, pages: Path, scrape_interval: str
+) -> Sources:
     from monitoring.dashboards.provisioning import Sources
 
     if not re.fullmatch(r"[1-9][0-9]*(ms|[smh])", scrape_interval):
@@ -213,4 +218,5 @@ def _sources(settings: MonitoringConfig, prometheus_url: str | None, pages: Path
         if influxdb.token is None and influxdb.token_file is None:
             found["user"] = influxdb.username or ""
     # Grafana reads $NAME in these files from its environment, and $$ as a dollar sign.
-    return Sources(**{name: text.replace("$", "$$") for name, text in found.items()})
+    sources = Sources(**{name: text.replace("$", "$$") for name, text in found.items()})
+    return replace(sources, runbooks=runbooks) if runbooks else sources

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 from promql_parser import parse_duration
 
-from monitoring.dashboards.rules import Audience, Severity, filled, named
+from monitoring.dashboards.rules import RULES, Audience, Severity, filled, named
 from monitoring.dashboards.thresholds import DEFAULTS, Thresholds
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Metric
@@ -154,21 +154,20 @@ INFLUXDB_RULES: tuple[InfluxdbRule, ...] = (
 
 
 def grafana_rules(
-    datasource_uid: str, runbooks: str, thresholds: Thresholds = DEFAULTS, folder: str = "Leg length"
+    datasource_uid: str, runbooks: str, thresholds: Thresholds = DEFAULTS, *, beside_prometheus: bool = False
 ) -> dict[str, Any]:
-    """Grafana's provisioning file of alert rules, as a document; ``runbooks`` is the address of ``docs/alerts.md``."""
-    return {
-        "apiVersion": 1,
-        "groups": [
-            {
-                "orgId": 1,
-                "name": "leglength-influxdb",
-                "folder": folder,
-                "interval": "5m",
-                "rules": [_grafana_rule(rule, datasource_uid, runbooks, thresholds) for rule in INFLUXDB_RULES],
-            }
-        ],
-    }
+    """Grafana's provisioning file of alert rules, as a document; ``runbooks`` is the address of ``docs/alerts.md``.
+
+    ``beside_prometheus``: only those that Prometheus' rules lack, so that nobody is told twice.
+    """
+    told_already = {rule.name for rule in RULES if beside_prometheus}
+    rules = [
+        _grafana_rule(rule, datasource_uid, runbooks, thresholds)
+        for rule in INFLUXDB_RULES
+        if rule.name not in told_already
+    ]
+    group = {"orgId": 1, "name": "leglength-influxdb", "folder": "Leg length", "interval": "5m", "rules": rules}
+    return {"apiVersion": 1, "groups": [group]}
 
 
 def _grafana_rule(rule: InfluxdbRule, datasource_uid: str, runbooks: str, thresholds: Thresholds) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A folder of files from which Grafana sets itself up: the pages, the data sources, and where the pages lie.
+"""A folder of files from which servers set themselves up: Grafana's pages, data sources and rules, Prometheus' rules.
 
 Secrets are never in it: the data sources name environment variables of Grafana's process. Whatever of an address isn't
 known is one of these, too.
@@ -11,8 +11,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from monitoring.dashboards.influxdb_rules import grafana_rules
 from monitoring.dashboards.rendering import INFLUXDB, PAGES, PROMETHEUS, UIDS, VICTORIAMETRICS, Site, render
-from monitoring.dashboards.rule_files import to_yaml
+from monitoring.dashboards.rule_files import RUNBOOKS, alertmanager_example, prometheus_rules, to_yaml
 from monitoring.exceptions import ConfigurationError
 
 MARK = "Written by `leglength-monitor dashboards render`"
@@ -27,7 +28,8 @@ class Sources(Struct, frozen=True, kw_only=True):
     """Where Grafana finds what it shows; ``$NAME`` is read from its environment.
 
     ``images_url`` is InfluxDB's or VictoriaMetrics', ``database`` InfluxDB's database (version 2: bucket), and
-    ``user`` that of a password (version 1), None where a token is used, "" where neither is asked for.
+    ``user`` that of a password (version 1), None where a token is used, "" where neither is asked for. ``runbooks``:
+    where the page ``docs/alerts.md`` lies.
     ``dashboards_path``: where the pages lie on Grafana's machine. ``scrape_interval``: Prometheus' own, as ``60s``.
     """
 
@@ -37,6 +39,7 @@ class Sources(Struct, frozen=True, kw_only=True):
     prometheus_url: str = "$PROMETHEUS_URL"
     dashboards_path: str = f"${PATH_VARIABLE}"
     scrape_interval: str = "60s"
+    runbooks: str = RUNBOOKS
 
     @property
     def variables(self) -> list[str]:
@@ -61,6 +64,12 @@ def files(site: Site, sources: Sources) -> dict[str, str]:
         f"grafana/provisioning/{kind}/leglength.yaml": _HEADER + to_yaml(document)
         for kind, document in provisioned.items()
     }
+    if site.images == "influxql":
+        rules = grafana_rules(UIDS[INFLUXDB], sources.runbooks, site.thresholds, beside_prometheus=site.totals)
+        texts["grafana/provisioning/alerting/leglength.yaml"] = _HEADER + to_yaml(rules)
+    if site.totals:
+        texts["prometheus/leglength.rules.yml"] = _HEADER + prometheus_rules(site.thresholds, sources.runbooks)
+        texts["alertmanager/alertmanager.yml"] = _HEADER + alertmanager_example()
     return {**pages, **texts}
 
 

@@ -71,7 +71,7 @@ def prometheus_rule(rule: Rule, runbooks: str = RUNBOOKS) -> dict[str, Any]:
 
 
 _HEADER = """\
-# Whom Alertmanager tells of which alert: an example to fill in. Read by Alertmanager 0.25 and later.
+# Whom Alertmanager tells of which alert: an example to copy and fill in. Read by Alertmanager 0.25 and later.
 # Secrets are in files. 0.25 takes the address of a webhook from no file, so that one that is secret by itself needs a
 # relay of yours, here on this host, that knows it; what it wants as a token is read from a file.
 """

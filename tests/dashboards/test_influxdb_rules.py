@@ -1,0 +1,169 @@
+"""The rules that Grafana evaluates, asked of a real InfluxDB: each fires, and is silent just below.
+
+Grafana's arithmetic is done here, in its few steps: the last of a series, a formula, a limit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from monitoring.dashboards.influxdb_rules import EXPRESSION, INFLUXDB_RULES, grafana_rules
+from monitoring.dashboards.rules import RULES
+from monitoring.metrics import catalogue
+from tests.support.clients import write_lines
+from tests.support.servers import InfluxDB1
+
+DAY_NS = 86_400 * 10**9
+NOW_NS = time.time_ns()
+PLACES = {(metric.measurement, metric.field) for metric in catalogue.METRICS if metric.measurement}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Points (measurement with tags, fields, how many, from so many days ago to so many), and whether it fires."""
+
+    points: list[tuple[str, str, int, float, float]]
+    fires: bool
+
+
+def session(status: str, count: int, first: float = 0.9, last: float = 0.1) -> tuple[str, str, int, float, float]:
+    flags = {name: int(name == status) for name in ("completed", "failed", "crashed", "skipped")}
+    fields = ",".join(f"{name}={float(value)}" for name, value in flags.items())
+    return f"leglength_session,instance=a,status={status}", f"duration_seconds=9.0,{fields}", count, first, last
+
+
+def fell(line: str, field: str, to: float) -> list[tuple[str, str, int, float, float]]:
+    return [(line, f"{field}=0.9", 100, 80, 8), (line, f"{field}={to}", 20, 6, 1)]
+
+
+MODEL, QUALITY = "leglength_model,instance=a,model=m", "leglength_quality,instance=a"
+READING, DEAD = "leglength_reading,instance=a,measurement=PLL_R_FEM", "leglength_monitoring,instance=a,backend=influxdb"
+FINDING = "leglength_finding,instance=a,rule=leg_sum,severity=%s,subject=image"
+CASES = {
+    "LegLengthAllFail": [
+        Case([session("failed", 2), session("crashed", 1)], True),
+        Case([session("failed", 2)], False),
+        Case([session("failed", 3), session("completed", 1)], False),
+        Case([session("failed", 3, 3, 2), session("skipped", 1)], False),
+    ],
+    "LegLengthNothingArrives": [
+        Case([], True),
+        Case([session("completed", 5, 20, 4.1)], True),
+        Case([session("completed", 1, 3.9, 3.9)], False),
+    ],
+    "LegLengthHardFinding": [
+        Case([(FINDING % "hard", "value=3.0", 1, 0.5, 0.5)], True),
+        Case([(FINDING % "soft", "value=3.0", 1, 0.5, 0.5)], False),
+        Case([(FINDING % "hard", "value=3.0", 1, 1.5, 1.5)], False),
+    ],
+    "LegLengthBias": [
+        Case([(READING, "error_millimeters=-2.5", 30, 80, 1)], True),
+        Case([(READING, "error_millimeters=-2.5", 29, 80, 1)], False),
+        Case([(READING, "error_millimeters=1.9", 30, 80, 1)], False),
+    ],
+    "LegLengthQualityFell": [
+        Case(fell(QUALITY, "image", 0.75), True), Case(fell(QUALITY, "image", 0.85), False), Case([], False),
+    ],
+    "LegLengthConfidenceFell": [
+        Case(fell(MODEL, "confidence_average", 0.75), True), Case(fell(MODEL, "confidence_average", 0.85), False),
+    ],
+    "LegLengthDeadPoints": [
+        Case([(DEAD, "dead_points=0.0", 1, 2, 2), (DEAD, "dead_points=4.0", 1, 1, 1)], True),
+        Case([(DEAD, "dead_points=4.0", 1, 2, 2), (DEAD, "dead_points=0.0", 1, 1, 1)], False),
+    ],
+}  # fmt: skip
+
+
+def test_every_rule_has_cases() -> None:
+    assert list(CASES) == [rule.name for rule in INFLUXDB_RULES]
+    assert all({case.fires for case in cases} == {True, False} for cases in CASES.values())
+
+
+def test_rules_fire_and_are_silent_as_they_should_over_a_real_influxdb(influxdb1: InfluxDB1) -> None:
+    rules = {rule["title"]: rule for rule in grafana_rules("uid", "docs/alerts.md")["groups"][0]["rules"]}
+    for number, (name, case) in enumerate((name, case) for name, cases in CASES.items() for case in cases):
+        database = f"case{number}"
+        influxdb1.create_database(database)
+        lines = "\n".join(line for points in case.points for line in as_lines(*points))
+        if lines:
+            assert write_lines(influxdb1.write_settings() | {"bucket": database}, lines).status == 204
+        assert fires(rules[name], lambda text, name=database: influxdb1.query(text, db=name)) == case.fires, (
+            name,
+            case,
+        )
+
+
+def as_lines(line: str, fields: str, count: int, first: float, last: float) -> Iterator[str]:
+    for number in range(count):
+        days = first + (last - first) * number / max(1, count - 1)
+        yield f"{line} {fields} {NOW_NS - round(days * DAY_NS) + number}"
+
+
+def fires(rule: dict[str, Any], ask: Callable[[str], list[dict[str, Any]]]) -> bool:
+    """What Grafana makes of a rule's steps, for each series by its tags."""
+    values: dict[str, dict[tuple[str, ...], float]] = {}
+    for step in rule["data"]:
+        model, name = step["model"], step["refId"]
+        if step["datasourceUid"] != EXPRESSION:
+            since = NOW_NS - step["relativeTimeRange"]["from"] * 10**9
+            rows = ask(model["query"].replace("$timeFilter", f"time >= {since} AND time <= {NOW_NS + DAY_NS}"))
+            values[name] = dict(series(row) for row in rows)
+        elif model["type"] == "reduce":
+            values[name] = values[model["expression"]]
+        elif model["type"] == "math":
+            values[name] = calculated(model["expression"], values)
+        else:
+            evaluator = model["conditions"][0]["evaluator"]
+            limit, found = evaluator["params"][0], values[model["expression"]].values()
+            if not found:
+                return rule["noDataState"] == "Alerting"
+            return any(value > limit if evaluator["type"] == "gt" else value < limit for value in found)
+    raise AssertionError(f"{rule['title']} compares nothing")
+
+
+def series(row: dict[str, Any]) -> tuple[tuple[str, ...], float]:
+    numbers = [value for column, value in row.items() if column != "time" and isinstance(value, int | float)]
+    return tuple(value for value in row.values() if isinstance(value, str)), float(numbers[0])
+
+
+def calculated(expression: str, values: dict[str, dict[tuple[str, ...], float]]) -> dict[tuple[str, ...], float]:
+    names = [name for name in "AB" if f"${name}" in expression]
+    shared = set.intersection(*(set(values[name]) for name in names))
+    code = expression.replace("$", "")
+    return {key: float(eval(code, {name: values[name][key] for name in names})) for key in shared}
+
+
+def test_queries_ask_for_what_is_sent() -> None:
+    asked = defaultdict(set)
+    for rule in grafana_rules("uid", "docs/alerts.md")["groups"][0]["rules"]:
+        for step in (step for step in rule["data"] if step["datasourceUid"] == "uid"):
+            quoted = step["model"]["query"].split('"')[1::2]
+            measurement = next(name for name in quoted if name.startswith("leglength_"))
+            asked[measurement] |= set(quoted) - {measurement}
+    tags = {label.name for metric in catalogue.METRICS for label in metric.labels} | {"instance"}
+    for measurement, names in asked.items():
+        assert {(measurement, name) for name in names - tags} <= PLACES
+
+
+def test_beside_prometheus_only_what_it_can_not_answer_is_left() -> None:
+    rules = grafana_rules("uid", "docs/alerts.md", beside_prometheus=True)["groups"][0]["rules"]
+    assert {rule["title"] for rule in rules} == {rule.name for rule in INFLUXDB_RULES} - {rule.name for rule in RULES}
+    assert [rule["title"] for rule in rules] == ["LegLengthQualityFell", "LegLengthConfidenceFell"]
+
+
+@pytest.mark.parametrize("rule", grafana_rules("uid", "docs/alerts.md")["groups"][0]["rules"], ids=lambda r: r["title"])
+def test_the_condition_is_the_last_step_and_each_step_names_one_before_it(rule: dict[str, Any]) -> None:
+    assert rule["condition"] == rule["data"][-1]["refId"]
+    names: list[str] = []
+    for step in rule["data"]:
+        expression = step["model"].get("expression", "")
+        named = {part for part in names if part == expression or f"${part}" in expression}
+        assert step["datasourceUid"] == "uid" or named, step
+        names.append(step["refId"])
+    assert len(rule["uid"]) <= 40

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
@@ -14,11 +15,14 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard as DashboardModel
 
 from monitoring.dashboards import promql
+from monitoring.dashboards.aggregation import TimeRange
 from monitoring.dashboards.operation import OPERATION
-from monitoring.dashboards.panels import Dashboard, Panel, Query, Shown, Totals, series
+from monitoring.dashboards.panels import WAITING, Dashboard, Panel, Query, Shown, Totals, must_act, series
+from monitoring.dashboards.questions import Scope
 from monitoring.dashboards.rendering import PAGES, Site, chosen, render
 from monitoring.dashboards.thresholds import Thresholds
 from monitoring.metrics import catalogue
+from tests.support.prometheus_servers import promtool
 
 SITES = {
     "influxql": Site(zone="Europe/Zurich"),
@@ -257,3 +261,62 @@ def test_tables_show_times_only_of_images_and_each_value_under_its_name() -> Non
     assert "merge" in agreement
     assert agreement["organize"]["renameByName"]["Value #B"] == "bias (mm)"
     assert agreement["organize"]["excludeByName"] == {"Time": True}
+
+
+def test_targets_are_what_grafanas_data_sources_keep() -> None:
+    panels = {panel["title"]: panel for panel in panels_of(OPERATION, Site())}
+    (of_days,) = panels["Images a day"]["targets"]
+    assert of_days == {
+        "refId": "A", "rawQuery": True, "query": of_days["query"], "resultFormat": "time_series",
+        "alias": "$tag_status", "datasource": {"type": "influxdb", "uid": "${influxdb_datasource}"},
+    }  # fmt: skip
+    (at_end,) = panels["Since the latest success"]["targets"]
+    assert (at_end["instant"], at_end["range"], at_end["format"]) == (True, False, "time_series")
+    (along,) = panels["Share done within 30 s, by week"]["targets"]
+    assert (along["instant"], along["range"], along["interval"]) == (False, True, "7d")
+    assert json.loads(render(OPERATION, Site()))["schemaVersion"] == 42
+
+
+def asked_of(expression: str, series: Mapping[str, float], expected: float) -> dict[str, Any]:
+    """One case for promtool: the series stand still, and the expression is asked after an hour."""
+    samples = [{"labels": "{}", "value": expected}]
+    return {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": f"{value}x60"} for name, value in series.items()],
+        "promql_expr_test": [{"expr": expression, "eval_time": "1h", "exp_samples": samples}],
+    }
+
+
+def test_the_first_panel_says_whether_anyone_must_act_and_when_nobody_watches(tmp_path: Path) -> None:
+    def alert(name: str, severity: str, audience: str = "operator", state: str = "firing") -> str:
+        return f'ALERTS{{alertname="{name}",severity="{severity}",audience="{audience}",alertstate="{state}"}}'
+
+    heartbeat = alert("LegLengthHeartbeat", "info")
+    critical, warning = alert("LegLengthAllFail", "critical"), alert("LegLengthSlow", "warning", "clinical")
+    tests = [
+        asked_of(must_act(audience), dict.fromkeys(series, 1.0), expected)
+        for audience, series, expected in (
+            ("", (), -1),
+            ("", (alert("Another", "critical"),), -1),
+            ("", (heartbeat,), 0),
+            ("", (heartbeat, alert("LegLengthVersionChanged", "info")), 0),
+            ("", (heartbeat, alert("LegLengthAllFail", "critical", state="pending")), 0),
+            ("", (heartbeat, warning), 1),
+            ("", (heartbeat, warning, critical), 2),
+            ("clinical", (heartbeat, critical), 0),
+            ("clinical", (heartbeat, critical, warning), 1),
+        )
+    ]
+    of_backend = '{job="j",instance="i",backend="influxdb"}'
+    oldest = f"leglength_monitoring_oldest_pending_seconds{of_backend}"
+    pending = f"leglength_monitoring_pending_points{of_backend}"
+    pushed = 'push_time_seconds{job="j",instance="i"}'
+    scope = Scope.of(TimeRange(0, 1), job="j", instance="i")
+    longest = Totals(expression=f"max({WAITING}) or 0 * max({series(catalogue.MONITORING_PENDING)})").promql(scope)
+    tests += [
+        asked_of(longest, {oldest: 60.0, pending: 5.0, pushed: 600.0}, 60.0 + 3000.0),
+        asked_of(longest, {oldest: 60.0, pending: 5.0}, 60.0),  # a textfile has no time of a push
+        asked_of(longest, {oldest: 0.0, pending: 0.0, pushed: 600.0}, 0.0),
+    ]
+    (tmp_path / "tests.json").write_text(json.dumps({"evaluation_interval": "1m", "tests": tests}))
+    promtool("test", "rules", str(tmp_path / "tests.json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -52,11 +53,30 @@ class Console:
     def end(self, number: signal.Signals) -> int:
         """Send a signal; returns the exit code once none of its processes is left."""
         servers = self.servers()
-        assert len(servers) >= 5
+        assert len(servers) >= 6
         self.process.send_signal(number)
         code = self.process.wait(HANGS_SECONDS)
         wait_until(lambda: not any(server.is_running() for server in servers), "the servers to end")
         return code
+
+
+# Answers as a Grafana does once it is up, and fails where its configuration isn't what one would want to read.
+GRAFANA = """#!{python}
+import configparser, http.server, os, pathlib, sys
+options = dict(argument.removeprefix("--").split("=", 1) for argument in sys.argv[2:])
+config = configparser.ConfigParser()
+config.read(options["config"])
+provisioning = pathlib.Path(config["paths"]["provisioning"])
+assert sys.argv[1] == "server" and pathlib.Path(options["homepath"], "bin/grafana").exists()
+assert config["server"]["http_addr"] == "127.0.0.1" and os.environ["INFLUXDB_READ_TOKEN"]
+sources = (provisioning / "datasources/leglength.yaml").read_text()
+assert "http://127.0.0.1:" in sources and "$PROMETHEUS_URL" not in sources, sources
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/api/health" else 404)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(config["server"]["http_port"])), Handler).serve_forever()
+"""
 
 
 @contextmanager
@@ -66,11 +86,15 @@ def started(folder: Path, phantom_folder: Path) -> Iterator[Console]:
         if shutil.which(program) is None:
             raise MissingServerError(program)
     printed = folder.with_suffix(".printed")
+    grafana = folder.with_suffix(".grafana")
+    (grafana / "bin").mkdir(parents=True, exist_ok=True)
+    (grafana / "bin/grafana").write_text(GRAFANA.replace("{python}", sys.executable))
+    (grafana / "bin/grafana").chmod(0o755)
     options = ["--folder", str(folder), "--days", "12", "--phantoms", str(phantom_folder)]
     with printed.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-u", REPOSITORY / "scripts/stack", *options],
-            cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT,
+            cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "GRAFANA_HOME": str(grafana)},
         )  # fmt: skip
     console = Console(process, printed)
     try:
@@ -87,7 +111,8 @@ def test_a_newcomer_sees_data_breaks_the_application_gets_the_alert_and_mends_it
     folder = tmp_path / "stack"
     with started(folder, phantom_folder) as console:
         urls = dict(re.findall(r"^(\w+) +(http://127\.0\.0\.1:\d+)", console.text, re.MULTILINE))
-        assert {"prometheus", "alertmanager", "pushgateway", "influxdb"} <= set(urls)
+        assert set(urls) == {"grafana", "prometheus", "alertmanager", "pushgateway", "influxdb"}
+        fetch("GET", urls["grafana"] + "/api/health")
         asked = "/api/v1/query?query=count_over_time(leglength_sessions_total{status='completed'}[7d])"
         (series,) = fetch("GET", urls["prometheus"] + asked).json()["data"]["result"]
         assert float(series["value"][1]) > 7 * 24  # an hourly past

@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-WORKERS ?= 2
+# One more than the cores of a small machine: some tests wait.
+WORKERS ?= 3
 
 .PHONY: demo stack test lint house bench servers docs clean say-demo say-stack say-test
 
@@ -64,7 +65,7 @@ say-stack:
 	@echo "make stack: half a minute the first time, once $(VENV) and Debian's servers are there; then until Ctrl-C. Writes stack/ only."
 
 say-test:
-	@echo "make test: the whole suite, about 8 minutes on two cores; the first time some minutes more, to set up $(VENV)."
+	@echo "make test: the whole suite, about 7 minutes on two cores; the first time some minutes more, to set up $(VENV)."
 	@echo "It installs Debian's InfluxDB, VictoriaMetrics, Pushgateway and Prometheus with apt-get where they are missing"
 	@echo "and it may; without them their tests are skipped. One room: $(BIN)/python -m pytest tests/store (then no server"
 	@echo "is installed). More processes: make test WORKERS=8"

@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 
 from tests.support import REPOSITORY
 from tests.support.clocks import HANGS_SECONDS
+from tests.support.command_line import command_line
 from tests.support.preloaded import Child, preloaded
 
 _TIMES_AND_UIDS = {"UI", "DA", "TM", "DT"}
@@ -148,7 +149,7 @@ class App:
         return Run(code, stdout, lines, time.monotonic() - started, self.out, _result(self.out / "result.json"))
 
     def monitor(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        """`leglength-monitor ARGUMENTS --config IN/task.json`."""
+        """`leglength-monitor ARGUMENTS --config IN/task.json`, in a process of its own."""
         code = "from monitoring.cli import main; main()"
         command = [sys.executable, "-c", code, *map(str, arguments), "--config", str(self.inbox / "task.json")]
         return subprocess.run(
@@ -161,11 +162,16 @@ class App:
             check=False,
         )
 
-    def status(self) -> dict[str, Any]:
-        """`leglength-monitor status --json`."""
-        done = self.monitor("status", "--json")
+    def json_of(self, *arguments: object) -> Any:
+        """What `leglength-monitor ARGUMENTS --json` prints."""
+        words = [*arguments, "--json", "--config", self.inbox / "task.json"]
+        done = command_line(words, REPOSITORY, self.full_environment())
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
+
+    def status(self) -> dict[str, Any]:
+        """`leglength-monitor status --json`."""
+        return self.json_of("status")
 
 
 def _result(path: Path) -> dict[str, Any]:

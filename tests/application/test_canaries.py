@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from tests.support.clocks import HANGS_SECONDS
 from tests.support.faults import FaultServer, Request, respond
 from tests.support.processes import wait_until
 
+pytestmark = pytest.mark.xdist_group("canaries")  # thousands of them are made once, and all their forms
 COMMANDS = (
     ["check"], ["status"], ["status", "--json"], ["sessions"], ["sessions", "--json"], ["sessions", "--rederive"],
     ["export"], ["export", "--dead"], ["readings"], ["drain", "--timeout", "5"], ["drain", "--requeue-dead", "--json"],
@@ -82,6 +84,7 @@ class Site:
 
     app: App
     canaries: Canaries
+    search: Search
     secrets: Canaries
 
     def settings(self, server: FaultServer, **more: Any) -> dict[str, Any]:
@@ -93,43 +96,41 @@ class Site:
         key = self.secrets.text("key") + self.secrets.text("key")
         return {**with_backends(influxdb, prometheus), "privacy": {"key": key, "site": "Invented"}, **more}
 
-    def save(self, dataset: Any, name: str) -> Path:
-        series = self.canaries.text(f"{name} file")
-        path = self.app.inbox / f"{series}#{self.canaries.text(f'{name} file')}.dcm"
-        dataset.save_as(path, enforce_file_format=True)
-        return path
-
     def expect_nothing(self, haystack: bytes, what: str) -> None:
-        for search, texts in ((self.search, self.canaries.all), (self.secret_search, self.secrets.all)):
+        for search, texts in ((self.search, self.canaries.all), (Search(self.secrets.all), self.secrets.all)):
             assert {canary: texts[canary] for canary in search.found_in(haystack)} == {}, what
 
-    @property
-    def search(self) -> Search:
-        if not hasattr(self, "_search"):
-            self._search = Search(self.canaries.all)
-        return self._search
 
-    @property
-    def secret_search(self) -> Search:
-        return Search(self.secrets.all)
+def save(dataset: Any, folder: Path, canaries: Canaries, name: str) -> Path:
+    series = canaries.text(f"{name} file")
+    path = folder / f"{series}#{canaries.text(f'{name} file')}.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory, small_phantom: Phantom) -> tuple[Path, Canaries, Search]:
+    """Series that are measured (two), skipped and failed; in one file nothing is DICOM but a person's name."""
+    folder, canaries = tmp_path_factory.mktemp("canaries"), Canaries()
+    for number, kind in enumerate(("measured", "also measured", "skipped", "failed")):
+        dataset = dataset_of(small_phantom, np.random.default_rng(number), generate_uid())
+        fill(dataset, canaries, kind)
+        if kind == "skipped":
+            del dataset.PixelSpacing, dataset.ImagerPixelSpacing
+            dataset.PatientOrientation = [canaries.text(f"{kind} orientation"), "F"]
+        path = save(dataset, folder, canaries, kind)
+        if kind == "failed":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    text = canaries.name("no DICOM")
+    (folder / f"{canaries.text('no DICOM file')}.dcm").write_bytes(f"{text} ".encode() * 50)
+    return folder, canaries, Search(canaries.all)
 
 
 @pytest.fixture
-def site(app: App, small_phantom: Phantom) -> Site:
-    """Series that are measured (two), skipped and failed; in one file nothing is DICOM but a person's name."""
-    made = Site(app, Canaries(), Canaries())
-    for number, kind in enumerate(("measured", "also measured", "skipped", "failed")):
-        dataset = dataset_of(small_phantom, np.random.default_rng(number), generate_uid())
-        fill(dataset, made.canaries, kind)
-        if kind == "skipped":
-            del dataset.PixelSpacing, dataset.ImagerPixelSpacing
-            dataset.PatientOrientation = [made.canaries.text(f"{kind} orientation"), "F"]
-        path = made.save(dataset, kind)
-        if kind == "failed":
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    text = made.canaries.name("no DICOM")
-    (app.inbox / f"{made.canaries.text('no DICOM file')}.dcm").write_bytes(f"{text} ".encode() * 50)
-    return made
+def site(app: App, filled: tuple[Path, Canaries, Search]) -> Site:
+    folder, canaries, search = filled
+    shutil.copytree(folder, app.inbox, dirs_exist_ok=True)
+    return Site(app, canaries, search, Canaries())
 
 
 def wire(request: Request, secrets: bool) -> bytes:
@@ -150,7 +151,7 @@ def test_whatever_ends_a_series_and_whatever_a_server_answers(
     some = next(iter(site.canaries.all))
     fault_server.then = respond(answer, f"cannot parse {some}".encode() if answer != 204 else b"")
     app.settings(monitoring=site.settings(fault_server))
-    run = app.run(python=["-c", ALL_LEVELS + QUOTING + RUN], fresh=True)
+    run = app.run(python=["-c", ALL_LEVELS + QUOTING + RUN])
     assert sorted(series["status"] for series in run.series) == [
         "completed", "failed", "failed", "failed", "skipped",
     ]  # fmt: skip
@@ -188,7 +189,7 @@ def test_a_killed_process_is_reported_as_crashed_without_a_word_of_whom(
     for path in app.inbox.glob("*.dcm"):
         path.unlink()
     app.add(unspaced_file)
-    run = app.run(python=["-c", ALL_LEVELS + RUN], fresh=True)
+    run = app.run(python=["-c", ALL_LEVELS + RUN])
     site.expect_nothing(run.log.encode(), "log of the next run")
     site.expect_nothing(bytes_of(app.state), "store")
     assert app.status()["sessions"]["crashed"] == 1
@@ -232,7 +233,7 @@ def test_settings_that_are_wrong_are_told_without_their_values(site: Site, secti
     for path in sorted(site.app.inbox.glob("*.dcm"), key=lambda path: path.stat().st_size)[1:]:
         path.unlink()  # any series will do
     site.app.settings(monitoring={"enabled": True, **wrong[section]})
-    run = site.app.run(python=["-c", ALL_LEVELS + RUN], fresh=True)
+    run = site.app.run(python=["-c", ALL_LEVELS + RUN])
     site.expect_nothing(run.log.encode(), "log")
     shown = site.app.monitor("check")
     site.expect_nothing((shown.stdout + shown.stderr).encode(), "check")

@@ -52,7 +52,7 @@ def errors(run: Run) -> list[dict[str, float]]:
 
 
 def pairs(app: App) -> dict[str, int]:
-    found = json.loads(app.monitor("readings", "--json").stdout)["measurements"]
+    found = app.json_of("readings")["measurements"]
     return {name: agreement["pairs"] for name, agreement in found.items() if agreement["pairs"]}
 
 
@@ -117,7 +117,7 @@ def test_the_thresholds_of_the_settings_judge_the_errors(
     one_film.settings(monitoring=ON, reference_readings=reading(), **thresholds)
     (session,) = one_film.run().sessions
     assert session.get("thresholds_cm", {}) == thresholds
-    found = json.loads(one_film.monitor("readings", "--json").stdout)["measurements"]["PLL_R_FEM"]
+    found = one_film.json_of("readings")["measurements"]["PLL_R_FEM"]
     assert found["bias_mm"] == pytest.approx(session["measurements_mm"]["PLL_R_FEM"] - 200.0, abs=1e-9)
     assert 5 < abs(found["bias_mm"]) < 20
     assert found["within_threshold_ratio"] == within

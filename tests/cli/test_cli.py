@@ -208,33 +208,34 @@ def test_a_bad_setting_is_said_and_the_command_goes_on(run: Run, task: Callable[
     assert "warning: process.settings.monitoring.tokn" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments", [["metrics"], ["sessions", "--json", "--limit", "5000"], ["sessions", "--limit", "5000"], ["export"]]
-)
-def test_a_reader_who_has_seen_enough_causes_no_traceback(
-    tmp_path: Path, task: Callable[..., Path], arguments: list[str]
-) -> None:
-    has_settings = arguments[0] != "metrics"
-    record({}, *["completed"] * (1000 if has_settings else 1))
-    options = ["--config", str(task())] if has_settings else []
-    command = [sys.executable, "-m", "monitoring.cli", *arguments, *options]
-    with subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.read(1)
-        process.stdout.close()
-        words = process.stderr.read().decode()
-        process.wait(HANGS_SECONDS)
-    assert "Traceback" not in words
-    assert "Exception ignored" not in words
-    if has_settings:  # the catalogue may fit into the pipe
-        assert (process.returncode, words) == (DONE, "")
+def test_a_reader_who_has_seen_enough_causes_no_traceback(tmp_path: Path, task: Callable[..., Path]) -> None:
+    record({}, *["completed"] * 1000)
+    for arguments in (
+        ["metrics"],
+        ["sessions", "--json", "--limit", "5000"],
+        ["sessions", "--limit", "5000"],
+        ["export"],
+    ):
+        has_settings = arguments[0] != "metrics"
+        options = ["--config", str(task())] if has_settings else []
+        command = [sys.executable, "-m", "monitoring.cli", *arguments, *options]
+        with subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.read(1)
+            process.stdout.close()
+            words = process.stderr.read().decode()
+            process.wait(HANGS_SECONDS)
+        assert "Traceback" not in words
+        assert "Exception ignored" not in words
+        if has_settings:  # the catalogue may fit into the pipe
+            assert (process.returncode, words) == (DONE, ""), arguments
 
 
 # --- 80 columns ---------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from tests.support.hosts import base_settings
 from tests.support.processes import wait_until
 from tests.support.servers import InfluxDB1, Pushgateway, VictoriaMetrics
 
-SESSIONS = 1000
+SESSIONS = 600
 SETTLED_AFTER = 200
 LENGTHS = ("PLL_R_FEM", "PLL_R_TIB", "PLL_L_FEM", "PLL_L_TIB", "PLL_R_LGL", "PLL_L_LGL")
 
@@ -55,7 +55,7 @@ def _record(manager: MonitorManager, number: int, chance: random.Random) -> None
 
 
 @pytest.mark.parametrize("kind", ["influxdb1", "victoria_metrics"])
-def test_a_thousand_studies_make_no_more_series_than_two_hundred(
+def test_six_hundred_studies_make_no_more_series_than_two_hundred(
     kind: str, request: pytest.FixtureRequest, pushgateway: Pushgateway, tmp_path: Path
 ) -> None:
     server: InfluxDB1 | VictoriaMetrics = request.getfixturevalue(kind)

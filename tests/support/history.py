@@ -7,6 +7,7 @@ or two.
 from __future__ import annotations
 
 import fcntl
+import functools
 import importlib.machinery
 import importlib.util
 import sys
@@ -34,8 +35,9 @@ NOW = datetime(2026, 11, 20, 18, 0, tzinfo=UTC)
 INSTANCE = "simulated-1"
 
 
-def _load() -> ModuleType:
-    """The script, which has no `.py` to its name."""
+@functools.cache
+def script() -> ModuleType:
+    """The script, which has no `.py` to its name; it loads the application's libraries, which most tests don't need."""
     path = REPOSITORY / "scripts" / "simulate-history"
     loader = importlib.machinery.SourceFileLoader("simulate_history", str(path))
     spec = importlib.util.spec_from_loader(loader.name, loader)
@@ -46,8 +48,10 @@ def _load() -> ModuleType:
     return module
 
 
-simulate_history = _load()
-Plan = simulate_history.Plan
+def __getattr__(name: str) -> ModuleType:
+    if name != "simulate_history":
+        raise AttributeError(name)
+    return script()
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,11 @@ class History:
         With `new_store` the totals began at 0 once more, when `plan.events()` says so.
         """
         began_anew_ns = self.plan.events()["new_store_ns"] if new_store else None
-        labels = simulate_history.group_of(check_section(self.settings(folder)).config)
-        until_ns = simulate_history.nanoseconds(self.plan.now)
+        labels = script().group_of(check_section(self.settings(folder)).config)
+        until_ns = script().nanoseconds(self.plan.now)
         folder.mkdir(parents=True, exist_ok=True)
-        simulate_history.write_openmetrics(folder / "past.txt", store, labels, until_ns, began_anew_ns)
-        promtool(*simulate_history.PROMTOOL_PAST, str(folder / "past.txt"), str(folder / "data"))
+        script().write_openmetrics(folder / "past.txt", store, labels, until_ns, began_anew_ns)
+        promtool(*script().PROMTOOL_PAST, str(folder / "past.txt"), str(folder / "data"))
         return Prometheus(folder=folder, **options)
 
 
@@ -96,14 +100,14 @@ def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = (base.parent if base.name.startswith("popen-") else base) / "processed-phantoms"
     with folder.with_suffix(".lock").open("w") as lock:  # one worker makes them, the others wait
         fcntl.flock(lock, fcntl.LOCK_EX)
-        simulate_history.base_records(folder)
+        script().base_records(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def processed_phantoms(phantom_folder: Path) -> Mapping[str, Sequence[SessionRecord]]:
     """What run.py recorded of them, by kind."""
-    return simulate_history.base_records(phantom_folder)
+    return script().base_records(phantom_folder)
 
 
 @pytest.fixture(scope="session")
@@ -111,8 +115,8 @@ def simulated(processed_phantoms: Mapping[str, Sequence[SessionRecord]]) -> Call
     """`simulated(days=60, bias_mm=5.0, ...)`: a history to NOW; the fields are the script's `Plan`."""
 
     def make(**fields: Any) -> History:
-        plan = Plan(**{"now": NOW, **fields})
-        return History(plan, list(simulate_history.simulate(plan, processed_phantoms)))
+        plan = script().Plan(**{"now": NOW, **fields})
+        return History(plan, list(script().simulate(plan, processed_phantoms)))
 
     return make
 

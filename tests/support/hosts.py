@@ -23,6 +23,7 @@ from monitoring.store.rows import StoredSession
 from monitoring.store.sessions import Store, open_store
 from tests.support import REPOSITORY
 from tests.support.clocks import HANGS_SECONDS
+from tests.support.command_line import command_line
 
 INSTANCE = "durability"
 
@@ -117,25 +118,28 @@ class Host:
             process.communicate()
 
     def monitor(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        """`leglength-monitor ARGUMENTS --config task.json`."""
-        task = self.folder / "task.json"
-        task.write_text(json.dumps({"process": {"settings": self.task}}))
+        """`leglength-monitor ARGUMENTS --config task.json`, in a process of its own."""
         code = "from monitoring.cli import main; main()"
-        command = [sys.executable, "-c", code, *map(str, arguments), "--config", str(task)]
+        command = [sys.executable, "-c", code, *map(str, arguments), *self._config()]
         return subprocess.run(
             command, cwd=self.folder, env=self._environment(), capture_output=True, text=True, timeout=HANGS_SECONDS,
             check=False,
         )  # fmt: skip
 
+    def _config(self) -> list[str]:
+        task = self.folder / "task.json"
+        task.write_text(json.dumps({"process": {"settings": self.task}}))
+        return ["--config", str(task)]
+
     def drain(self, *arguments: object) -> dict[str, Any]:
         """`drain --json`; fails the test unless all is delivered."""
-        done = self.monitor("drain", "--json", *arguments)
+        done = command_line(["drain", "--json", *arguments, *self._config()], self.folder, self._environment())
         assert done.returncode == 0, f"drain ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return json.loads(done.stdout)
 
     def status(self) -> dict[str, Any]:
         """`status --json`."""
-        done = self.monitor("status", "--json")
+        done = command_line(["status", "--json", *self._config()], self.folder, self._environment())
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -26,7 +26,7 @@ LOOPBACK = "127.0.0.1"
 # somebody else can be given its port.
 PORTS = range(20000, 32000)
 
-_http = urllib3.PoolManager(retries=False, maxsize=4, timeout=urllib3.Timeout(total=10.0))
+_http = urllib3.PoolManager(retries=False, maxsize=4, timeout=urllib3.Timeout(total=HANGS_SECONDS))
 
 
 class MissingServerError(RuntimeError):
@@ -56,7 +56,7 @@ def require(program: str) -> str:
 @functools.cache
 def influxd_version(path: str) -> int:
     """The major version of an `influxd`, 0 if it won't say; 1 and 2 are quite different servers."""
-    shown = subprocess.run([path, "version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    shown = subprocess.run([path, "version"], capture_output=True, text=True, timeout=60, check=False).stdout
     digits = shown.removeprefix("InfluxDB ").lstrip("v").partition(".")[0]
     return int(digits) if digits.isdigit() else 0
 

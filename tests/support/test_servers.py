@@ -430,7 +430,7 @@ def test_a_server_ends_with_the_process_that_started_it() -> None:
         "import os, signal; from tests.support.servers import Pushgateway; g = Pushgateway().start()\n"
         "print(g.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
     pid = int(done.stdout)
     wait_until(lambda: not _is_alive(pid), "the server to end with its process")
 

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from analysis import __version__
 from analysis.crash import log_without_messages
 from analysis.dicom_file import mute_dicom
 from analysis.errors import AnalysisError
@@ -33,6 +34,7 @@ from analysis.pipeline import (
     SeriesResult,
     find_series,
     load_detectors,
+    model_identities,
     process_series,
     summary,
 )
@@ -65,12 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG_INPUT
     for warning in settings.warnings:
         LOG.warning("%s", warning)
+    versions = {"application_version": __version__}
     with MonitorManager(raw_settings, logging.getLogger("monitoring"), output_dir=out_dir) as monitor:
-        results = []
+        results, models = [], model_identities(detectors)
         for one, waiting in progress(series):
-            with LOG_FILTER.study(identifying_texts(one.files)), monitor.session(one.series_id) as session:
+            with LOG_FILTER.study(identifying_texts(one.files)), monitor.session(one.series_id, versions) as session:
                 result = process_series(one, detectors, settings, out_dir, session.stage)
-                record(session, result, waiting)
+                record(session, result, waiting, models)
             results.append(result)
         is_written = try_write_result(out_dir, results, monitor)
     if not is_written:
@@ -125,13 +128,15 @@ def found_series(in_dir: Path) -> list[SeriesFiles]:
     return series
 
 
-def record(session: ManagedSession, result: SeriesResult, waiting: int) -> None:
-    """Tell the monitoring what came of one series; ``waiting`` series are still to come."""
+def record(
+    session: ManagedSession, result: SeriesResult, waiting: int, models: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Tell the monitoring what came of one series; ``waiting`` series are still to come, ``models`` are which."""
     session.record_metric("queue_depth", waiting)
     session.record_measurements(result.measurements, result.dicom_path)
     session.record_performance_data(performance_data(result.performance))
     for name, model in result.model_results.items():
-        session.record_model_performance(name, model_metrics(model))
+        session.record_model_performance(name, {**model_metrics(model), **models.get(name, {})})
     if result.status == "skipped":
         session.skip(result.reason, result.failed_stage)
     elif result.status == "failed":

@@ -2,3 +2,7 @@
 
 `pipeline` is what a caller needs; everything here runs without knowing who watches it.
 """
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

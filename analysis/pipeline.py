@@ -35,6 +35,7 @@ __all__ = [
     "StageHook",
     "find_series",
     "load_detectors",
+    "model_identities",
     "no_hook",
     "process_series",
     "summary",
@@ -64,6 +65,11 @@ def no_hook(name: str) -> AbstractContextManager[object]:  # noqa: ARG001 - the 
 def load_detectors(settings: AnalysisSettings, models_dir: Path | str | None = None) -> list[Detector]:
     """The configured detectors, in order; raises `ModelError` before any work is done."""
     return registry.load(settings.models, models_dir)
+
+
+def model_identities(detectors: Sequence[Detector]) -> dict[str, dict[str, str]]:
+    """Each model's `version` and its checkpoint's `digest`, as far as they are known, by the model's name."""
+    return registry.identities(detectors)
 
 
 def process_series(

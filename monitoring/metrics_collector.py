@@ -146,6 +146,11 @@ def _session_tags(
     return tags
 
 
+def own_lines(state: Sequence[Sample], timestamp_ns: int, common_tags: Mapping[str, str]) -> list[bytes]:
+    """Lines of the monitoring's own state."""
+    return [line(point, timestamp_ns).encode() for point in points(state, None, common_tags)]
+
+
 def changes(derived: Sequence[Sample]) -> list[Change]:
     """What the samples change: gauges are replaced, counters and histograms grow."""
     found = []

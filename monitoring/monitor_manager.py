@@ -71,24 +71,25 @@ class MonitorManager:
         """Whether sessions are recorded: False without settings, with wrong ones, and once it is closed."""
         return self._runtime is not None
 
-    def session(self, series_id: Any, config: Any = None) -> ManagedSession:  # noqa: ARG002 - part of the contract
+    def session(self, series_id: Any, config: Any = None) -> ManagedSession:
         """A context manager that records one image's processing.
 
-        ``series_id`` is kept as a keyed hash only; ``config`` is not kept.
+        ``series_id`` is kept as a keyed hash only; of ``config`` the ``application_version`` is kept, which else is the
+        settings'.
         """
         try:
-            return ManagedSession(self, series_id)
+            return ManagedSession(self, series_id, config)
         except _NO_ROOM:
             return _UNRECORDED
 
-    def start_session(self, series_id: Any, config: Any = None) -> str:  # noqa: ARG002 - part of the contract
-        """Open a session and return its id; "" when monitoring is off.
+    def start_session(self, series_id: Any, config: Any = None) -> str:
+        """Open a session and return its id; "" when monitoring is off. For the arguments see :meth:`session`.
 
         Calls with an id that is not open (unknown, ended, or "") do nothing.
         """
         runtime = self._runtime
         try:
-            session = self._guarded(None, runtime.begin, series_id) if runtime is not None else None
+            session = self._guarded(None, runtime.begin, series_id, config) if runtime is not None else None
         except _NO_ROOM:
             session = None
         return session.session_id if session is not None else ""
@@ -136,7 +137,8 @@ class MonitorManager:
 
         Keys of ``metrics``: ``inference_seconds`` (or ``inference_time``; s), ``landmarks_detected`` (or
         ``landmarks_found``; a count, or the landmarks), ``confidence_scores`` (0 to 1), ``measurements`` (as
-        :meth:`record_measurements`). Refused: other keys, scores outside 0 to 1, negative times.
+        :meth:`record_measurements`), the model's ``version`` (``2.1.0``) and ``digest``, its weights' checksum (12 or
+        more hexadecimal digits). Refused: other keys, scores outside 0 to 1, negative times.
         """
         try:
             if session := self._open_session(session_id):
@@ -355,14 +357,15 @@ class ManagedSession:
     No method raises. All do nothing when monitoring is off, before the ``with`` and after it.
     """
 
-    def __init__(self, manager: MonitorManager, series_id: Any) -> None:
+    def __init__(self, manager: MonitorManager, series_id: Any, config: Any = None) -> None:
         self._manager = manager
         self._series_id = series_id
+        self._config = config
         self.id = ""
 
     def __enter__(self) -> ManagedSession:
         try:
-            self.id = self._manager.start_session(self._series_id)
+            self.id = self._manager.start_session(self._series_id, self._config)
         except _NO_ROOM:
             self._manager.swallowed_errors += 1
         return self

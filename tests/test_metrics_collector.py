@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 import math
+import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 
 from monitoring.domain.derivation import Facts
 from monitoring.metrics import catalogue
-from monitoring.metrics.catalogue import OTHER, Kind
+from monitoring.metrics.catalogue import OTHER, Kind, Label
 from monitoring.metrics.line_protocol import encode
 from monitoring.metrics.samples import Change, Sample, bucket_part, zero_changes
-from monitoring.metrics_collector import changes, points, samples
+from monitoring.metrics.session_writes import TransactionContext
+from monitoring.metrics_collector import SessionWritesBuilder, changes, points, samples
 from monitoring.records.session_record import STATUSES, ModelPerformance, SessionRecord, Usage
 from tests.support.records import ENDED_NS, RECORDS, realistic
 
@@ -263,3 +267,70 @@ def test_no_two_points_of_a_record_share_a_series(record: SessionRecord) -> None
 def test_other_is_a_label_value_like_any() -> None:
     (change,) = [c for c in changes(samples(realistic(custom={OTHER: 1.0}))) if c.metric == "leglength_custom"]
     assert change.labels == {"name": "other"}
+
+
+# --- tags beside the labels, versions -------------------------------------------------------------
+
+VERSIONED = realistic(
+    application_version="2.1.0", context={"age_band": "5-8", "age_years": 7.0, "sex": "M"},
+    models=(ModelPerformance("resnet", version="3", digest="0123456789ab" + "c" * 52), ModelPerformance("vit", 1.0)),
+    measurements_mm={"PLL_R_FEM": 300.0, "PLL_R_TIB": 240.0},
+)  # fmt: skip
+
+
+def written(
+    record: SessionRecord, label_value: Callable[[Label, str], str] = lambda _, value: value, **more: Any
+) -> Any:
+    builder = SessionWritesBuilder({"instance": "w"}, log_backends=("influxdb",), version="0.1.0", **more)
+    writes = builder(record, TransactionContext(ENDED_NS, Facts(), label_value))
+    return writes.lines["influxdb"][0].decode().splitlines(), list(writes.changes)
+
+
+def series_of(lines: list[str], measurement: str) -> list[str]:
+    return [line.split()[0] for line in lines if re.match(rf"{measurement}[, ]", line)]
+
+
+def test_versions_are_told_to_both_kinds_of_backend() -> None:
+    lines, changed = written(VERSIONED)
+    assert series_of(lines, "leglength_session") == ["leglength_session,instance=w,status=completed,version=2.1.0"]
+    (info,) = series_of(lines, "leglength_model_info")  # of the model that says nothing, nothing
+    assert info == "leglength_model_info,digest=0123456789ab,instance=w,model=resnet,version=3"
+    told = {change.metric: change.labels for change in changed if change.metric.endswith("_info")}
+    assert told == {
+        "leglength_build_info": {"version": "2.1.0", "monitoring_version": "0.1.0"},
+        "leglength_model_info": {"model": "resnet", "version": "3", "digest": "0123456789ab"},
+    }
+
+
+def test_a_host_that_states_no_version_has_no_tag_for_it() -> None:
+    lines, changed = written(realistic())
+    assert series_of(lines, "leglength_session") == ["leglength_session,instance=w,status=completed"]
+    assert series_of(lines, "leglength_model_info") == []
+    (build,) = [change.labels for change in changed if change.metric == "leglength_build_info"]
+    assert build == {"version": "unknown", "monitoring_version": "0.1.0"}
+
+
+def test_the_version_s_tag_is_held_to_the_label_s_limit() -> None:
+    lines, _ = written(VERSIONED, lambda label, value: OTHER if label is catalogue.VERSION else value)
+    assert series_of(lines, "leglength_session") == ["leglength_session,instance=w,status=completed,version=other"]
+
+
+def test_the_age_band_is_a_tag_of_measurements_only_where_the_settings_ask_for_it() -> None:
+    quiet, _ = written(VERSIONED)
+    assert "age_band" not in "\n".join(quiet)
+    telling, _ = written(VERSIONED, sends_age_band=True)
+    assert [line for line in telling if "age_band" in line] == [
+        line for line in telling if "leglength_measurement," in line
+    ]
+    assert series_of(telling, "leglength_measurement")[0].startswith("leglength_measurement,age_band=5-8,instance=w,")
+    odd = realistic(context={"age_band": "Jane Doe"})
+    assert "age_band" not in "\n".join(written(odd, sends_age_band=True)[0])
+
+
+def test_both_z_scores_and_the_ratio_of_a_side_stand_where_they_are_looked_for() -> None:
+    lines, _ = written(VERSIONED)
+    (femur,) = [line for line in lines if line.startswith("leglength_measurement,") and "PLL_R_FEM" in line]
+    assert re.search(r"zscore=[-\d.]+,zscore_unclamped=[-\d.]+ ", femur)
+    assert [line for line in lines if line.startswith("leglength_femur_tibia,")] == [
+        f"leglength_femur_tibia,instance=w,side=right ratio=1.25 {ENDED_NS}"
+    ]

@@ -45,9 +45,10 @@ def verify_checksum(path: Path, sha256: str | None) -> None:
 class OnnxDetector:
     """One checkpoint; built once, used for every image."""
 
-    def __init__(self, name: str, path: Path, sha256: str | None) -> None:
+    def __init__(self, name: str, path: Path, sha256: str | None, version: str | None = None) -> None:
         """Raises `ModelError` when the file isn't the listed one or can't be run."""
         self.name = name
+        self.sha256, self.version = sha256, version
         verify_checksum(path, sha256)
         self._session = _open_session(name, path)
         self._input = self._session.get_inputs()[0]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from analysis import __version__
 from analysis.detectors.gradient import GradientEdges
 from analysis.detectors.onnx import OnnxDetector
 from analysis.detectors.profile import IntensityProfile
@@ -24,6 +25,7 @@ _SHIPPED: Final = Path(__file__).parents[2] / "models"
 _REGISTRY_FILE: Final = "registry.json"
 _MOST_REGISTRY_BYTES: Final = 1 << 20
 _LONGEST_NAME: Final = 200
+_VERSION: Final = r"[A-Za-z0-9][A-Za-z0-9._+\-]{0,47}"
 
 BUILT_IN: Final[dict[str, Callable[[], Detector]]] = {
     "intensity_profile": IntensityProfile,
@@ -60,13 +62,16 @@ def _read_registry(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _checked_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint's file and checksum; raises what `_read_registry` makes one line of, instead of a later crash."""
+    """A checkpoint's file, checksum and version; raises what `_read_registry` makes one line of, not a later crash."""
     file, sha256 = entry["file"], entry["sha256"]
     if not isinstance(file, str) or not file.isprintable() or len(file.encode()) > _LONGEST_NAME:
         raise ValueError
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise ValueError
-    return {"file": file, "sha256": sha256}
+    version = entry.get("version")
+    if version is not None and not re.fullmatch(_VERSION, version):
+        raise ValueError
+    return {"file": file, "sha256": sha256, "version": version}
 
 
 def _require(name: str, folder: Path, listed: dict[str, dict[str, Any]]) -> None:
@@ -87,4 +92,18 @@ def _build(name: str, folder: Path, listed: dict[str, dict[str, Any]]) -> Detect
     if name in BUILT_IN:
         return BUILT_IN[name]()
     entry = listed[name]
-    return OnnxDetector(name, folder / entry["file"], entry["sha256"])
+    return OnnxDetector(name, folder / entry["file"], entry["sha256"], entry["version"])
+
+
+def identities(detectors: Sequence[Detector]) -> dict[str, dict[str, str]]:
+    """Each model's `version` and its checkpoint's `digest`, as far as the registry lists them, by the model's name.
+
+    A built-in one has the application's version.
+    """
+    found = {}
+    for detector in detectors:
+        known: dict[str, str | None] = {"version": __version__}
+        if isinstance(detector, OnnxDetector):
+            known = {"version": detector.version, "digest": detector.sha256}
+        found[detector.name] = {key: value for key, value in known.items() if value is not None}
+    return found

@@ -6,14 +6,25 @@ them in the foreground. What a step takes is bounded by its lease: after that an
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Protocol
 
-from monitoring.delivery.queue import BackendQueue
+from msgspec.structs import replace
+
+from monitoring.delivery.own_state import Taken
+from monitoring.delivery.queue import BackendQueue, Batch
+from monitoring.metrics.samples import Sample
 from monitoring.transport.deadline import Deadline
-from monitoring.transport.sinks import LineSink, StateSink
+from monitoring.transport.sinks import Delivery, LineSink, StateSink
+
+OwnLines = Callable[[Sequence[Sample], int], list[bytes]]
+"""Makes lines of the monitoring's own state at an instant (UTC ns)."""
 
 LEASE_MARGIN_SECONDS = 15.0
+_TOLD_EVERY_SECONDS = 10.0
 
 
 class Step(Enum):
@@ -71,38 +82,85 @@ class _LeasedCourier:
 
 
 class LineCourier(_LeasedCourier):
-    """Carries lines to a log such as InfluxDB."""
+    """Carries lines to a log such as InfluxDB, and with them what the monitoring says of itself."""
 
-    def __init__(self, queue: BackendQueue, sink: LineSink, batch_lines: int, request_seconds: float) -> None:
+    def __init__(
+        self,
+        queue: BackendQueue,
+        sink: LineSink,
+        batch_lines: int,
+        request_seconds: float,
+        own_lines: OwnLines | None = None,
+        heartbeat_seconds: float | None = None,
+    ) -> None:
+        """``own_lines`` makes the lines of the monitoring's own state, which is told with the last batch and every
+        ten seconds of many; every ``heartbeat_seconds`` also where nothing waits.
+        """
         super().__init__(queue, request_seconds)
         self._sink = sink
         self._batch_lines = batch_lines
+        self._own_lines = own_lines
+        self._heartbeat_seconds = heartbeat_seconds
+        self._told_at = -math.inf
 
     def step(self, deadline: Deadline, ignore_backoff: bool = False) -> Step:
         """See :class:`Courier`."""
-        if not self._queue.has_lines():
+        has_lines = self._queue.has_lines()
+        if not has_lines and not self._has_told_within(self._heartbeat_seconds):
+            has_lines = self._own_lines is not None
+        if not has_lines:
             self._release()
             return Step.IDLE
         if not self._lease(ignore_backoff):
             return Step.BUSY
         batch = self._queue.next_batch(self._batch_lines)
-        if not batch.lines:  # all that waited was damaged
+        own = self._lines_of_own(batch)
+        if not batch.lines and not own:  # all that waited was damaged
             self._release()
             return Step.IDLE
         # The lease outlives the request, so that nobody else sends while this answer is on its way.
-        delivery = self._sink.send(batch.lines, deadline.sooner(self._lease_seconds - LEASE_MARGIN_SECONDS))
+        delivery = self._sink.send(batch.lines + own, deadline.sooner(self._lease_seconds - LEASE_MARGIN_SECONDS))
+        if own:
+            delivery = _of_the_first(delivery, len(batch.lines))
         self._queue.settle(batch, delivery)
         self._error = delivery.detail or delivery.error
         if delivery.error is not None:
             self._release()
             return Step.FAILED
-        return Step.DELIVERED
+        if own:
+            self._told_at = time.monotonic()
+        if batch.lines:
+            return Step.DELIVERED
+        self._release()
+        return Step.IDLE
+
+    def _has_told_within(self, seconds: float | None) -> bool:
+        return seconds is None or time.monotonic() - self._told_at < seconds
+
+    def _lines_of_own(self, batch: Batch) -> list[bytes]:
+        """The lines to send beside the batch; none where they are not due."""
+        if self._own_lines is None:
+            return []
+        oldest_ns = self._queue.oldest_behind(batch)
+        if oldest_ns is not None and self._has_told_within(_TOLD_EVERY_SECONDS):
+            return []
+        state = self._queue.own_state(Taken(self.name, len(batch.lines), oldest_ns))
+        return [line for instant_ns, samples in state for line in self._own_lines(samples, instant_ns)]
 
     def close(self) -> None:
         """See :class:`Courier`."""
         self._release()
         self._sink.close()
         self._queue.close()
+
+
+def _of_the_first(delivery: Delivery, count: int) -> Delivery:
+    """What became of the first lines: the others are kept nowhere, and told anew with the next request."""
+    return replace(
+        delivery,
+        accepted=frozenset(index for index in delivery.accepted if index < count),
+        rejected=tuple(rejection for rejection in delivery.rejected if rejection.index < count),
+    )
 
 
 class StateCourier(_LeasedCourier):

@@ -18,8 +18,10 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from monitoring.delivery import own_state
+from monitoring.delivery.own_state import Taken, as_totals
 from monitoring.metrics import catalogue
-from monitoring.metrics.samples import NANOSECONDS
+from monitoring.metrics.samples import NANOSECONDS, Sample
 from monitoring.store import clock, totals
 from monitoring.store.database import Database
 from monitoring.store.locks import is_alive
@@ -27,7 +29,6 @@ from monitoring.store.outbox import (
     LETTER_COLUMNS,
     DeadLetter,
     Progress,
-    backend_statuses,
     bury,
     count_recovered,
     dead_letter,
@@ -38,13 +39,14 @@ from monitoring.store.outbox import (
     set_progress,
 )
 from monitoring.store.rows import checksum
-from monitoring.transport.sinks import Delivery, Rejection, Snapshot, Total
+from monitoring.transport.sinks import Delivery, Rejection, Snapshot
 
 MAX_LEASE_SECONDS = 3700.0
 _REQUEUED_TOGETHER = 100
 BACKOFF_BASE_SECONDS = 1.0
 BACKOFF_CAP_SECONDS = 300.0
 RETRY_AFTER_CAP_SECONDS = 3600.0
+_MILLISECOND_NS = 1_000_000
 _MAX_AHEAD_NS = round(MAX_LEASE_SECONDS * NANOSECONDS)
 
 
@@ -200,9 +202,35 @@ class BackendQueue:
         with self._database.read_transaction() as connection:
             row = connection.execute("SELECT CAST(value AS INTEGER) FROM state WHERE key = 'revision'").fetchone()
             revision = int(row[0] or 0) if row else 0
-            found = totals.read(connection) + _waiting(connection, now, state_backend=self.name)
+            # What this very push delivers doesn't count as waiting.
+            found = totals.read(connection) + as_totals(own_state.waiting(connection, now, Taken(self.name)))
             sequence = newest_sequence(connection)
         return Snapshot(tuple(found), revision, sequence, counts_all_runs=self._database.path is not None)
+
+    def oldest_behind(self, batch: Batch) -> int | None:
+        """Since when (UTC ns) waits what isn't in the batch; None where nothing does."""
+        with self._database.read_transaction() as connection:
+            row = connection.execute(
+                "SELECT CAST(created_ns AS INTEGER) FROM outbox WHERE backend = ? AND id > ? ORDER BY id LIMIT 1",
+                (self.name, max(batch.row_ids, default=-1)),
+            ).fetchone()
+        return row[0] if row else None
+
+    def own_state(self, taken: Taken) -> list[tuple[int, list[Sample]]]:
+        """What the store says of itself once ``taken`` is, with its instant (UTC ns).
+
+        Where the backend has failed before, also how it was until now.
+        """
+        now = self._clock_ns()
+        with self._database.read_transaction() as connection:
+            row = connection.execute(
+                "SELECT CAST(consecutive_failures AS INTEGER) FROM backends WHERE name = ?", (self.name,)
+            ).fetchone()
+            found = [(now, [*own_state.waiting(connection, now, taken), *own_state.counted(connection, taken)])]
+            if row and row[0]:
+                # A whole millisecond before, since a server may keep no finer time.
+                found.insert(0, (now - _MILLISECOND_NS, own_state.waiting(connection, now)))
+        return found
 
     def settle_state(self, snapshot: Snapshot, delivery: Delivery) -> None:
         """Remember that the backend has this revision, or why it has not."""
@@ -300,27 +328,6 @@ def backoff_seconds(
     ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** min(failures, 30))
     asked = min(retry_after_seconds or 0.0, RETRY_AFTER_CAP_SECONDS)
     return asked + jitter(0.0, ceiling if not asked else BACKOFF_BASE_SECONDS)
-
-
-def _waiting(connection: sqlite3.Connection, now_ns: int, state_backend: str) -> list[Total]:
-    """What waits for each backend, as metrics. What this very push delivers doesn't count as waiting."""
-    rows = []
-    for status in backend_statuses(connection):
-        own = status.name == state_backend
-        age = 0.0 if own or status.oldest_ns is None else max(0.0, (now_ns - status.oldest_ns) / NANOSECONDS)
-        last_ns = now_ns if own else status.last_success_ns
-        values = {
-            catalogue.MONITORING_PENDING: 0.0 if own else float(status.pending),
-            catalogue.MONITORING_OLDEST: age,
-            catalogue.MONITORING_DEAD: float(status.dead),
-            catalogue.MONITORING_LAST_DELIVERY: None if last_ns is None else last_ns / NANOSECONDS,
-        }
-        rows += [
-            Total(metric.name, (("backend", status.name),), "", value)
-            for metric, value in values.items()
-            if value is not None
-        ]
-    return rows
 
 
 def _delete_row(connection: sqlite3.Connection, row_id: int) -> _Row | None:

@@ -26,6 +26,8 @@ OTHER = coerce.OTHER
 """The value that a label takes when a host's value isn't taken."""
 
 
+OWN_CODES = ("crashed", "exception", "not_ended", "terminated", "unknown_status", OTHER)
+"""The codes that this package itself gives to a session's end."""
 STAGES = ("load", "inference", "measurement", "dicom_generation")
 NO_STAGE = "none"
 STATUS = Label("status", STATUSES)
@@ -33,7 +35,7 @@ STAGE = Label("stage", STAGES, closed=False, limit=12)
 STOP_STAGE = Label("stage", (*STAGES, NO_STAGE, OTHER), closed=False, limit=12)
 STOP_STATUS = Label("status", tuple(status for status in STATUSES if status != "completed"))
 STOP_REASON = Label("reason", REASON_CLASSES)
-CODE = Label("code", (), closed=False, limit=32)
+CODE = Label("code", OWN_CODES, closed=False, limit=32)
 ISSUE = Label("issue", (), closed=False, limit=32)
 MODEL = Label("model", (), closed=False, limit=16)
 NO_VERSION = "unknown"

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,7 +25,7 @@ from typing import Any
 
 from monitoring.privacy.redaction import SHORTEST, SensitiveValues, redact
 
-__all__ = ["REPLACEMENT", "SHORTEST", "LogFilter", "protect"]
+__all__ = ["HITS", "REPLACEMENT", "SHORTEST", "LogFilter", "protect"]
 
 REPLACEMENT = "[removed]"
 _UNCLEANED = "a log line was left out: it could not be searched for identities and secrets"
@@ -88,25 +89,29 @@ class LogFilter:
         groups = self._groups()
         return redact(text, groups, REPLACEMENT) if groups else text
 
-    def clean_record(self, record: logging.LogRecord) -> None:
-        """Clean a record in place; one that can't be searched loses its text."""
+    def clean_record(self, record: logging.LogRecord) -> bool:
+        """Clean a record in place; one that can't be searched loses its text. Returns whether anything was removed."""
         if not self._groups():
-            return
+            return False
         try:
-            self._clean_message(record)
-            self._clean_traceback(record)
+            is_hit = self._clean_message(record) | self._clean_traceback(record)
             for name, value in list(vars(record).items()):
                 if name not in _CODE and name not in _BY_THEMSELVES:
-                    setattr(record, name, self._cleaned(value))
+                    cleaned = self._cleaned(value)
+                    is_hit |= cleaned is not value
+                    setattr(record, name, cleaned)
         except Exception:  # a host's object whose code fails while it is shown
             vars(record).update(msg=_UNCLEANED, args=(), exc_info=None, exc_text=None, stack_info=None)
+            return True
+        return is_hit
 
     def _groups(self) -> list[SensitiveValues]:
         # tuple(): another thread's study may begin or end meanwhile.
         return [group for group in (self._secrets, *tuple(self._studies.values())) if group.values]
 
-    def _clean_message(self, record: logging.LogRecord) -> None:
-        cleaned = self.clean(_message(record))
+    def _clean_message(self, record: logging.LogRecord) -> bool:
+        shown = _message(record)
+        cleaned = self.clean(shown)
         arguments = record.args if isinstance(record.args, tuple) else None
         plain = (str, int, float, bool, type(None))
         if isinstance(record.msg, str) and arguments is not None and all(type(value) in plain for value in arguments):
@@ -115,16 +120,18 @@ class LogFilter:
             with suppress(TypeError, ValueError, KeyError):
                 if (record.msg % kept if kept else record.msg) == cleaned:
                     record.args = kept
-                    return
+                    return cleaned != shown
         record.msg, record.args = cleaned, ()
+        return cleaned != shown
 
-    def _clean_traceback(self, record: logging.LogRecord) -> None:
+    def _clean_traceback(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else record.exc_info
         if isinstance(error, BaseException):
             record.exc_text = "".join(traceback.format_exception(error)).rstrip("\n")
         record.exc_info = None
-        record.exc_text = self.clean(record.exc_text) if record.exc_text else None
-        record.stack_info = self.clean(str(record.stack_info)) if record.stack_info else None
+        before = (record.exc_text or None, str(record.stack_info) if record.stack_info else None)
+        record.exc_text, record.stack_info = (self.clean(text) if text else None for text in before)
+        return (record.exc_text, record.stack_info) != before
 
     def _cleaned(self, value: Any) -> Any:
         """The value itself where it shows nothing, otherwise its text without what it shows."""
@@ -190,11 +197,50 @@ class _Installed:
         return self._handle(handler, self._cleaned(record)) if self._handle else False
 
     def _cleaned(self, record: logging.LogRecord) -> logging.LogRecord:
+        is_hit = False
         for log_filter in self.filters:
-            log_filter.clean_record(record)
+            is_hit |= log_filter.clean_record(record)
+        if is_hit:
+            HITS.note(record)
         return record
 
 
+class Hits:
+    """How many records something was removed from, since it was last asked: in memory, since a log line waits for it.
+
+    Who commits sessions takes the count and keeps it in the store.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.RLock()  # a signal's handler may log, too
+        self._latest = threading.local()
+
+    def note(self, record: logging.LogRecord) -> None:
+        """Something was removed from a record; a record is seen twice, and counts once."""
+        if getattr(self._latest, "record", None) is record:
+            return
+        self._latest.record = record
+        self.add(1)
+
+    def add(self, count: int) -> None:
+        """Count so many more."""
+        with self._lock:
+            self.count += count
+
+    def take(self) -> int:
+        """The count, which begins anew."""
+        with self._lock:
+            count, self.count = self.count, 0
+            return count
+
+    def after_fork(self) -> None:
+        """In a child process: what was counted is the parent's to tell, and the lock may be held by a thread of its."""
+        self.__init__()  # type: ignore[misc]
+
+
+HITS = Hits()
+os.register_at_fork(after_in_child=HITS.after_fork)
 _installed = _Installed()
 
 

@@ -80,7 +80,7 @@ def version_code(value: Any) -> str | None:
     # A commit's digits are nobody's number.
     plain = _WORD.sub(lambda word: "g" if _COMMIT.match(word[0]) else word[0], text)
     words = re.findall(r"[A-Za-z0-9]+", plain)
-    is_version = all(word.lower() in _VERSION_WORDS or _is_technical(word) for word in words)
+    is_version = all(word.lower().rstrip("0123456789") in _VERSION_WORDS or _is_technical(word) for word in words)
     return text if is_version and not _NO_VERSION.search(plain) else None
 
 

@@ -20,6 +20,7 @@ from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Label
 from monitoring.metrics.samples import NANOSECONDS, Change, Vocabulary
 from monitoring.metrics.session_writes import SessionWrites, TransactionContext
+from monitoring.privacy.log_filter import HITS
 from monitoring.readings import validation
 from monitoring.records.session_record import SessionRecord
 from monitoring.runtime.backends import courier_makers, session_writes_builder
@@ -52,6 +53,7 @@ class ActiveStore:
         instance: str | None = None,
         made_in_memory: dict[str, tuple[int, SessionWrites]] | None = None,
         life: LivenessLock | None = None,
+        heartbeat_seconds: float | None = None,
     ) -> None:
         self.database = database
         self._made_in_memory = {} if made_in_memory is None else made_in_memory
@@ -62,10 +64,11 @@ class ActiveStore:
         # Under whose life traces and leases are held; nobody else sees a store in memory.
         self._owner = None if database.path is None else life or LivenessLock(database.path)
         self.owner = self._owner.token if self._owner else _IN_MEMORY
-        self.courier_makers = courier_makers(config, database, self.instance, self.owner)
+        self.courier_makers = courier_makers(config, database, self.instance, self.owner, heartbeat_seconds)
         self.threads = DeliveryThreads(self.courier_makers, guard, logger)
         self._left_out = LeftOutLog(logger)
         self._losses = LossLog(database, logger)
+        self._untold_hits = 0
         self._logger = logger
 
     def check(self) -> None:
@@ -91,7 +94,8 @@ class ActiveStore:
         while unsaved:
             limits.make_room(self.database, self._limits)
             try:
-                self.store.commit(unsaved[0], self._build)
+                if self.store.commit(unsaved[0], self._build):
+                    self._untold_hits = 0
             except StoreCorruptError:
                 raise
             except StoreError:
@@ -118,11 +122,16 @@ class ActiveStore:
         """
         made = self._made_in_memory.get(record.session_id)
         if made is not None and made[0] == context.timestamp_ns:
-            return made[1]
-        writes = self.builder(record, replace(context, vocabulary=self._telling(context.vocabulary)))
+            writes = made[1]
+        else:
+            writes = self.builder(record, replace(context, vocabulary=self._telling(context.vocabulary)))
         if self.database.path is None:
             self._made_in_memory[record.session_id] = (context.timestamp_ns, writes)
-        return writes
+            return writes
+        # With the session, in its transaction; of one that fails they are told with the next.
+        self._untold_hits += HITS.take()
+        hits = Change(catalogue.LOG_FILTER_HITS.name, {}, "", float(self._untold_hits), replaces=False)
+        return replace(writes, changes=[*writes.changes, hits]) if self._untold_hits else writes
 
     def _telling(self, vocabulary: Vocabulary) -> Vocabulary:
         """The same, and a host's names for which a label has no room are said."""
@@ -159,6 +168,20 @@ class ActiveStore:
         if validation.refresh_after(self.database, records):
             self.threads.wake()
 
+    def tell_log_filter(self) -> None:
+        """Count what the log filter has removed since the last session was committed."""
+        self._untold_hits += HITS.take()
+        with self.database.transaction(durable=False) as connection:
+            totals.count(connection, catalogue.LOG_FILTER_HITS, self._untold_hits, time.time_ns())
+            totals.bump_revision(connection)
+        self._untold_hits = 0
+        self.threads.wake()
+
+    @property
+    def has_untold_hits(self) -> bool:
+        """Whether the log filter has removed anything that isn't in the store yet."""
+        return bool(self._untold_hits or HITS.count)
+
     def beat(self) -> None:
         """Write the relay's sign of life into the pushed state."""
         now_ns = time.time_ns()
@@ -192,6 +215,8 @@ class ActiveStore:
         Unless it ``keeps_life``: then the lock is returned, for who opens the same store again.
         """
         self.threads.begin_close(Deadline.after(0.0))
+        HITS.add(self._untold_hits)  # for the store that follows
+        self._untold_hits = 0
         if self._owner is not None and not keeps_life:
             self._owner.close()
         self.database.close()
@@ -199,6 +224,7 @@ class ActiveStore:
 
     def after_fork(self) -> None:
         """In a child process, where the threads are gone: the liveness lock is the parent's, and ends with it."""
+        self._untold_hits = 0
         if self._owner is not None:
             self._owner.after_fork()
 

@@ -14,7 +14,7 @@ from typing import Any
 from monitoring.delivery.couriers import Courier, LineCourier, StateCourier
 from monitoring.delivery.queue import BackendQueue
 from monitoring.metrics.backends import BACKENDS, Backend, logs_in_use
-from monitoring.metrics_collector import SessionWritesBuilder
+from monitoring.metrics_collector import SessionWritesBuilder, own_lines
 from monitoring.settings import MonitoringConfig, common_labels
 from monitoring.store.database import Database
 from monitoring.version import __version__
@@ -27,30 +27,41 @@ def session_writes_builder(config: MonitoringConfig, instance: str) -> SessionWr
 
 
 def courier_makers(
-    config: MonitoringConfig, database: Database, instance: str, owner: str
+    config: MonitoringConfig, database: Database, instance: str, owner: str, heartbeat_seconds: float | None = None
 ) -> dict[Backend, Callable[[], Courier]]:
-    """What makes each configured backend's courier; ``owner`` holds their leases.
+    """What makes each configured backend's courier; ``owner`` holds their leases. With ``heartbeat_seconds`` a log is
+    told of the monitoring itself also where nothing waits.
 
     Clients, and the libraries under them, are loaded when a courier is made: in its own thread.
     """
     labels = {"instance": instance, **common_labels(config)}
     used = {backend: backend.settings(config) for backend in BACKENDS}
     return {
-        backend: partial(_courier, backend, section, labels, config.metrics.batch_size, database, owner)
+        backend: partial(
+            _courier, backend, section, labels, config.metrics.batch_size, database, owner, heartbeat_seconds
+        )
         for backend, section in used.items()
         if section is not None
     }
 
 
 def _courier(
-    backend: Backend, section: Any, labels: Mapping[str, str], batch_lines: int, database: Database, owner: str
+    backend: Backend,
+    section: Any,
+    labels: Mapping[str, str],
+    batch_lines: int,
+    database: Database,
+    owner: str,
+    heartbeat_seconds: float | None,
 ) -> Courier:
     queue = BackendQueue(database.sibling(), backend.name, owner)
     with _LOADING:
         client = backend.load_client().open(section, labels)
     if backend.is_state:
         return StateCourier(queue, client, section.timeout)
-    return LineCourier(queue, client, batch_lines, section.timeout)
+    # A store in memory counts this run alone.
+    own = partial(own_lines, common_tags=labels) if database.path is not None else None
+    return LineCourier(queue, client, batch_lines, section.timeout, own, heartbeat_seconds)
 
 
 # A child that is forked while a thread imports has the module locked by a thread that it hasn't: its own import of

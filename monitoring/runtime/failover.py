@@ -42,7 +42,8 @@ class FailoverStore:
     """The store in one file, opened when it is needed, and the one in memory that stands in for it.
 
     Without a ``path`` there is no place for a file; who owns this has said so. ``instead`` says in the log what becomes
-    of sessions while the file can't be used.
+    of sessions while the file can't be used. With ``heartbeat_seconds`` a log hears of the monitoring itself so often,
+    also where nothing waits.
     """
 
     def __init__(
@@ -53,10 +54,11 @@ class FailoverStore:
         logger: logging.Logger,
         guard: ErrorGuard,
         instead: str = "sessions are kept in memory until it can be used",
+        heartbeat_seconds: float | None = None,
     ) -> None:
         self.path = path
         self._config, self._zeros, self._logger, self._guard = config, list(zeros), logger, guard
-        self._instead = instead
+        self._instead, self._heartbeat_seconds = instead, heartbeat_seconds
         self._patience_seconds = PATIENCE_SECONDS
         self.active: ActiveStore | None = None
         self.instance: str | None = None
@@ -209,7 +211,8 @@ class FailoverStore:
 
     def _new_store(self, database: Database, instance: str | None = None) -> ActiveStore:
         life = self._life if database.path is not None else None
-        return ActiveStore(database, self._config, self._logger, self._guard, instance, self._made_in_memory, life)
+        made, beat = self._made_in_memory, self._heartbeat_seconds
+        return ActiveStore(database, self._config, self._logger, self._guard, instance, made, life, beat)
 
     def _in_memory(self) -> ActiveStore:
         if self._memory is None:

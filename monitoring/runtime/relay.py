@@ -42,6 +42,7 @@ class Relay:
             logger,
             self._guard,
             "trying again at the next look",
+            HEARTBEAT_SECONDS,
         )
         self._next_heartbeat = 0.0
         self._said: str | None = None

@@ -83,11 +83,15 @@ class Runtime:
         _RUNTIMES.add(self)
         logger.info("monitoring: on; %s", self.store.describe())
 
-    def begin(self, series_id: object) -> Session:
+    def begin(self, series_id: object, host_config: object = None) -> Session:
         """Open a session for one image; its trace is durable when this returns."""
         # The series' name ends here: from now on there is only its pseudonym.
         session = Session(self._pseudonyms.series(series_id), None, self.left_out, self._pseudonyms.name)
         session.record_thresholds(self._thresholds_cm)
+        version = self._guard(None, coerce.plain_mapping(host_config).get, "application_version")
+        version = self.config.application_version if version is None else version
+        if version is not None:
+            session.record_application_version(version)
         self._record_readings(session, {})
         self._sessions[session.session_id] = _Open(session, self._begin_recording())
         self._serial.run(self._trace, session, True)
@@ -173,6 +177,8 @@ class Runtime:
         # Last, and once for all sessions: it reads every exam that a reader has measured.
         if self._committed and self.store.has_all and not deadline.passed():
             self._guard(None, self.store.use, ActiveStore.refresh_validation, self.committed)
+        if self.store.active is not None and self.store.active.has_untold_hits:
+            self._guard(None, self.store.use, ActiveStore.tell_log_filter)
         self.store.close(deadline)
         _RUNTIMES.discard(self)
 

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from monitoring.exceptions import code_location, is_code_location, is_type_name, type_name
 from monitoring.metrics import catalogue
 from monitoring.records import coerce
-from monitoring.records.names import Pseudonym, plain_name
+from monitoring.records.names import Pseudonym, digest_code, plain_name, version_code
 from monitoring.records.session_record import Failure, ModelPerformance, Prediction, SessionRecord, Status, Usage
 from monitoring.runtime.left_out import LeftOutLog
 
@@ -33,8 +33,8 @@ _COLUMNS = ("boxes", "labels", "scores")
 _LABELS = range(1, 9)
 _MODEL_KEYS = frozenset(
     {
-        "confidence_scores", "inference_seconds", "inference_time", "landmarks_detected", "landmarks_found",
-        "measurements",
+        "confidence_scores", "digest", "inference_seconds", "inference_time", "landmarks_detected", "landmarks_found",
+        "measurements", "version",
     }
 )  # fmt: skip
 _PERFORMANCE_KEYS = frozenset(
@@ -59,6 +59,7 @@ class _Draft(Struct):
     thresholds_cm: dict[str, float] = {}
     refused: Counter[str] = field(default_factory=Counter)
     queue_depth: float | None = None
+    application_version: str | None = None
 
 
 class Session:
@@ -148,7 +149,7 @@ class Session:
                 self._refuse("metric_value", name)
 
     def record_model_performance(self, model_name: Any, metrics: Any) -> None:
-        """Keep a model's inference time (seconds), landmarks, confidence scores and measurements (mm)."""
+        """Keep a model's inference time (s), landmarks, confidence scores, measurements (mm), version and checksum."""
         given = coerce.plain_mapping(metrics)
         seconds = next((given[key] for key in ("inference_seconds", "inference_time") if key in given), None)
         duration = coerce.seconds(seconds)
@@ -164,7 +165,12 @@ class Session:
         if len(scores) < len(listed) or isinstance(values, str | bytes):
             self._refuse("confidence_scores", model_name)
         measurements_mm = self._millimeters(given.get("measurements"))
-        performance = ModelPerformance(self._name(model_name, "model"), duration, count, scores, measurements_mm)
+        version, digest = version_code(given.get("version")), digest_code(given.get("digest"))
+        for key, code in (("version", version), ("digest", digest)):
+            if code is None and given.get(key) is not None:
+                self._refuse(key, model_name)
+        name = self._name(model_name, "model")
+        performance = ModelPerformance(name, duration, count, scores, measurements_mm, version, digest)
         # By the name as given: two models whose names can't be kept both become "other", and are still two.
         key = self._model_key(model_name)
         self._refuse_unknown(given, _MODEL_KEYS)
@@ -209,6 +215,13 @@ class Session:
         """Keep a reader's measurements; ``reader`` is a keyed hash."""
         with self._lock:
             self._draft.reader_mm[reader] = dict(measurements_mm)
+
+    def record_application_version(self, version: Any) -> None:
+        """Keep the host's own version, a code."""
+        code = version_code(version)
+        if code is None:
+            self._refuse("version", "application")
+        self._draft.application_version = code
 
     def record_thresholds(self, thresholds_cm: Mapping[str, float]) -> None:
         """Keep the host's settings ``femur_threshold``, ``tibia_threshold`` and ``total_threshold``."""
@@ -297,6 +310,7 @@ class Session:
             system=dict(system),
             custom=dict(draft.custom),
             queue_depth=draft.queue_depth,
+            application_version=draft.application_version,
             context=dict(draft.context),
             reader_mm=dict(draft.reader_mm),
             thresholds_cm=dict(draft.thresholds_cm),
@@ -419,6 +433,8 @@ def _merged(old: ModelPerformance | None, new: ModelPerformance) -> ModelPerform
         landmarks_found=old.landmarks_found if new.landmarks_found is None else new.landmarks_found,
         confidence_scores=new.confidence_scores or old.confidence_scores,
         measurements_mm={**old.measurements_mm, **new.measurements_mm},
+        version=new.version or old.version,
+        digest=new.digest or old.digest,
     )
 
 

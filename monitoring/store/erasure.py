@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, Final
@@ -62,6 +63,8 @@ def erase(database: Database, patient_key: str, is_rehearsal: bool = False) -> E
     """Delete everything of one patient; a rehearsal counts the same and keeps all. Raises :class:`StoreError`."""
     with suppress(_RehearsedError), database.transaction() as connection:
         erased = _erase(connection, patient_key)
+        has_found = erased.sessions or erased.open_sessions or erased.waiting_lines or erased.dead_letters
+        totals.count(connection, catalogue.ERASURES, bool(has_found or erased.readings), time.time_ns())
         if is_rehearsal:
             raise _RehearsedError
     if not is_rehearsal:

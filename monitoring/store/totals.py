@@ -32,6 +32,9 @@ _WRITE = (
 _TOGETHER = 32
 _WRITE_TOGETHER = _WRITE.replace("(?, ?, ?, ?, ?, ?)", ", ".join(["(?, ?, ?, ?, ?, ?)"] * _TOGETHER))
 _LARGEST_AHEAD_NS = 3600 * NANOSECONDS
+_ONE_PER = {
+    metric.name: [label.name for label in metric.one_per] for metric in catalogue.METRICS if metric.one_per is not None
+}
 
 
 def apply_changes(connection: sqlite3.Connection, changes: Iterable[Change], time_ns: int) -> None:
@@ -98,14 +101,29 @@ def losses(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def read(connection: sqlite3.Connection, name: str | None = None) -> list[Total]:
-    """Every value whose checksum holds, or one metric's."""
+    """Every value whose checksum holds, or one metric's; of what says which version is there the latest alone.
+
+    The others stay in the store until their version is forgotten: what is read is decided here, once, and no commit
+    pays for it. A time that is ahead was told by a wrong clock, and comes last.
+    """
+    latest_ns = time.time_ns() + _LARGEST_AHEAD_NS
+    found: list[Total] = []
+    newest: dict[tuple[str, ...], tuple[tuple[bool, int, str], Total]] = {}
     of_one = ("SELECT * FROM totals WHERE metric = ?", (name,))
     rows = connection.execute(*of_one) if name else connection.execute("SELECT * FROM totals")
-    return [
-        Total(metric, _label_items(labels), part, value)
-        for metric, labels, part, value, time_ns, expected in rows
-        if _checksum((metric, labels, part), value, time_ns) == expected
-    ]
+    for metric, labels, part, value, time_ns, expected in rows:
+        if _checksum((metric, labels, part), value, time_ns) != expected:
+            continue
+        total = Total(metric, _label_items(labels), part, value)
+        names = _ONE_PER.get(metric)
+        if names is None:
+            found.append(total)
+            continue
+        key = (metric, *(dict(total.labels).get(name, "") for name in names))
+        rank = (time_ns <= latest_ns, time_ns, labels)
+        if key not in newest or newest[key][0] < rank:
+            newest[key] = (rank, total)
+    return found + [total for _, total in newest.values()]
 
 
 def damaged(connection: sqlite3.Connection) -> list[tuple[bytes, bytes, bytes]]:

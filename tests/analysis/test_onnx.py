@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import analysis
 from analysis.detectors import registry
 from analysis.errors import ModelChecksumMismatch, ModelError, ModelNotFound, RuntimeMissing
 from analysis.landmarks import Spacing
-from analysis.pipeline import load_detectors
+from analysis.pipeline import load_detectors, model_identities
 from analysis.settings import AnalysisSettings
 
 LISTED = (
@@ -194,3 +195,23 @@ def test_an_unknown_models_name_stays_on_its_line(tmp_path: Path):
         registry.load(["a\nERROR forged" + "x" * 5000], tmp_path)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 1000
+
+
+def test_the_models_tell_which_they_are(tmp_path):
+    digest = save_model(tmp_path / "listed.onnx", [3, "h", "w"])
+    save_model(tmp_path / "bare.onnx", [3, "h", "w"])
+    listed = {"listed": {"file": "listed.onnx", "sha256": digest, "version": "3.1"}}
+    entries = {**listed, "bare": {"file": "bare.onnx", "sha256": None}}
+    (tmp_path / "registry.json").write_text(json.dumps({"version": 1, "models": entries}))
+    detectors = registry.load(["listed", "bare", "gradient_edges"], tmp_path)
+    assert model_identities(detectors) == {
+        "listed": {"version": "3.1", "digest": digest}, "bare": {}, "gradient_edges": {"version": analysis.__version__},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("version", [7, "", "a b", "1/2", "x" * 49, ["1"]])
+def test_a_version_that_is_none_makes_the_registry_none(tmp_path, version):
+    entry = {"mine": {"file": "mine.onnx", "sha256": None, "version": version}}
+    (tmp_path / "registry.json").write_text(json.dumps({"version": 1, "models": entry}))
+    with pytest.raises(ModelError, match="not a model registry"):
+        registry.load(["mine"], tmp_path)

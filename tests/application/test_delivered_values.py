@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+import analysis
+import monitoring
 from analysis.phantom import Phantom
 from monitoring.domain.derivation import Facts
 from monitoring.metrics import catalogue
@@ -23,7 +25,7 @@ from tests.support.servers import InfluxDB1, Prometheus, Pushgateway, VictoriaMe
 
 Labels = dict[str, str]
 Key = tuple[str, str, frozenset[tuple[str, str]]]
-PLACED = [metric for metric in catalogue.METRICS if metric.measurement is not None]
+PLACED = [m for m in catalogue.METRICS if m.measurement not in (None, *catalogue.OWN_MEASUREMENTS)]
 # No GPU here, and run.py has no metrics of its own; the phantom is plausible, and nobody has read it.
 NOT_REPORTED = {"leglength_gpu", "leglength_custom", "leglength_finding", "leglength_reading", "leglength_issue"}
 DEPENDS_ON_THE_MACHINE = ("leglength_container_", "leglength_process_resident_memory_peak_", "leglength_torch_")
@@ -32,9 +34,11 @@ TWELVE_DIGITS = 5e-12  # VictoriaMetrics keeps no more of a number
 # have tests and oracles of their own, and here it is their way into the backends that is looked at.
 STATED = {
     "leglength_session", "leglength_stage", "leglength_measurement", "leglength_model", "leglength_system",
-    "leglength_disk", "leglength_gpu", "leglength_custom",
+    "leglength_disk", "leglength_gpu", "leglength_custom", "leglength_model_info",
 }  # fmt: skip
-COMPUTED_BESIDE = {catalogue.DUPLICATES, catalogue.MEASUREMENT_QUALITY, catalogue.Z_SCORE}
+COMPUTED_BESIDE = {
+    catalogue.DUPLICATES, catalogue.MEASUREMENT_QUALITY, catalogue.Z_SCORE, catalogue.Z_SCORE_UNCLAMPED,
+}  # fmt: skip
 
 
 def all_of(sessions: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], list[tuple[Metric, Labels, float]]]]:
@@ -54,6 +58,8 @@ def all_of(sessions: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], lis
 def told(session: dict[str, Any]) -> Iterator[tuple[Metric, Labels, float]]:
     """Each value that a session record of result.json states, with its catalogue metric."""
     yield catalogue.SESSION_DURATION, {}, session["duration_seconds"]
+    for status, metric in catalogue.SESSION_ENDED.items():
+        yield metric, {}, float(status == session["status"])
     for metric, name in ((catalogue.LANDMARKS_FOUND, "landmarks_found"), (catalogue.QUEUE_DEPTH, "queue_depth")):
         if name in session:
             yield metric, {}, session[name]
@@ -69,6 +75,8 @@ def told(session: dict[str, Any]) -> Iterator[tuple[Metric, Labels, float]]:
 
 def told_of_model(model: dict[str, Any]) -> Iterator[tuple[Metric, Labels, float]]:
     labels, scores = {"model": model["model"]}, model["confidence_scores"]
+    assert (model["version"], model.get("digest")) == (analysis.__version__, None)  # built in
+    yield catalogue.MODEL_INFO, {**labels, "version": model["version"], "digest": "unknown"}, 1.0
     yield catalogue.MODEL_INFERENCE, labels, model["inference_seconds"]
     yield catalogue.MODEL_LANDMARKS, labels, model["landmarks_found"]
     yield catalogue.MODEL_CONFIDENCE["average"], labels, sum(scores) / len(scores)
@@ -78,7 +86,7 @@ def told_of_model(model: dict[str, Any]) -> Iterator[tuple[Metric, Labels, float
 
 def told_of_system(name: str, usage: dict[str, float]) -> Iterator[tuple[Metric, Labels, float]]:
     resource, _, value = name.partition("/")
-    for statistic in ("average", "maximum"):
+    for statistic in ("average", "minimum", "maximum"):
         metric = catalogue.SYSTEM.get((resource, statistic))
         if metric is not None:  # of some there is one figure only
             yield metric, ({metric.labels[0].name: value} if metric.labels else {}), usage[statistic]
@@ -89,8 +97,9 @@ def expected_points(sessions: list[dict[str, Any]], instance: str) -> dict[Key, 
     found: dict[Key, list[tuple[int, float]]] = {}
     for number, (session, values) in enumerate(all_of(sessions), start=1):
         for metric, labels, value in [*values, (catalogue.THROUGHPUT, {}, float(number))]:
-            status = {"status": session["status"]} if metric.measurement == "leglength_session" else {}
-            tags = frozenset({"instance": instance, **labels, **status}.items())
+            own = {"status": session["status"], "version": session["application_version"]}
+            own = own if metric.measurement == "leglength_session" else {}
+            tags = frozenset({"instance": instance, **labels, **own}.items())
             found.setdefault((str(metric.measurement), str(metric.field), tags), []).append(
                 (session["ended_ns"], value)
             )
@@ -100,9 +109,14 @@ def expected_points(sessions: list[dict[str, Any]], instance: str) -> dict[Key, 
 def stored_points(server: Any) -> dict[Key, list[tuple[int, float]]]:
     """The same, as a server tells it."""
     found: dict[Key, list[tuple[int, float]]] = {}
-    for measurement in sorted({str(metric.measurement) for metric in PLACED}):
+    measurements = sorted({str(metric.measurement) for metric in PLACED})
+    for measurement in measurements:
+        longer = tuple(f"{other}_" for other in measurements if other.startswith(f"{measurement}_"))
         for point in server.read_points(measurement):
             for name, value in point.fields.items():
+                # VictoriaMetrics joins the two to one name: leglength_model_info's may be read as leglength_model's.
+                if f"{measurement}_{name}".startswith(longer):
+                    continue
                 key = (measurement, name, frozenset(point.tags.items()))
                 found.setdefault(key, []).append((point.time_ns, value))
     return found
@@ -125,6 +139,8 @@ def expected_state(sessions: list[dict[str, Any]]) -> dict[tuple[str, frozenset[
                 state[metric.name, key] = value
         counted = (catalogue.SESSIONS.name, frozenset({"status": session["status"]}.items()))
         state[counted] = state.get(counted, 0.0) + 1.0
+        builds = {"version": session["application_version"], "monitoring_version": monitoring.__version__}
+        state[catalogue.BUILD_INFO.name, frozenset(builds.items())] = 1.0
         state[catalogue.LAST_RUN.name, frozenset()] = session["ended_ns"] / 1_000_000_000
         if session["status"] == "completed":
             state[catalogue.LAST_SUCCESS.name, frozenset()] = session["ended_ns"] / 1_000_000_000
@@ -199,6 +215,27 @@ def test_values_in_influxdb_1_and_the_pushgateway_are_those_of_the_results_and_t
     assert_pushed(pushgateway, both, unique_name)
     assert_buckets(pushgateway, both)
     assert mixed_app.status()["outbox"]["influxdb"]["pending"] == 0
+    assert_own_state(influxdb1, mixed_app, unique_name)
+
+
+def assert_own_state(influxdb1: InfluxDB1, app: App, instance: str) -> None:
+    """What the monitoring says of itself in InfluxDB is what the store knows, and what has arrived there."""
+    latest: dict[tuple[str, str], dict[str, Any]] = {}
+    for measurement in catalogue.OWN_MEASUREMENTS:
+        for point in sorted(influxdb1.read_points(measurement), key=lambda point: point.time_ns):
+            tags = dict(point.tags)
+            assert tags.pop("instance") == instance
+            latest[measurement, "".join(tags.values())] = dict(point.fields)
+    backend = latest["leglength_monitoring", "influxdb"]
+    arrived = sum(len(influxdb1.read_points(name)) for name in sorted({str(metric.measurement) for metric in PLACED}))
+    assert backend["delivered"] == app.status()["outbox"]["influxdb"]["delivered"] == arrived
+    assert (backend["pending_points"], backend["oldest_pending_seconds"], backend["dead_points"]) == (0, 0, 0)
+    losses = [latest["leglength_monitoring_loss", reason] for reason in catalogue.LOSS.values]
+    assert losses == [{"dropped": 0, "recovered": 0}] * len(losses)
+    assert latest["leglength_monitoring_store", ""] == {
+        "open_sessions": 0, "oldest_open_session_seconds": 0, "log_filter_hits": 0, "erasures": 0,
+    }  # fmt: skip
+    assert not any(measurement == "leglength_monitoring_failure" for measurement, _ in latest)
 
 
 def test_values_in_victoria_metrics_and_prometheus_are_those_of_the_results(

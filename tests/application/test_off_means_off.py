@@ -18,6 +18,7 @@ OURS = {
     "monitoring.privacy",
     "monitoring.privacy.log_filter",
     "monitoring.privacy.redaction",
+    "monitoring.version",
 }
 OFF: list[dict[str, Any]] = [{}, {"monitoring": {"enabled": False}}, {"monitoring": None}]
 # Tells every module, thread, socket and database that the process loads or makes, in a file. The application has no use

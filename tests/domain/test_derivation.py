@@ -153,3 +153,16 @@ def test_facts_are_read_back_as_they_were_written() -> None:
     assert msgspec.convert(written, Facts) == facts
     assert msgspec.convert({**written, "of_another_version": 1}, Facts) == facts
     assert msgspec.to_builtins(Facts()) == {}
+
+
+def test_femur_over_tibia_is_told_by_side_where_both_are_lengths() -> None:
+    assert derived().femur_tibia_ratios == {"R": 412.5 / 330.0, "L": 410.0 / 328.0}
+    odd = {"PLL_R_FEM": 412.5, "PLL_R_TIB": 0.0, "PLL_L_FEM": -1.0, "PLL_L_TIB": 328.0}
+    assert derived(measurements_mm=odd).femur_tibia_ratios == {}
+    assert derived(measurements_mm={"PLL_R_FEM": 412.5}).femur_tibia_ratios == {}
+
+
+def test_both_z_scores_are_told_of_the_same_measurements() -> None:
+    found = derived(context={**CONTEXT, "age_years": 12.0, "sex": "M"})
+    assert found.z_scores.keys() == found.unclamped_z_scores.keys() == LENGTHS.keys()
+    assert found.unclamped_z_scores["PLL_R_FEM"] != found.z_scores["PLL_R_FEM"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.domain.growth import TABLES, nearest_z_score, z_score
+from monitoring.domain.growth import TABLES, middle_z_score, nearest_z_score, z_score
 
 # The tables once more, mean(SD) in cm at each birthday from 1 to 18, so that a slip of a digit shows.
 WRITTEN_OUT = {
@@ -126,3 +126,15 @@ def test_no_age_within_the_span_is_nearer(table, age, length, span, share):
     assert nearest is not None
     assert other is not None
     assert abs(nearest) <= abs(other) + 1e-9
+
+
+def test_the_middle_of_a_completed_year_is_scored_and_never_set_to_zero():
+    middle_mm = (36.29 + 38.16) / 2 * 10
+    sd_mm = (2.057 + 2.237) / 2 * 10
+    assert middle_z_score("FEM", "M", 10, middle_mm) == pytest.approx(0, abs=1e-9)
+    assert middle_z_score("FEM", "M", 10, middle_mm + sd_mm / 4) == pytest.approx(0.25)
+    assert nearest_z_score("FEM", "M", 10, middle_mm + sd_mm / 4) == 0.0
+    assert middle_z_score("FEM", "M", 17.9, 470.0) == middle_z_score("FEM", "M", 18, 470.0) is not None
+    for age in (None, 0, 18.5, math.nan):
+        assert middle_z_score("FEM", "M", age, 400.0) is None
+    assert middle_z_score("LGL", "M", 10, 400.0) is middle_z_score("FEM", "O", 10, 400.0) is None

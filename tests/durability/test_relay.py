@@ -140,6 +140,38 @@ time.sleep(600)
     assert statuses == {"completed": 1, "crashed": 1}
 
 
+def test_a_hang_is_seen_while_it_lasts_and_a_killed_process_session_is_open_no_more(
+    host: Host, influxdb1: InfluxDB1, pushgateway: Pushgateway
+) -> None:
+    script = """
+manager = MonitorManager(SETTINGS, logging.getLogger("monitoring"))
+session_id = manager.start_session("hangs")
+manager._runtime.open_session(session_id).started_ns -= 3600 * 10**9  # as if it had been open for an hour
+now = time.time()
+manager.track_processing_time(session_id, "load", now - 1, now)
+say("open", session_id)
+time.sleep(600)
+"""
+    settings = with_pushgateway(relay_settings(host, influxdb1), pushgateway.url, timeout=5.0)
+
+    def told(count: int) -> bool:
+        latest = max(influxdb1.read_points("leglength_monitoring_store"), key=lambda point: point.time_ns, default=None)
+        pushed = pushgateway.value("leglength_open_sessions")
+        return pushed == count and latest is not None and latest.fields["open_sessions"] == count
+
+    with relay(host, settings, heartbeat=0.2), host.running(script) as module:
+        wait_for_line(module, "open")
+        wait_until(lambda: told(1), "the open session")
+        assert (pushgateway.value("leglength_oldest_open_session_seconds") or 0) >= 3600
+        told_to_the_log = [point.fields for point in influxdb1.read_points("leglength_monitoring_store")]
+        assert any(fields["oldest_open_session_seconds"] >= 3600 for fields in told_to_the_log)
+        assert host.records() == {}  # it lives, and is nobody's crash
+        module.send_signal(signal.SIGKILL)
+        wait_until(lambda: told(0), "the crashed session to be open no more")
+        assert pushgateway.value("leglength_oldest_open_session_seconds") == 0
+        assert pushgateway.value("leglength_sessions_total", status="crashed") == 1
+
+
 def test_the_relay_outlives_an_outage_of_its_backend(host: Host) -> None:
     host.run(RECORD_TWO)
     with FaultServer([respond(503, headers={"Retry-After": "0"})] * 2) as server:

@@ -15,7 +15,7 @@ from monitoring.metrics_collector import computed
 from monitoring.privacy.dicom_header import is_context
 from monitoring.records import coerce
 from monitoring.records.foreign import foreign_record
-from monitoring.records.session_record import SessionRecord, Usage
+from monitoring.records.session_record import ModelPerformance, SessionRecord, Usage
 from tests.support.records import RECORDS, realistic
 
 HOSTILE = (
@@ -30,7 +30,8 @@ def read(record: SessionRecord | dict[str, Any]) -> SessionRecord:
 
 def test_what_this_package_exports_is_read_back_equal() -> None:
     record = realistic(
-        reason="bad_input", stopped_in="load",
+        reason="bad_input", stopped_in="load", application_version="2.1.0-rc1",
+        models=(ModelPerformance("resnet", 1.25, 8, (0.5,), version="3", digest="ab" * 32),),
         context={"age_band": "5-8", "age_years": 0.0, "sex": "F", "manufacturer": "Agfa", "device_model": "other"},
         refused={"name": 1, "points": 2},
     )  # fmt: skip
@@ -41,7 +42,8 @@ def test_what_this_package_exports_is_read_back_equal() -> None:
 def test_no_text_of_a_foreign_record_comes_through_that_no_host_could_have_recorded(text: str) -> None:
     plain = realistic().to_dict()
     plain["points"] = {text: {"outlier_risk": 0.5}, "1": {text: 0.5}}
-    plain["models"] = [{"model": text, "measurements_mm": {text: 1.0}}]
+    plain["models"] = [{"model": text, "measurements_mm": {text: 1.0}, "version": text, "digest": text}]
+    plain["application_version"] = text
     plain["predictions"] = [{"model": text, "boxes": [], "labels": [], "scores": []}]
     plain["failure"] = {"type": text, "stage": text, "location": f"{text}:12"}
     plain["context"] = {text: 1.0, "sex": text, "body_part": text, "manufacturer": text, "age_years": text}
@@ -74,7 +76,10 @@ def test_no_sum_is_spoilt_for_ever() -> None:
     plain["models"] = [{"model": "a", "inference_seconds": 1e308, "landmarks_found": 10**12, "confidence_scores": [7]}]
     plain["issues"] = {"blurred": 2**62, "rotated": -5, "noisy": 3}
     plain["refused"] = {"name": 2**62}
-    plain["system"] = {"process_cpu_ratio": {"average": -1.0, "maximum": 1e308}}
+    plain["system"] = {
+        "process_cpu_ratio": {"average": -1.0, "maximum": 1e308},
+        "disk_free_bytes/store": {"average": 1.0, "maximum": 2.0, "minimum": -1.0},
+    }
     plain["measurements_mm"] = {"PLL_R_FEM": 1e308, "PLL_L_FEM": 400.0}
     plain["queue_depth"] = 1e308
     record = read(plain)

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.records import coerce
-from monitoring.records.names import plain_name
+from monitoring.records.names import digest_code, plain_name, short_digest, version_code
 from tests.support import REPOSITORY
 
 HASH = "0123456789abcdef" * 2
@@ -84,3 +85,44 @@ def test_a_name_is_the_same_in_every_process() -> None:
 def test_whatever_is_given_what_comes_is_plain(name: str) -> None:
     found = plain_name(name, lambda _: HASH)
     assert found is None or coerce.metric_name(found) == found
+
+
+# --- versions and checksums -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        "2.1.0", "v3", "0.1.0.dev1", "2.0b1", "1.4.0-rc1+g3f2a91c", "2024.1", "3f2a91c", "a123456b", "stable",
+        "unknown", "resnet-v2", "1.2.3-post2",
+    ],
+)  # fmt: skip
+def test_a_version_is_kept_as_it_is(version: str) -> None:
+    assert version_code(version) == version_code(np.array(version)) == version
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        "1.2.840.113619.2.55", "1.2.3.4.5", "1_2_3_4_5", "Jane", "1.2-Doe", "Doe^Jane", "MRN0012345", "20101105",
+        "2010.11.05", "5-11-2010", "1.0.123456", "a b", "../../etc", "\x1b[2J", "", "x" * 49, "1" * 49, None, 2.1, b"1",
+    ],
+)  # fmt: skip
+def test_what_could_be_somebody_s_is_no_version(version: Any) -> None:
+    assert version_code(version) is None
+
+
+def test_a_checksum_is_hexadecimal_and_shown_by_its_beginning() -> None:
+    digest = "0123456789ab" + "Cd" * 26
+    assert digest_code(digest) == digest_code(f"sha256:{digest}") == digest.lower()
+    assert short_digest(digest_code(digest)) == "0123456789ab"
+    for text in ("201011051234", "1" * 32, "abc", "Jane", "a" * 129, "xyz" * 8, None, 5, b"ab" * 16):
+        assert digest_code(text) is None
+    assert short_digest(None) is short_digest("Jane") is None
+
+
+@given(st.text())
+def test_whatever_is_given_a_version_and_a_checksum_are_codes(text: str) -> None:
+    for code in (version_code(text), digest_code(text)):
+        assert code is None or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+\-]{0,127}", code)
+        assert code is None or version_code(code) in (None, code)

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from monitoring.exceptions import RecordError
-from monitoring.records.session_record import RECORD_VERSION, SessionRecord
+from monitoring.records.session_record import RECORD_VERSION, SessionRecord, Usage
 from tests.support.cases import for_each
 from tests.support.records import ENDED_NS, RECORDS, realistic
 
@@ -174,3 +174,12 @@ def test_a_coarse_record_has_no_exact_length_and_no_exact_time() -> None:
     assert 0 <= exact.started_ns - coarse.started_ns < hour_ns
     assert coarse.coarsened() == coarse
     assert coarse.duration_seconds == exact.duration_seconds
+
+
+def test_a_record_of_a_package_that_knew_no_versions_and_no_smallest_figure_is_read() -> None:
+    written = realistic(system={"disk_free_bytes/store": Usage(1e9, 2e9)}).to_json()
+    assert "version" not in written.replace('"version":1', "")
+    assert "minimum" not in written
+    read = SessionRecord.from_json(written)
+    assert (read.application_version, read.models[0].version, read.models[0].digest) == (None, None, None)
+    assert read.system["disk_free_bytes/store"].minimum is None

@@ -667,3 +667,22 @@ def test_a_stage_may_end_in_another_thread_and_its_neighbour_goes_on() -> None:
     session.enter_stage("inference")
     session.leave_stage("load", 1.0)
     assert session.current_stage == "inference"
+
+
+# --- versions -------------------------------------------------------------------------------------
+
+
+def test_versions_and_checksums_are_kept_as_codes_and_anything_else_is_refused_and_counted() -> None:
+    def models(session: Session) -> None:
+        session.record_model_performance("resnet", {"version": "2.1.0", "digest": "AB" * 32})
+        session.record_model_performance("resnet", {"inference_seconds": 1.0})  # adds to the first
+        session.record_model_performance("hrnet", {"version": "Jane Doe", "digest": UID})
+        session.record_model_performance("vit", {"version": None, "digest": None})
+
+    record = recorded(lambda session: session.record_application_version(np.array("1.4.0")), models)
+    assert record.application_version == "1.4.0"
+    found = {model.model: (model.version, model.digest) for model in record.models}
+    assert found == {"resnet": ("2.1.0", "ab" * 32), "hrnet": (None, None), "vit": (None, None)}
+    assert record.refused == {"version": 1, "digest": 1}
+    refused = recorded(lambda session: session.record_application_version(UID))
+    assert (refused.application_version, refused.refused) == (None, {"version": 1})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from monitoring import MonitorManager
@@ -13,6 +14,7 @@ from monitoring.config_validator import check_section
 from monitoring.settings import common_labels
 from monitoring.store.location import store_path
 from tests.support.checked_settings import checked, the_problem
+from tests.support.hostile import Hostile
 from tests.support.servers import InfluxDB1, Pushgateway, wait_for_points
 
 PROMETHEUS = {"gateway_url": "http://pushgateway:9091"}
@@ -76,3 +78,38 @@ def test_two_applications_of_one_account_don_t_count_each_other(
     assert counted == {
         ("leg-length", "leg-length"): 1.0, ("bone-age", "bone-age"): 2.0, ("pediatric-leglength", None): 1.0,
     }  # fmt: skip
+
+
+class HostileMapping(dict[str, Any]):
+    get = Hostile._raise  # type: ignore[assignment]
+
+
+# --- the application's version ---------------------------------------------------------------------
+
+
+def test_the_version_is_the_sessions_else_the_settings_and_a_wrong_one_costs_no_session(
+    tmp_path: Path, allow_swallowed: list[Exception]
+) -> None:
+    section = {"enabled": True, "application_version": "1.0.0", "store": {"path": str(tmp_path)}}
+    given: list[Any] = [
+        None, {}, {"application_version": "2.0.0"}, {"application_version": None}, {"application_version": "Jane Doe"},
+        {"application_version": Hostile()}, {"application_version": np.array(["1", "2"])}, HostileMapping(), "config",
+        7,
+    ]  # fmt: skip
+    with MonitorManager({"monitoring": section}) as manager:
+        for config in given:
+            with manager.session("series", config):
+                pass
+        manager.end_session(manager.start_session("series", {"application_version": "3.0"}))
+        records = manager.session_records()
+    known = [record.get("application_version") for record in records]
+    assert known == ["1.0.0", "1.0.0", "2.0.0", "1.0.0", None, None, None, "1.0.0", "1.0.0", "1.0.0", "3.0"]
+    assert [record["refused"] for record in records if "refused" in record] == [{"version": 1}] * 3
+    assert [str(error) for error in allow_swallowed] == ["device lost"]
+
+
+@pytest.mark.parametrize("version", ["Jane Doe", "", "a/b", "x" * 49, 5])
+def test_a_version_that_is_none_is_said_and_not_used(version: Any) -> None:
+    checked = check_section({"enabled": True, "application_version": version})
+    assert checked.config.application_version is None
+    assert any("application_version" in str(problem) for problem in checked.problems)

@@ -16,7 +16,7 @@ from monitoring.exceptions import StoreError
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import NANOSECONDS
 from monitoring.metrics_collector import SessionWritesBuilder
-from monitoring.records.session_record import SessionRecord
+from monitoring.records.session_record import ModelPerformance, SessionRecord
 from monitoring.store import readings, totals
 from monitoring.store.database import Database
 from monitoring.store.erasure import erase
@@ -112,7 +112,8 @@ def test_a_patients_rows_and_bytes_are_gone_and_nobody_elses(bench: Bench) -> No
     for instant in found.points_ns:
         assert f" {instant}".encode() not in left
     after = bench.rows()
-    assert after["totals"] == before["totals"], "they are counts over everybody"
+    kept = [row for row in after["totals"] if row[0] != catalogue.ERASURES.name]
+    assert kept == before["totals"], "they are counts over everybody"
     assert [row for row in before["sessions"] if ERASED not in row] == after["sessions"]
     assert [row for row in before["open_sessions"] if KEPT in str(row)] == after["open_sessions"]
     assert [row for row in before["readings"] if not str(row[0]).startswith("e1")] == after["readings"]
@@ -264,3 +265,27 @@ def test_while_another_process_reads_the_old_content_it_says_so(bench: Bench) ->
         other.close()
     erase(bench.database, ERASED)
     assert ERASED.encode() not in bench.bytes()
+
+
+def test_an_erasure_is_counted_once_and_one_that_finds_nothing_or_is_a_rehearsal_is_not(bench: Bench) -> None:
+    def counted() -> float:
+        with bench.database.read_transaction() as connection:
+            return totals.values(connection, catalogue.ERASURES).get((), 0.0)
+
+    erase(bench.database, ERASED, is_rehearsal=True)
+    erase(bench.database, "00" * 16)
+    assert counted() == 0
+    erase(bench.database, ERASED)
+    assert counted() == 1
+    erase(bench.database, ERASED)
+    assert counted() == 1
+
+
+def test_which_version_is_there_stays_when_the_patient_it_was_told_with_is_erased(bench: Bench) -> None:
+    model = ModelPerformance("resnet", 1.0, version="2.0", digest="ab" * 32)
+    latest = bench.record(ERASED, application_version="2.0", models=(model,))
+    bench.store.commit(latest, BUILDER)
+    erase(bench.database, ERASED)
+    with bench.database.read_transaction() as connection:
+        assert set(totals.values(connection, catalogue.BUILD_INFO)) == {("2.0", "unknown")}
+        assert set(totals.values(connection, catalogue.MODEL_INFO)) == {("resnet", "2.0", "abababababab")}

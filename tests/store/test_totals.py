@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from monitoring.metrics import catalogue
-from monitoring.metrics.samples import NANOSECONDS, Change
+from monitoring.metrics.samples import NANOSECONDS, Change, bucket_part
+from monitoring.prometheus_client import StoredState
 from monitoring.store import totals
 from monitoring.store.database import Database
 from monitoring.store.rows import checksum
@@ -86,3 +87,56 @@ def test_a_negative_zero_is_no_damage(database: Database) -> None:
     with database.read_transaction() as connection:
         assert totals.damaged(connection) == []
         assert len(totals.read(connection)) == 2
+
+
+# --- which version is there -----------------------------------------------------------------------
+
+
+def informed(database: Database, metric: catalogue.Metric, time_ns: int, **labels: str) -> set[tuple[str, ...]]:
+    """What is exported of an info metric after a session of that time."""
+    change = Change(metric.name, labels, "", 1.0, replaces=True)
+    with database.transaction() as connection:
+        totals.apply_changes(connection, [change], time_ns)
+        return set(totals.values(connection, metric))
+
+
+def test_a_newer_version_takes_the_place_of_the_older_one_whatever_else_its_labels_say(database: Database) -> None:
+    now = time.time_ns()
+
+    def built(time_ns: int, version: str, monitoring: str) -> set[tuple[str, ...]]:
+        return informed(database, catalogue.BUILD_INFO, time_ns, version=version, monitoring_version=monitoring)
+
+    assert built(now, "1.0", "0.1.0") == {("1.0", "0.1.0")}
+    assert built(now + 1, "2.0", "0.1.0") == {("2.0", "0.1.0")}
+    assert built(now - YEAR_NS, "0.9", "0.0.9") == {("2.0", "0.1.0")}  # imported
+    assert built(now + 2, "1.0", "0.1.0") == {("1.0", "0.1.0")}  # put back
+    assert built(now + YEAR_NS, "9.0", "0.1.0") == {("1.0", "0.1.0")}  # by a clock that is ahead
+    with database.read_transaction() as connection:
+        exported = [row for row in totals.read(connection) if row.metric == catalogue.BUILD_INFO.name]
+    assert [dict(row.labels)["version"] for row in exported] == ["1.0"]
+
+
+def test_each_model_has_a_version_of_its_own(database: Database) -> None:
+    now = time.time_ns()
+    for number, (model, version) in enumerate([("a", "1"), ("b", "1"), ("a", "2")]):
+        found = informed(
+            database, catalogue.MODEL_INFO, now + number, model=model, version=version, digest="0123456789ab"
+        )
+    assert found == {("a", "2", "0123456789ab"), ("b", "1", "0123456789ab")}
+
+
+def test_counts_in_the_buckets_of_an_older_version_still_hold_at_its_bounds(database: Database) -> None:
+    """What it counted between the new bounds is told at the next old one above: the new ones begin at 0."""
+    older = {0.01: 3.0, 10.0: 5.0, 30.0: 2.0}
+    name = catalogue.SESSION_DURATION.name
+    with database.transaction() as connection:
+        counted = [Change(name, {}, bucket_part(bound), count, replaces=False) for bound, count in older.items()]
+        totals.apply_changes(connection, [*counted, Change(name, {}, "sum", 70.0, replaces=False)], time.time_ns())
+        newer = [Change(name, {}, bucket_part(bound), 1.0, replaces=False) for bound in (0.0025, 15.0, 20.0)]
+        totals.apply_changes(connection, newer, time.time_ns())
+        (family,) = StoredState(totals.read(connection, name)).collect()
+    cumulative = {sample.labels["le"]: sample.value for sample in family.samples if "le" in sample.labels}
+    expected = {
+        "0.001": 0, "0.0025": 1, "0.01": 4, "10.0": 9, "15.0": 10, "20.0": 11, "30.0": 13, "+Inf": 13,
+    }  # fmt: skip
+    assert {bound: cumulative[bound] for bound in expected} == expected

@@ -77,7 +77,7 @@ class SystemProbe:
             left = float(machine.available)
             if container.available is not None:
                 left = min(left, container.available)
-            yield "system_memory_available_bytes", Level(left)
+            yield "system_memory_available_bytes", Level(left, is_left=True)
             if container.used is not None:
                 yield "container_memory_used_bytes", Level(container.used)
             if container.limit is not None:
@@ -102,7 +102,7 @@ class VolumeProbe:
             if space and space.total > 0:  # 0: a file system that has no notion of space
                 return {
                     f"disk_used_bytes/{self._volume}": Level(float(space.used)),
-                    f"disk_free_bytes/{self._volume}": Level(float(space.free)),
+                    f"disk_free_bytes/{self._volume}": Level(float(space.free), is_left=True),
                 }
         return {}
 

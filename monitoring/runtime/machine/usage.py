@@ -1,4 +1,4 @@
-"""What is read of the machine at one moment, and how it is folded to a session's average and maximum: pure.
+"""What is read of the machine at one moment, and how it is folded to a session's average and extremes: pure.
 
 Keys are the catalogue's resources, with a label's value behind a slash: ``disk_free_bytes/store``.
 """
@@ -19,10 +19,14 @@ SHORTEST_SPAN_SECONDS = 0.1
 
 
 class Level(Struct, frozen=True):
-    """What is so at the moment. ``peak`` is the highest since the process began, where the source keeps that."""
+    """What is so at the moment. ``peak`` is the highest since the process began, where the source keeps that.
+
+    ``is_left`` marks what can come to an end: of it the smallest is kept, too.
+    """
 
     value: float
     peak: float | None = None
+    is_left: bool = False
 
 
 class Trailing(Struct, frozen=True):
@@ -88,20 +92,21 @@ class _Levels(_Fold[Level]):
 
     def __init__(self, figure: Level, at: float) -> None:
         super().__init__(figure, at)
-        self._area, self._maximum = 0.0, figure.value
+        self._area, self._maximum, self._minimum = 0.0, figure.value, figure.value
 
     def span(self, figure: Level, seconds: float) -> None:
         self._area += seconds * (self.last.value + figure.value) / 2
-        self._maximum = max(self._maximum, figure.value)
+        self._maximum, self._minimum = max(self._maximum, figure.value), min(self._minimum, figure.value)
         # Only a peak that has risen was reached in this span, and not before the session.
         if figure.peak is not None and self.last.peak is not None and figure.peak > self.last.peak:
             self._maximum = max(self._maximum, figure.peak)
 
     def usage(self) -> Usage:
         seconds = self.last_at - self.first_at
-        # By rounding alone an average may pass the largest of what it was made of.
+        # By rounding alone an average may pass the outermost of what it was made of.
         average = self._area / seconds if seconds > 0 else (self.first.value + self.last.value) / 2
-        return Usage(min(average, self._maximum), self._maximum)
+        average = min(max(average, self._minimum), self._maximum)
+        return Usage(average, self._maximum, self._minimum if self.last.is_left else None)
 
 
 class _Trails(_Fold[Trailing]):

@@ -109,14 +109,14 @@ def test_garbage_of_the_process_is_missing(tmp_path: Path, status: str) -> None:
 
 def test_available_memory_is_the_containers_where_that_is_less(tmp_path: Path) -> None:
     reading = container(tmp_path, LIMITED).read()
-    assert reading["system_memory_available_bytes"] == Level(200.0 * MIB)
+    assert reading["system_memory_available_bytes"] == Level(200.0 * MIB, is_left=True)
     assert reading["container_memory_used_bytes"] == Level(300.0 * MIB)
     assert reading["container_memory_limit_bytes"] == Latest(500.0 * MIB)
 
 
 def test_available_memory_is_the_machines_where_that_is_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=8e9, available=7.0))
-    assert container(tmp_path, LIMITED).read()["system_memory_available_bytes"] == Level(7.0)
+    assert container(tmp_path, LIMITED).read()["system_memory_available_bytes"] == Level(7.0, is_left=True)
 
 
 def test_system_cpu_is_the_containers_share_of_its_limit(tmp_path: Path) -> None:

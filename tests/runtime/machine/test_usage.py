@@ -148,3 +148,9 @@ def test_a_share_of_work_is_never_negative_nor_beyond_the_possible(samples: list
     measured = usage(*((at, Work(done, clock, most=4.0)) for at, done, clock in samples))
     if measured is not None:
         assert 0.0 <= measured.average <= measured.maximum <= 4.0
+
+
+def test_of_what_is_left_the_smallest_is_kept_too() -> None:
+    low_between = ((0.0, Level(9.0, is_left=True)), (1.0, Level(2.0, is_left=True)), (2.0, Level(9.0, is_left=True)))
+    assert usage(*low_between) == Usage(5.5, 9.0, 2.0)
+    assert usage((0.0, Level(9.0)), (1.0, Level(2.0))) == Usage(5.5, 9.0)

@@ -37,7 +37,7 @@ _COLUMNS: Final = {
     "since image": f"time() - max by ({_BY}) ({series(catalogue.LAST_RUN)})",
     "wait": f"max by ({_BY}) ({WAITING})",
     "alerts": f"count by ({_BY}) ({FIRING})",
-    "": f"max by ({_BY}, version) ({series(catalogue.BUILD_INFO)})",
+    "": f"max by ({_BY}, site, version) ({series(catalogue.BUILD_INFO)})",
 }
 _FROM_IMAGES: Final = {
     "images": (DURATION["duration"], COUNT),
@@ -47,11 +47,9 @@ _FROM_IMAGES: Final = {
 
 INSTANCES: Final = Panel(
     id=1, title="Instances", shown=Shown.TABLE, unit=Unit.COUNT, width=24, height=9,
-    description="A row for each instance: its images of the range and how many of them failed or crashed, how long"
-    " ago its"
-    " latest success and its latest image were, how long its oldest session has waited for a backend, its alerts, and"
-    " the"
-    " application's version.",
+    description="A row for each instance: its images of the range and how many of them failed or crashed, how long ago"
+    " its latest success and its latest image were, how long its oldest session has waited for a backend, its alerts,"
+    " its site and the application's version.",
     answers=(
         Answer(
             queries=tuple(Totals(expression=text, legend=name, at_end=True) for name, text in _COLUMNS.items()),
@@ -120,9 +118,8 @@ SPEED: Final = Panel(
 
 QUALITY: Final = Panel(
     id=5, title="Quality, mean of the week", shown=Shown.LINES, unit=Unit.SHARE, width=12, minimum=0, maximum=1,
-    description="The mean quality of each week's images, by instance. Sites differ by their patients and films; a"
-    " site that"
-    " leaves its own course is worth a look.",
+    description="The mean quality of each week's images, by instance. Sites differ by their patients and films; a site"
+    " that leaves its own course is worth a look.",
     answers=(
         asked(
             PerPeriod(metrics={"quality": catalogue.QUALITY}, by=("instance",), statistic=MEAN, period=WEEK),

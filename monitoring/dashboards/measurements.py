@@ -53,8 +53,7 @@ _QUALITY: Final = {"quality": catalogue.QUALITY}
 CLINICAL_ALERTS: Final = Panel(
     id=1, title="Must anyone look?", shown=Shown.STAT, unit=Unit.COUNT, width=6, height=4,
     description="What the alert rules for the clinical side say. Now: one fires that pages. Soon: one fires that can"
-    " wait"
-    " for the morning. The page of operation names them.",
+    " wait for the morning. The page of operation names them.",
     answers=(told(must_act("clinical"), at_end=True),),
     words=MUST_ACT, empty="Unknown", empty_means="Prometheus gives no answer.",
 )  # fmt: skip
@@ -62,8 +61,7 @@ CLINICAL_ALERTS: Final = Panel(
 QUALITY_NOW: Final = Panel(
     id=2, title="Quality of the latest 20 images", shown=Shown.STAT, unit=Unit.SHARE, width=6, height=4, decimals=0,
     description="Mean quality of the latest 20 images of the range, 100 % the best. It orders images for review and"
-    " follows"
-    " drift, and is no probability of an error.",
+    " follows drift, and is no probability of an error.",
     answers=(
         asked(MovingMean(metrics=_QUALITY)),
         asked(OverRange(metrics=_QUALITY, statistic=MEAN), title="Quality of all images of the range"),
@@ -75,8 +73,7 @@ QUALITY_NOW: Final = Panel(
 HARD_FINDINGS: Final = Panel(
     id=3, title="Hard findings", shown=Shown.STAT, unit=Unit.COUNT, width=6, height=4,
     description="Images of the range that broke a rule whose breach means that a landmark, a label or the spacing is"
-    " wrong;"
-    " one image counts once for each rule.",
+    " wrong; one image counts once for each rule.",
     answers=(
         told(grown(catalogue.FINDINGS, "", "[$__range]", severity="hard"), at_end=True, note=OF_SCRAPES),
         asked(
@@ -133,9 +130,8 @@ QUALITY_PARTS: Final = Panel(
 
 TO_LOOK_AT: Final = Panel(
     id=12, title="Images to look at", shown=Shown.TABLE, unit=Unit.SHARE, width=12, decimals=0,
-    description="The 10 images of lowest quality, with what it is made of. An image is known by its time only;"
-    " whoever looks"
-    " for it finds it in the archive by that.",
+    description="The 10 images of lowest quality, with what it is made of. An image is known by its time only; whoever"
+    " looks for it finds it in the archive by that.",
     answers=(
         asked(
             ImageTable(metrics={**_QUALITY, **catalogue.QUALITY_COMPONENT}, by=("instance",), count=10, smallest=True)
@@ -150,8 +146,8 @@ TO_LOOK_AT: Final = Panel(
 
 FINDINGS: Final = Panel(
     id=20, title="Images with findings, a week", shown=Shown.BARS, unit=Unit.COUNT, width=12, minimum=0,
-    description="Images that broke a plausibility rule, by its gravest breach. Hard: something is wrong. Soft: somebody"
-    " should look. Info: worth counting, such as legs that differ, for which patients are referred.",
+    description="Images that broke a plausibility rule, by its gravest breach. Hard: something is wrong. Soft:"
+    " somebody should look. Info: worth counting, such as legs that differ, for which patients are referred.",
     answers=(
         told(
             f"{grown(catalogue.FINDINGS, 'rule, severity', WEEK.behind)} > 0", "{{severity}}: {{rule}}",
@@ -256,9 +252,8 @@ _SCORES = {
 
 DISAGREEMENT: Final = Panel(
     id=40, title="Disagreement of the models", shown=Shown.LINES, unit=Unit.SHARE, width=8, minimum=0, maximum=1,
-    description="Mean of the latest 20 images, 0 the best: the composite score, and what it is made of. Detection:"
-    " who found"
-    " a landmark at all. Localization: pairs further apart than 2 mm. Outlier risk: how far beyond 10 mm.",
+    description="Mean of the latest 20 images, 0 the best: the composite score, and what it is made of. Detection: who"
+    " found a landmark at all. Localization: pairs further apart than 2 mm. Outlier risk: how far beyond 10 mm.",
     answers=(
         asked(MovingMean(metrics=_SCORES)),
         asked(PerPeriod(metrics=_SCORES, statistic=MEAN, period=WEEK), note=_BY_WEEK),
@@ -283,8 +278,7 @@ DISTANCE: Final = Panel(
 DIFFERENCE: Final = Panel(
     id=42, title="The application's own scores beside ours", shown=Shown.TABLE, unit=Unit.COUNT, width=8, decimals=3,
     description="How far the application's own figures lie from those that the monitoring computes of the same"
-    " predictions;"
-    " the largest of the range.",
+    " predictions; the largest of the range.",
     answers=(
         asked(OverRange(metrics={"difference": catalogue.DIFFERENCE["ratio"]}, by=("score",), statistic=LARGEST)),
         told(f"max by (score) ({series(catalogue.DIFFERENCE['ratio'])})", "difference", at_end=True),
@@ -300,8 +294,7 @@ _NO_AGE = "no image of this range has an age in the table (1 to 18 years), a sex
 Z_SCORES: Final = Panel(
     id=50, title="Lengths for age and sex", shown=Shown.POINTS, unit=Unit.COUNT, width=12, decimals=1,
     description="For each image's femora and tibiae the standard deviations from the mean for age and sex (Anderson,"
-    " Messner"
-    " & Green 1964), by the middle of the completed year of age and without setting small ones to 0.",
+    " Messner & Green 1964), by the middle of the completed year of age and without setting small ones to 0.",
     answers=(asked(EachImage(metrics=_Z, by=("measurement",)), "{{measurement}}"), latest_told(_Z, "measurement")),
     base=BAD, thresholds=((-Z_HARD, NOTE), (-Z_SOFT, GOOD), (Z_SOFT, NOTE), (Z_HARD, BAD)), thresholds_from=_Z_FROM,
     colors=_COLORS_OF_LENGTHS, empty="Nothing to compare", empty_means=_NO_AGE,
@@ -326,8 +319,7 @@ _SIDES = {"difference": catalogue.SIDE_DIFFERENCE}
 SIDE_DIFFERENCES: Final = Panel(
     id=52, title="Right minus left", shown=Shown.POINTS, unit=Unit.MILLIMETERS, width=12, decimals=0,
     description="Each image's difference of the two sides, by bone. A difference alone is no error: patients are"
-    " referred for"
-    " it. A cloud that lies to one side of 0 for long is worth a look.",
+    " referred for it. A cloud that lies to one side of 0 for long is worth a look.",
     answers=(asked(EachImage(metrics=_SIDES, by=("bone",)), "{{bone}}"), latest_told(_SIDES, "bone")),
     colors=colored(catalogue.BONE.values), empty="Nothing measured", empty_means=_NOTHING_MEASURED,
 )  # fmt: skip
@@ -337,8 +329,7 @@ _RATIO = {"ratio": catalogue.FEMUR_TIBIA}
 FEMUR_TIBIA: Final = Panel(
     id=53, title="Femur to tibia", shown=Shown.POINTS, unit=Unit.COUNT, width=12, decimals=2,
     description="Each image's length of the femur over that of the tibia, by side. It is 1.25 to 1.27 at every age of"
-    " the"
-    " boys' table: far from it, a landmark is likely wrong.",
+    " the boys' table: far from it, a landmark is likely wrong.",
     answers=(asked(EachImage(metrics=_RATIO, by=("side",)), "{{side}}"), latest_told(_RATIO, "side")),
     base=BAD,
     thresholds=((RATIO_HARD[0], NOTE), (RATIO_SOFT[0], GOOD), (RATIO_SOFT[1], NOTE), (RATIO_HARD[1], BAD)),
@@ -353,8 +344,7 @@ READING_ERRORS: Final = Panel(
     id=60, title="Difference from the readers", shown=Shown.POINTS, unit=Unit.MILLIMETERS, width=12, height=9,
     decimals=1,
     description="For each image that readers measured, the application's length minus the readers' mean. It shows at"
-    " the"
-    " image's time, also where the reading came later.",
+    " the image's time, also where the reading came later.",
     answers=(
         asked(EachImage(metrics=_ERROR, by=("measurement",)), "{{measurement}}"),
         latest_told(_ERROR, "measurement"),
@@ -375,9 +365,8 @@ AGREEMENT: Final = Panel(
     id=61, title="Agreement with readers, by measurement", shown=Shown.TABLE, unit=Unit.COUNT, width=12, height=9,
     decimals=2,
     description="Over all images that readers measured: bias, 95 % limits of agreement (Bland and Altman), mean"
-    " absolute"
-    " error, intraclass correlation ICC(2,1), shares beyond 5 and 10 mm. To be judged from 30 pairs, a verdict from"
-    " 100.",
+    " absolute error, intraclass correlation ICC(2,1), shares beyond 5 and 10 mm. To be judged from 30 pairs, a"
+    " verdict from 100.",
     answers=(
         Answer(
             queries=tuple(

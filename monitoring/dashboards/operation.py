@@ -45,8 +45,7 @@ WITHIN_30: Final = r"30(\.0)?"
 MUST_ACT_PANEL: Final = Panel(
     id=1, title="Must anyone act?", shown=Shown.STAT, unit=Unit.COUNT, width=6, height=4,
     description="What the alert rules say. Now: one fires that pages. Soon: one fires that can wait for the morning."
-    " Which"
-    " they are stands beside.",
+    " Which they are stands beside.",
     answers=(told(must_act(), at_end=True),),
     words=MUST_ACT, empty="Unknown", empty_means="Prometheus gives no answer.",
 )  # fmt: skip
@@ -86,8 +85,7 @@ SINCE_IMAGE: Final = Panel(
 ENDED: Final = Panel(
     id=5, title="Images by how they ended", shown=Shown.STAT, unit=Unit.COUNT, width=12, height=4,
     description="All images of the range. Skipped: not processed, for a stated reason. Crashed: the process was"
-    " killed, or"
-    " ended without a word.",
+    " killed, or ended without a word.",
     answers=(
         asked(OverRange(metrics=_ENDED, statistic=SUM)),
         told(grown(catalogue.SESSIONS, "status", "[$__range]"), "{{status}}", at_end=True, note=OF_SCRAPES),
@@ -118,8 +116,8 @@ FAILED_SHARE: Final = Panel(
 )  # fmt: skip
 
 LONGEST_WAIT: Final = Panel(
-    id=7, title="Longest wait for a backend", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=1,
-    description="How long the oldest session has waited for its delivery; 0: none waits.",
+    id=7, title="Longest wait", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=1,
+    description="How long the oldest session has waited for its delivery to a backend; 0: none waits.",
     answers=(
         told(
             f"max({WAITING}) or 0 * max({series(catalogue.MONITORING_PENDING)})", at_end=True,
@@ -139,8 +137,7 @@ LONGEST_WAIT: Final = Panel(
 OLDEST_OPEN: Final = Panel(
     id=8, title="Oldest image in work", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=1,
     description="Since when the oldest image has been in work that has begun and not ended; told by the relay and at"
-    " each"
-    " push. Long: a run hangs. 0: none is in work.",
+    " each push. Long: a run hangs. 0: none is in work.",
     answers=(
         told(f"max({series(catalogue.OLDEST_OPEN_SESSION)})", at_end=True),
         asked(OverRange(metrics={"oldest": catalogue.OLDEST_OPEN_SESSION}, by=("instance",), statistic=LATEST)),
@@ -163,8 +160,7 @@ DAYS: Final = Panel(
 LATEST_IMAGES: Final = Panel(
     id=11, title="Latest images", shown=Shown.TABLE, unit=Unit.SECONDS, width=12,
     description="The latest 20 images: when they ended and how, how long they took, and how many of the 8 landmarks"
-    " were"
-    " found. An image is known by its time only.",
+    " were found. An image is known by its time only.",
     answers=(
         asked(
             ImageTable(
@@ -197,8 +193,7 @@ STOPS: Final = Panel(
 STOP_CODES: Final = Panel(
     id=21, title="The application's own reasons, in all", shown=Shown.TABLE, unit=Unit.COUNT, width=6,
     description="Images that were not completed by the application's own code for the reason, over all time of the"
-    " store:"
-    " how much a code grew can't be told of its first time.",
+    " store: how much a code grew can't be told of its first time.",
     answers=(told(f"sum by (code) ({series(catalogue.STOP_CODES)}) > 0", "images", at_end=True, of_totals=True),),
     empty="None", empty_means="every image was completed so far.",
 )  # fmt: skip

@@ -17,8 +17,8 @@ from promql_parser import Call, Matcher, MatchOp, MatrixSelector, SubqueryExpr, 
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Kind, Label, Metric
 
-GROUP_LABELS: Final = ("job", "instance", "application")
-"""The labels of a push's group, which every series bears; ``application`` where the settings name one."""
+GROUP_LABELS: Final = ("job", "instance", "application", "site")
+"""The labels of a push's group, which every series bears; the last two where the settings name them."""
 
 SHORTEST_WINDOW: Final = timedelta(hours=1)
 """Over less, an ``increase`` of totals that jump once a push is extrapolated from one or two scrapes."""

@@ -189,8 +189,7 @@ FORMULAS: Final = Panel(
 STORES: Final = Panel(
     id=24, title="Totals that began anew", shown=Shown.STAT, unit=Unit.COUNT, width=12, height=4,
     description="How often the totals of the instance that did so most fell within a day. Once is a new store; more"
-    " often are"
-    " two stores that report under one instance, and every number of theirs is wrong.",
+    " often are two stores that report under one instance, and every number of theirs is wrong.",
     answers=(told(f"max(resets({series(catalogue.SESSIONS, status='completed')}[1d]))", at_end=True),),
     thresholds=((0.5, NOTE), ("store_resets", BAD)), thresholds_from="once, and $store_resets times.",
     empty="Unknown", empty_means=_TOLD_NOTHING,
@@ -202,8 +201,7 @@ _NAMES = ("name", "metric_tags")
 REJECTED: Final = Panel(
     id=30, title="Deliveries that failed for security", shown=Shown.STAT, unit=Unit.COUNT, width=12, height=5,
     description="tls: a certificate isn't trusted. unauthorized, forbidden: the token is wrong, or may not write."
-    " redirect:"
-    " the address leads elsewhere, which is never followed.",
+    " redirect: the address leads elsewhere, which is never followed.",
     answers=(
         told(
             grown(catalogue.MONITORING_FAILURES, "reason", "[$__range]", reason="|".join(_SECURITY)), "{{reason}}",
@@ -230,8 +228,7 @@ REFUSED_NAMES: Final = Panel(
 LOG_FILTER: Final = Panel(
     id=32, title="Log lines cleaned", shown=Shown.STAT, unit=Unit.COUNT, width=4, height=5,
     description="Log records that the log filter removed an identity or a secret from. It did its work; better is a"
-    " code"
-    " that doesn't log them.",
+    " code that doesn't log them.",
     answers=(
         told(grown(catalogue.LOG_FILTER_HITS, "", "[$__range]"), at_end=True, note=OF_SCRAPES),
         asked(Growth(metrics={"lines": catalogue.LOG_FILTER_HITS})),

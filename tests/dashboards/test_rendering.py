@@ -17,7 +17,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard as DashboardModel
 from monitoring.dashboards import promql
 from monitoring.dashboards.aggregation import TimeRange
 from monitoring.dashboards.operation import OPERATION
-from monitoring.dashboards.panels import WAITING, Dashboard, Panel, Query, Shown, Totals, must_act, series
+from monitoring.dashboards.panels import FIRING, WAITING, Dashboard, Panel, Query, Shown, Totals, must_act, series
 from monitoring.dashboards.questions import Scope
 from monitoring.dashboards.rendering import PAGES, Site, chosen, render
 from monitoring.dashboards.thresholds import Thresholds
@@ -307,6 +307,7 @@ def test_the_first_panel_says_whether_anyone_must_act_and_when_nobody_watches(tm
             ("clinical", (heartbeat, critical, warning), 1),
         )
     ]
+    tests.append(asked_of(f"count({FIRING})", dict.fromkeys((heartbeat, warning, critical), 1.0), 2))
     of_backend = '{job="j",instance="i",backend="influxdb"}'
     oldest = f"leglength_monitoring_oldest_pending_seconds{of_backend}"
     pending = f"leglength_monitoring_pending_points{of_backend}"

@@ -32,8 +32,11 @@ class Thresholds(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Span, Meta(description="From the latest success to the latest image, before nothing is said to succeed.")
     ] = "24h"
     no_success_window: Annotated[
-        Span, Meta(description="In which two failures make that a pattern; one on the morning after a weekend is none.")
-    ] = "4d"
+        Span,
+        Meta(
+            description="In which two failures make that a pattern: shorter than a weekend, so that none before counts."
+        ),
+    ] = "2d"
     silence: Annotated[
         Span,
         Meta(

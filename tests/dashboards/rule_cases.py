@@ -113,7 +113,7 @@ CASES: dict[str, list[Case]] = {
             "two fail, 30 h after the latest success", 101.0,
             {LAST_RUN: 100 * HOUR, LAST_SUCCESS: 70 * HOUR, **status(failed=[80, 100])},
             ON_SITE + "the latest image came 1d 6h 0m 0s after the latest one that succeeded, and at least two failed "
-            "within 4d.",
+            "within 2d.",
         ),
         Case(
             "two fail, 23.5 h after the latest success", 101.0,
@@ -430,7 +430,7 @@ CASES: dict[str, list[Case]] = {
             "19 h ago", 20.0, {"leglength_monitoring_relay_last_seen_timestamp_seconds": 1 * HOUR},
             ON_SITE + "the relay was last seen 19h 0m 0s ago.",
         ),
-        Case("5 min ago", 1 + 5 / 60, {"leglength_monitoring_relay_last_seen_timestamp_seconds": 1 * HOUR}),
+        Case("3 min ago", 1.25, {"leglength_monitoring_relay_last_seen_timestamp_seconds": 1.2 * HOUR}),
         Case("over a week ago", 170.0, {"leglength_monitoring_relay_last_seen_timestamp_seconds": 1 * HOUR}),
     ],
     "LegLengthClockAhead": [

@@ -28,7 +28,7 @@ def hours(span: str) -> float:
     return parse_duration(span).total_seconds() / 3600
 
 
-WEEK, DAY, FOUR_DAYS = (
+WEEK, DAY, TWO_DAYS = (
     hours(DEFAULTS.failure_window),
     hours(DEFAULTS.all_fail_window),
     hours(DEFAULTS.no_success_window),
@@ -74,13 +74,13 @@ def nothing_succeeds(site: Site, at: Floats) -> Flags:
     latest = np.maximum.accumulate(np.where(site.wrong, -np.inf, site.at))
     reached = np.searchsorted(site.at, at, side="right") - 1
     gap = site.at[reached] - latest[reached] > hours(DEFAULTS.no_success)
-    return gap & (site.within(FOUR_DAYS, at, site.wrong) > 2 - 0.5)
+    return gap & (site.within(TWO_DAYS, at, site.wrong) > 2 - 0.5)
 
 
 RULES: dict[str, tuple[float, Callable[[Site, Floats], Flags]]] = {
     "LegLengthFailureShareHigh": (WEEK, failure_share_high),
     "LegLengthAllFail": (DAY, all_fail),
-    "LegLengthNothingSucceeds": (FOUR_DAYS, nothing_succeeds),
+    "LegLengthNothingSucceeds": (TWO_DAYS, nothing_succeeds),
     "LegLengthSkipsHigh": (MONTH, lambda site, at: site.too_large(DEFAULTS.skip_share, at)),
     "LegLengthSlow": (MONTH, lambda site, at: site.too_large(DEFAULTS.slow_share, at)),
     "LegLengthLandmarkMissed": (MONTH, lambda site, at: site.too_large(DEFAULTS.miss_share, at)),

@@ -141,7 +141,7 @@ class ServerProcess:
     path_prefix: str = ""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.executable = require(self.program)
+        self.executable = self.find_executable()
         self._own_folder = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix=f"{self.program}-"))
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -151,6 +151,10 @@ class ServerProcess:
         self._started_before = False
 
     ports_needed: ClassVar[int] = 1
+
+    def find_executable(self) -> str:
+        """The program's path; MissingServerError where it isn't installed."""
+        return require(self.program)
 
     def command(self) -> list[str]:
         """The arguments after the program; configuration files are written here, too."""

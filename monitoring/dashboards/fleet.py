@@ -8,6 +8,7 @@ from monitoring.dashboards.aggregation import COUNT, DAY, FOUR_WEEKS, MEAN, SUM,
 from monitoring.dashboards.operation import DURATION, NO_IMAGES, OF_SCRAPES
 from monitoring.dashboards.panels import (
     FIRING,
+    GOOD,
     IN_WEEKS,
     NOTE,
     WAITING,
@@ -35,8 +36,8 @@ _COLUMNS: Final = {
     "failed": grown(catalogue.SESSIONS, _BY, "[$__range]", status="failed|crashed"),
     "since success": f"time() - max by ({_BY}) ({series(catalogue.LAST_SUCCESS)})",
     "since image": f"time() - max by ({_BY}) ({series(catalogue.LAST_RUN)})",
-    "wait": f"max by ({_BY}) ({WAITING})",
-    "alerts": f"count by ({_BY}) ({FIRING})",
+    "wait": f"max by ({_BY}) ({WAITING}) or 0 * max by ({_BY}) ({series(catalogue.LAST_RUN)})",
+    "alerts": f"count by ({_BY}) ({FIRING}) or 0 * max by ({_BY}) ({series(catalogue.LAST_RUN)})",
     "": f"max by ({_BY}, site, version) ({series(catalogue.BUILD_INFO)})",
 }
 _FROM_IMAGES: Final = {
@@ -73,7 +74,7 @@ DAYS: Final = Panel(
         asked(PerPeriod(metrics=DURATION, by=("instance",), statistic=COUNT, period=DAY), _OF_INSTANCE),
         told(grown(catalogue.SESSIONS, "instance", DAY.behind), _OF_INSTANCE, step=DAY.window, note=OF_SCRAPES),
     ),
-    empty="No images", empty_means=NO_IMAGES,
+    colors={"/./": GOOD}, empty="No images", empty_means=NO_IMAGES,
 )  # fmt: skip
 
 FAILED: Final = Panel(
@@ -92,7 +93,7 @@ FAILED: Final = Panel(
             step=WEEK.window, note=f"{IN_WEEKS} {OF_SCRAPES}",
         ),
     ),
-    empty="None", empty_means="no image failed, or none was processed.",
+    colors={"/./": NOTE}, empty="None", empty_means="no image failed, or none was processed.",
 )  # fmt: skip
 
 SPEED: Final = Panel(

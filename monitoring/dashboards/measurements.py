@@ -21,6 +21,7 @@ from monitoring.dashboards.panels import (
     IN_WEEKS,
     MUST_ACT,
     NOTE,
+    OF_MODELS,
     QUIET,
     Answer,
     Dashboard,
@@ -129,7 +130,7 @@ QUALITY_PARTS: Final = Panel(
 )  # fmt: skip
 
 TO_LOOK_AT: Final = Panel(
-    id=12, title="Images to look at", shown=Shown.TABLE, unit=Unit.SHARE, width=12, decimals=0,
+    id=12, title="Images to look at", shown=Shown.TABLE, unit=Unit.SHARE, width=14, decimals=0,
     description="The 10 images of lowest quality, with what it is made of. An image is known by its time only; whoever"
     " looks for it finds it in the archive by that.",
     answers=(
@@ -145,7 +146,7 @@ TO_LOOK_AT: Final = Panel(
 )  # fmt: skip
 
 FINDINGS: Final = Panel(
-    id=20, title="Images with findings, a week", shown=Shown.BARS, unit=Unit.COUNT, width=12, minimum=0,
+    id=20, title="Images with findings, a week", shown=Shown.BARS, unit=Unit.COUNT, width=10, minimum=0,
     description="Images that broke a plausibility rule, by its gravest breach. Hard: something is wrong. Soft:"
     " somebody should look. Info: worth counting, such as legs that differ, for which patients are referred.",
     answers=(
@@ -161,11 +162,12 @@ FINDINGS: Final = Panel(
             note="Findings are counted here: one image may have several of one rule.",
         ),
     ),
+    colors={"/^hard/": BAD, "/^soft/": NOTE, "/^info/": QUIET},
     empty="None", empty_means="no image broke a rule, or none was processed.",
 )  # fmt: skip
 
 LATEST_FINDINGS: Final = Panel(
-    id=21, title="Latest findings", shown=Shown.TABLE, unit=Unit.COUNT, width=12, decimals=2,
+    id=21, title="Latest findings", shown=Shown.TABLE, unit=Unit.COUNT, width=24, decimals=2,
     description="The latest 20 hard and soft findings: when, which rule, of what, the value, and the limits that it is"
     " outside of, in the rule's own unit (mm, a ratio, or standard deviations).",
     answers=(
@@ -183,7 +185,7 @@ _PLACES = {label: str(label) for label in LABELS}
 _ODD_IS_RIGHT = "Odd numbers are the right leg's: 1, 2 the femoral heads, 3 to 6 the knees, 7, 8 the ankles."
 
 MISSES: Final = Panel(
-    id=30, title="Landmarks that no model found", shown=Shown.GAUGES, unit=Unit.SHARE, width=8, height=9, minimum=0,
+    id=30, title="Landmarks that no model found", shown=Shown.GAUGES, unit=Unit.SHARE, width=7, height=9, minimum=0,
     maximum=1, decimals=1, description=f"Share of the range's images, by landmark. {_ODD_IS_RIGHT}",
     answers=(
         asked(
@@ -200,7 +202,7 @@ MISSES: Final = Panel(
 )  # fmt: skip
 
 MODEL_MISSES: Final = Panel(
-    id=31, title="Landmarks that a model missed", shown=Shown.TABLE, unit=Unit.SHARE, width=8, height=9, decimals=1,
+    id=31, title="Landmarks that a model missed", shown=Shown.TABLE, unit=Unit.SHARE, width=9, height=9, decimals=1,
     description=f"Share of the images that the model saw, by model and landmark. {_ODD_IS_RIGHT}",
     answers=(
         told(
@@ -228,7 +230,7 @@ def _of_models(panel_id: int, title: str, description: str, metric: catalogue.Me
             ),
             latest_told(metrics, "model"),
         ),
-        empty="Too few images", empty_means=_TOO_FEW,
+        colors=OF_MODELS, empty="Too few images", empty_means=_TOO_FEW,
     )  # fmt: skip
 
 
@@ -341,7 +343,7 @@ _ERROR = {"error": catalogue.READING_ERROR}
 _NO_READINGS = "no reader's measurement is known of this range's images."
 
 READING_ERRORS: Final = Panel(
-    id=60, title="Difference from the readers", shown=Shown.POINTS, unit=Unit.MILLIMETERS, width=12, height=9,
+    id=60, title="Difference from the readers", shown=Shown.POINTS, unit=Unit.MILLIMETERS, width=24, height=9,
     decimals=1,
     description="For each image that readers measured, the application's length minus the readers' mean. It shows at"
     " the image's time, also where the reading came later.",
@@ -355,14 +357,14 @@ READING_ERRORS: Final = Panel(
 )  # fmt: skip
 
 _FIGURES = {
-    "pairs": "pairs", "bias (mm)": "bias", "lower limit (mm)": "lower_limit", "upper limit (mm)": "upper_limit",
-    "mean error (mm)": "mae", "ICC": "icc", "beyond 5 mm": "beyond_5_mm", "beyond 10 mm": "beyond_10_mm",
+    "pairs": "pairs", "bias": "bias", "lower limit": "lower_limit", "upper limit": "upper_limit",
+    "mean error": "mae", "ICC": "icc", "beyond 5 mm": "beyond_5_mm", "beyond 10 mm": "beyond_10_mm",
     "criteria not met": "criteria_failed",
 }  # fmt: skip
-_OF_RANGE = {"pairs": COUNT, "bias (mm)": MEAN, "lower limit (mm)": LOWER_LIMIT, "upper limit (mm)": UPPER_LIMIT}
+_OF_RANGE = {"pairs": COUNT, "bias": MEAN, "lower limit": LOWER_LIMIT, "upper limit": UPPER_LIMIT}
 
 AGREEMENT: Final = Panel(
-    id=61, title="Agreement with readers, by measurement", shown=Shown.TABLE, unit=Unit.COUNT, width=12, height=9,
+    id=61, title="Agreement with readers, by measurement", shown=Shown.TABLE, unit=Unit.COUNT, width=24, height=9,
     decimals=2,
     description="Over all images that readers measured: bias, 95 % limits of agreement (Bland and Altman), mean"
     " absolute error, intraclass correlation ICC(2,1), shares beyond 5 and 10 mm. To be judged from 30 pairs, a"
@@ -388,7 +390,11 @@ AGREEMENT: Final = Panel(
             note="Of this range's images here, and the store's own figures are of all.",
         ),
     ),
-    units={"beyond 5 mm": Unit.SHARE, "beyond 10 mm": Unit.SHARE}, empty="No readings", empty_means=_NO_READINGS,
+    units={
+        "pairs": Unit.COUNT, "beyond 5 mm": Unit.SHARE, "beyond 10 mm": Unit.SHARE, "criteria not met": Unit.COUNT,
+        **dict.fromkeys(("bias", "lower limit", "upper limit", "mean error"), Unit.MILLIMETERS),
+    },
+    empty="No readings", empty_means=_NO_READINGS,
 )  # fmt: skip
 
 MEASUREMENT_PAGE: Final = Dashboard(
@@ -398,7 +404,7 @@ MEASUREMENT_PAGE: Final = Dashboard(
     rows=(
         Row("At a glance", (CLINICAL_ALERTS, QUALITY_NOW, HARD_FINDINGS, VERDICT)),
         Row("Quality", (QUALITY_BY_IMAGE, QUALITY_PARTS)),
-        Row("Findings", (TO_LOOK_AT, LATEST_FINDINGS, FINDINGS)),
+        Row("Findings", (TO_LOOK_AT, FINDINGS, LATEST_FINDINGS)),
         Row("Landmarks and models", (MISSES, MODEL_MISSES, MODEL_CONFIDENCE, MODEL_LANDMARKS)),
         Row("Agreement of the models", (DISAGREEMENT, DISTANCE, DIFFERENCE)),
         Row("Plausibility", (Z_SCORES, Z_MEANS, SIDE_DIFFERENCES, FEMUR_TIBIA)),

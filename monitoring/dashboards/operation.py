@@ -13,6 +13,7 @@ from monitoring.dashboards.panels import (
     IN_WEEKS,
     MUST_ACT,
     NOTE,
+    OF_MODELS,
     QUIET,
     WAITING,
     Dashboard,
@@ -58,7 +59,7 @@ ALERTS: Final = Panel(
 )  # fmt: skip
 
 SINCE_SUCCESS: Final = Panel(
-    id=3, title="Since the latest success", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=1,
+    id=3, title="Last success", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=1,
     description="How long ago the latest image was completed. A short time means that it works.",
     answers=(
         told(f"time() - max({series(catalogue.LAST_SUCCESS)})", at_end=True),
@@ -70,7 +71,7 @@ SINCE_SUCCESS: Final = Panel(
 )  # fmt: skip
 
 SINCE_IMAGE: Final = Panel(
-    id=4, title="Since the latest image", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=1,
+    id=4, title="Last image", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=1,
     description="How long ago the latest image was processed, however it ended. Long here, too, means: nothing"
     " arrives.",
     answers=(
@@ -135,7 +136,7 @@ LONGEST_WAIT: Final = Panel(
 )  # fmt: skip
 
 OLDEST_OPEN: Final = Panel(
-    id=8, title="Oldest image in work", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=1,
+    id=8, title="Oldest in work", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=1,
     description="Since when the oldest image has been in work that has begun and not ended; told by the relay and at"
     " each push. Long: a run hangs. 0: none is in work.",
     answers=(
@@ -173,7 +174,7 @@ LATEST_IMAGES: Final = Panel(
 )  # fmt: skip
 
 STOPS: Final = Panel(
-    id=20, title="Images that were not completed, a week", shown=Shown.BARS, unit=Unit.COUNT, width=12,
+    id=20, title="Images that were not completed, a week", shown=Shown.BARS, unit=Unit.COUNT, width=10,
     description="Skipped, failed and crashed images by the stage that they stopped in and the kind of reason.",
     answers=(
         asked(
@@ -187,11 +188,12 @@ STOPS: Final = Panel(
             step=WEEK.window, note=IN_WEEKS,
         ),
     ),
+    colors={f"/^{status}/": color for status, color in STATUS_COLORS.items()},
     empty="None", empty_means="every image of this range was completed, or none arrived.", minimum=0,
 )  # fmt: skip
 
 STOP_CODES: Final = Panel(
-    id=21, title="The application's own reasons, in all", shown=Shown.TABLE, unit=Unit.COUNT, width=6,
+    id=21, title="Reasons given, in all", shown=Shown.TABLE, unit=Unit.COUNT, width=7,
     description="Images that were not completed by the application's own code for the reason, over all time of the"
     " store: how much a code grew can't be told of its first time.",
     answers=(told(f"sum by (code) ({series(catalogue.STOP_CODES)}) > 0", "images", at_end=True, of_totals=True),),
@@ -199,13 +201,13 @@ STOP_CODES: Final = Panel(
 )  # fmt: skip
 
 HOST_ISSUES: Final = Panel(
-    id=22, title="Issues that the application found", shown=Shown.TABLE, unit=Unit.COUNT, width=6,
+    id=22, title="Issues found", shown=Shown.TABLE, unit=Unit.COUNT, width=7,
     description="What the application itself reported, by its own code.",
     answers=(
         asked(OverRange(metrics={"issues": catalogue.HOST_ISSUES}, by=("issue",), statistic=SUM)),
         told(
             f"sum by (issue) ({series(catalogue.HOST_ISSUES)}) > 0", "issues", at_end=True, of_totals=True,
-            title="Issues that the application found, in all",
+            title="Issues found, in all",
         ),
     ),
     empty="None", empty_means="the application reported no issue.",
@@ -233,7 +235,7 @@ WITHIN_30_S: Final = Panel(
     ),
     base=NOTE, thresholds=(("1-slow_share", GOOD),),
     thresholds_from="all but $slow_share of the images, which the alert allows to take longer.",
-    empty="No images", empty_means=NO_IMAGES,
+    colors={"within 30 s": GOOD}, empty="No images", empty_means=NO_IMAGES,
 )  # fmt: skip
 
 _OF_BUCKETS = (
@@ -271,19 +273,19 @@ INFERENCE: Final = Panel(
             shown=Shown.LINES,
         ),
     ),
-    empty="No images", empty_means=NO_IMAGES,
+    colors=OF_MODELS, empty="No images", empty_means=NO_IMAGES,
 )  # fmt: skip
 
 _MEMORY = {
-    "container": SYSTEM["container_memory_used_bytes", "maximum"],
-    "limit": SYSTEM["container_memory_limit_bytes", "maximum"],
     "process": SYSTEM["process_resident_memory_peak_bytes", "maximum"],
+    "limit": SYSTEM["container_memory_limit_bytes", "maximum"],
+    "container": SYSTEM["container_memory_used_bytes", "maximum"],
     "free at least": SYSTEM["system_memory_available_bytes", "minimum"],
 }
 _PROCESSORS = {
     "process": SYSTEM["process_cpu_ratio", "average"],
-    "container": SYSTEM["container_cpu_ratio", "average"],
     "limit": SYSTEM["container_cpu_limit_processors", "maximum"],
+    "container": SYSTEM["container_cpu_ratio", "average"],
 }
 _OF_MACHINE = "no image was processed, the machine's metrics are switched off, or it lets nothing of this be read."
 
@@ -313,7 +315,8 @@ GPU: Final = Panel(
         asked(EachImage(metrics=_GPU_MEMORY, by=("gpu",)), "GPU {{gpu}} {{column}}"),
         latest_told({"in use": _GPU_MEMORY["in use"]}, "gpu"),
     ),
-    empty="No GPU", empty_means="no GPU was seen while images were processed.",
+    colors={"/in use$/": GOOD, "/in all$/": NOTE}, empty="No GPU",
+    empty_means="no GPU was seen while images were processed.",
 )  # fmt: skip
 
 GPU_USE: Final = Panel(
@@ -323,7 +326,7 @@ GPU_USE: Final = Panel(
         asked(EachImage(metrics={"in use": SYSTEM["gpu_utilization_ratio", "average"]}, by=("gpu",)), "GPU {{gpu}}"),
         latest_told({"in use": SYSTEM["gpu_utilization_ratio", "average"]}, "gpu"),
     ),
-    empty="No GPU", empty_means="no GPU was seen while images were processed.",
+    colors={"/^GPU/": GOOD}, empty="No GPU", empty_means="no GPU was seen while images were processed.",
 )  # fmt: skip
 
 _DISK = {"free": SYSTEM["disk_free_bytes", "minimum"]}

@@ -29,6 +29,9 @@ def colored(names: Iterable[str]) -> dict[str, str]:
     return dict(zip(names, cycle(PALETTE), strict=False))
 
 
+OF_MODELS: Final = {"/^[A-Ga-g]/": GOOD, "/^[H-Nh-n]/": NOTE, "/^[O-Zo-z]/": QUIET}
+"""Names of models are open: the initial chooses the hue, and shades of it tell apart what shares one."""
+
 _SCOPE = "<scope>"
 
 
@@ -190,7 +193,8 @@ class Panel(Struct, frozen=True, kw_only=True):
     ``thresholds`` are lower bounds, each a number or the name of one of the rules' thresholds (``1-name``: what is left
     of a share), and their colours; below them is ``base``. ``thresholds_from`` says where they come from, and may hold
     ``$name``. ``empty`` is shown in place of values that aren't there, and ``empty_means`` explains it. ``words`` stand
-    for values, ``colors`` belong to series and ``units`` to columns by name. ``width`` is of 24 columns.
+    for values, ``colors`` belong to series and ``units`` to columns by name; a color to shades of it, too, by a regular
+    expression between slashes. ``width`` is of 24 columns.
     """
 
     id: int

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from string import Template, ascii_uppercase
 from typing import Any, Final, Literal
 
@@ -27,6 +28,7 @@ from monitoring.dashboards.fleet import FLEET
 from monitoring.dashboards.measurements import MEASUREMENT_PAGE
 from monitoring.dashboards.operation import OPERATION
 from monitoring.dashboards.panels import (
+    BAD,
     FIRING,
     GOOD,
     NOTE,
@@ -39,6 +41,7 @@ from monitoring.dashboards.panels import (
     Row,
     Shown,
     Totals,
+    Unit,
     series,
 )
 from monitoring.dashboards.questions import ImageTable, OverRange, PerPeriod, Scope, ShareWithin
@@ -143,9 +146,7 @@ def built(page: Dashboard, site: Site) -> models.Dashboard:
 
 
 def _variables(site: Site) -> Iterator[Any]:
-    """The data sources, and what narrows a page: jobs (of Prometheus), instances, and applications where they're"
-    " told.
-    """
+    """The data sources, and what narrows a page: jobs (of Prometheus), instances, and applications if told."""
     for name, kind in site.sources.items():
         chosen_first = models.VariableOption(text=UIDS[name], value=UIDS[name], selected=True)
         label = name.removesuffix("_datasource").capitalize()
@@ -238,10 +239,8 @@ def _panel(panel: Panel, answer: Answer, site: Site) -> Any:
     builder = _BUILDERS[shown](panel)
     builder.title(answer.title or panel.title).description(described(panel, answer, site))
     builder.unit((answer.unit or panel.unit).value).no_value(panel.empty).max_data_points(MOST_POINTS)
-    judged = panel.thresholds if answer.is_judged else ()
-    steps = [models.Threshold(value=site.bound(bound), color=color) for bound, color in judged]
-    base = models.Threshold(value=None, color=panel.base if judged else GOOD)
-    builder.thresholds(dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps([base, *steps]))
+    steps = _steps(panel, answer, shown, site)
+    builder.thresholds(dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps))
     for setting, value in (("decimals", panel.decimals), ("min", panel.minimum), ("max", panel.maximum)):
         if value is not None:
             getattr(builder, setting)(value)
@@ -250,9 +249,12 @@ def _panel(panel: Panel, answer: Answer, site: Site) -> Any:
         mapped = {f"{at:g}": models.ValueMappingResult(*word, index=index) for index, (at, word) in words}
         builder.mappings([models.ValueMap(options=mapped)])
     for name, color in panel.colors.items():
-        builder.override_by_name(name, [_value("color", {"mode": "fixed", "fixedColor": color})])
+        of_many = name.startswith("/")
+        override = builder.override_by_regexp if of_many else builder.override_by_name
+        override(name, [_value("color", {"mode": "shades" if of_many else "fixed", "fixedColor": color})])
     for name, unit in panel.units.items():
-        builder.override_by_name(name, [_value("unit", unit.value)])
+        whole = [_value("decimals", 0)] if unit is Unit.COUNT else []
+        builder.override_by_name(name, [_value("unit", unit.value), *whole])
     targets = [(query, target) for query in answer.queries for target in _targets(query, shown, site)]
     for ref, (query, target) in zip(ascii_uppercase, targets, strict=False):
         target.ref_id = ref
@@ -289,6 +291,21 @@ def described(panel: Panel, answer: Answer, site: Site) -> str:
     return Template("\n\n".join(filter(None, parts))).safe_substitute(values)
 
 
+def _steps(panel: Panel, answer: Answer, shown: Shown, site: Site) -> list[models.Threshold]:
+    """In a graph the lines, each of its worse side's color; else from 0 on: what is empty has the lowest one's."""
+    judged = panel.thresholds if answer.is_judged else ()
+    colors = [panel.base if judged else GOOD, *(color for _, color in judged)]
+    bounds = [site.bound(bound) for bound, _ in judged]
+    if shown in _GRAPHS:
+        lines = [max(pair, key=_FROM_GOOD_TO_BAD.index) for pair in pairwise(colors)]
+        return [models.Threshold(value=None, color=GOOD), *map(models.Threshold, bounds, lines)]
+    return [models.Threshold(value=None, color=QUIET), *map(models.Threshold, [0.0, *bounds], colors)]
+
+
+_GRAPHS: Final = (Shown.LINES, Shown.POINTS, Shown.BARS)
+_FROM_GOOD_TO_BAD: Final = (GOOD, QUIET, NOTE, BAD)
+
+
 def _value(name: str, value: Any) -> models.DynamicConfigValue:
     return models.DynamicConfigValue(id_val=name, value=value)
 
@@ -300,8 +317,12 @@ def _stat(panel: Panel) -> Any:
 
 
 def _table(panel: Panel) -> Any:
-    builder = table.Panel().cell_height(common_models.TableCellHeight.SM)
-    return builder.cell_options(common_models.TableColorTextCellOptions()) if panel.thresholds else builder
+    builder = table.Panel().cell_height(common_models.TableCellHeight.SM).min_width(60)
+    if panel.thresholds:
+        builder.cell_options(common_models.TableColorTextCellOptions())
+    # Grafana reads a label that looks like a number as one: landmark 1 would be 100 %.
+    builder.override_by_field_type("string", [_value("unit", "string"), _value("custom.cellOptions", {"type": "auto"})])
+    return builder.override_by_field_type("time", [_value("custom.width", 160)])
 
 
 def _gauges(_: Panel) -> Any:
@@ -313,7 +334,8 @@ def _gauges(_: Panel) -> Any:
 def _graph(panel: Panel) -> Any:
     builder = timeseries.Panel().line_width(2).point_size(5).span_nulls(True)
     builder.show_points(common_models.VisibilityMode.AUTO).draw_style(common_models.GraphDrawStyle.LINE)
-    builder.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.SHADES).fixed_color(GOOD))
+    # What has no color of its own bears an open name, as a model's: hues tell them apart, shades would not.
+    builder.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC))
     builder.tooltip(common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI))
     builder.legend(
         common.VizLegendOptions()
@@ -351,6 +373,7 @@ def _arrange_table(builder: Any, targets: list[tuple[Query, Any]]) -> None:
     """One table of all queries: a value under its name, hidden without one, and times only where they say when."""
     names: dict[str, str] = {}
     hidden: dict[str, bool] = {}
+    order: list[str] = []
     for query, target in targets:
         if _is_promql(target):
             column = f"Value #{target.ref_id}" if len(targets) > 1 else "Value"
@@ -358,11 +381,17 @@ def _arrange_table(builder: Any, targets: list[tuple[Query, Any]]) -> None:
                 names[column] = target.legend_format
             else:
                 hidden[column] = True
-        if not _has_times(query):
+        if isinstance(query, Images) and isinstance(query.question, ImageTable):
+            order = ["Time", *query.question.by, *query.question.columns]
+        else:
             hidden["Time"] = True
     if len(targets) > 1:
         builder.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
-    options = {"excludeByName": hidden, "indexByName": {}, "renameByName": names}
+    options = {
+        "excludeByName": hidden,
+        "indexByName": {name: at for at, name in enumerate(order)},
+        "renameByName": names,
+    }
     builder.with_transformation(models.DataTransformerConfig(id_val="organize", options=options))
 
 

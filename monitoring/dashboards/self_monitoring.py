@@ -31,7 +31,7 @@ _PENDING: Final = {"waiting": catalogue.MONITORING_PENDING}
 _FROZEN: Final = "As it was at each delivery, since a store tells of itself when it delivers."
 
 LATEST_PUSH: Final = Panel(
-    id=1, title="Since the latest push", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=0,
+    id=1, title="Last push", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=0,
     description="How long ago the totals were last told. Between images only a relay tells them.",
     answers=(
         told(f"min({SINCE_PUSH}) or time() - max({series(catalogue.MONITORING_LAST_DELIVERY)})", at_end=True),
@@ -56,7 +56,7 @@ RELAY: Final = Panel(
 )  # fmt: skip
 
 WAITING_NOW: Final = Panel(
-    id=4, title="Waiting now", shown=Shown.STAT, unit=Unit.COUNT, width=4, height=4,
+    id=4, title="Waiting now", shown=Shown.STAT, unit=Unit.COUNT, width=12, height=4,
     description="What is stored and not delivered: points for InfluxDB, sessions for Prometheus.",
     answers=(
         told(f"sum by (backend) ({series(catalogue.MONITORING_PENDING)})", "{{backend}}", at_end=True),
@@ -66,7 +66,7 @@ WAITING_NOW: Final = Panel(
 )  # fmt: skip
 
 DEAD: Final = Panel(
-    id=5, title="Refused for good", shown=Shown.STAT, unit=Unit.COUNT, width=4, height=4,
+    id=5, title="Refused for good", shown=Shown.STAT, unit=Unit.COUNT, width=12, height=4,
     description="Points that a backend refused for good; they are kept aside, and `leglength-monitor status` says why.",
     answers=(
         told(f"sum by (backend) ({series(catalogue.MONITORING_DEAD)})", "{{backend}}", at_end=True),
@@ -217,7 +217,7 @@ REJECTED: Final = Panel(
 )  # fmt: skip
 
 REFUSED_NAMES: Final = Panel(
-    id=31, title="Names and tags refused", shown=Shown.STAT, unit=Unit.COUNT, width=4, height=5,
+    id=31, title="Names refused", shown=Shown.STAT, unit=Unit.COUNT, width=4, height=5,
     description="Names of metrics and tags that the application passed and that may hold an identity: they were not"
     " kept.",
     answers=(told(grown(catalogue.REFUSED, "", "[$__range]", value="|".join(_NAMES)), at_end=True, note=OF_SCRAPES),),
@@ -251,7 +251,7 @@ SELF_MONITORING: Final = Dashboard(
     title="Leg length: the monitoring itself",
     description="Is all of it told, what waits or was lost, and does anything endanger privacy?",
     rows=(
-        Row("At a glance", (LATEST_PUSH, RELAY, LONGEST_WAIT, WAITING_NOW, DEAD, LOST)),
+        Row("At a glance", (LATEST_PUSH, RELAY, LONGEST_WAIT, LOST, WAITING_NOW, DEAD)),
         Row("Delivery", (DELIVERED, WAITING_OVER_TIME, OLDEST, FAILURES)),
         Row("What could not be taken", (LOSSES, REFUSED, FOLDED, FORMULAS, STORES)),
         Row("Privacy and security", (REJECTED, REFUSED_NAMES, LOG_FILTER, ERASURES)),

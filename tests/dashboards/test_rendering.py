@@ -16,8 +16,23 @@ from grafana_foundation_sdk.models.dashboard import Dashboard as DashboardModel
 
 from monitoring.dashboards import promql
 from monitoring.dashboards.aggregation import TimeRange
+from monitoring.dashboards.measurements import MEASUREMENT_PAGE
 from monitoring.dashboards.operation import OPERATION
-from monitoring.dashboards.panels import FIRING, WAITING, Dashboard, Panel, Query, Shown, Totals, must_act, series
+from monitoring.dashboards.panels import (
+    BAD,
+    FIRING,
+    GOOD,
+    NOTE,
+    QUIET,
+    WAITING,
+    Dashboard,
+    Panel,
+    Query,
+    Shown,
+    Totals,
+    must_act,
+    series,
+)
 from monitoring.dashboards.questions import Scope
 from monitoring.dashboards.rendering import PAGES, Site, chosen, render
 from monitoring.dashboards.thresholds import Thresholds
@@ -183,8 +198,8 @@ def test_every_metricsql_expression_asks_for_what_is_sent() -> None:
 def test_thresholds_are_the_rules_and_may_be_a_sites_own() -> None:
     ours = Site(thresholds=Thresholds(silence="12h", slow_share=0.25))
     by_title = {panel["title"]: panel for panel in panels_of(OPERATION, ours)}
-    since = by_title["Since the latest success"]
-    assert since["fieldConfig"]["defaults"]["thresholds"]["steps"][1]["value"] == 12 * 3600
+    since = by_title["Last success"]
+    assert since["fieldConfig"]["defaults"]["thresholds"]["steps"][2]["value"] == 12 * 3600
     assert "12h: successes lie" in since["description"]
     within = by_title["Share done within 30 s, by week"]
     assert within["fieldConfig"]["defaults"]["thresholds"]["steps"][1]["value"] == 0.75
@@ -192,6 +207,28 @@ def test_thresholds_are_the_rules_and_may_be_a_sites_own() -> None:
         assert not re.search(r"\$(?!__|job|instance|tag_|col|timeFilter|\{)\w", "".join(
             panel["description"] for panel in panels_of(page, ours)
         ))  # fmt: skip
+
+
+def test_what_is_empty_is_gray_and_a_limits_line_has_the_color_of_what_lies_beyond_it() -> None:
+    def steps(page: Dashboard, title: str) -> list[tuple[float | None, str]]:
+        panel = next(each for each in panels_of(page, Site()) if each["title"] == title)
+        return [(step["value"], step["color"]) for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]]
+
+    assert steps(OPERATION, "Share that failed")[:2] == [(None, QUIET), (0, GOOD)]
+    lines = steps(MEASUREMENT_PAGE, "Lengths for age and sex")
+    assert lines == [(None, GOOD), (-5, BAD), (-3, NOTE), (3, NOTE), (5, BAD)]
+    assert steps(OPERATION, "Share done within 30 s, by week")[1][1] == NOTE
+
+
+def test_labels_in_tables_are_texts_and_lead_their_row() -> None:
+    tables = [panel for page in PAGES for panel in panels_of(page, Site()) if panel["type"] == "table"]
+    assert len(tables) > 8
+    for panel in tables:
+        overrides = {each["matcher"]["options"]: each["properties"] for each in panel["fieldConfig"]["overrides"]}
+        assert {"id": "unit", "value": "string"} in overrides["string"], panel["title"]
+    latest = next(panel for panel in tables if panel["title"] == "Latest findings")
+    order = latest["transformations"][-1]["options"]["indexByName"]
+    assert sorted(order, key=order.__getitem__)[:4] == ["Time", "severity", "rule", "subject"]
 
 
 def test_every_panel_explains_itself() -> None:
@@ -241,11 +278,11 @@ def test_a_week_of_prometheus_stands_on_its_thursday_and_one_of_influxdb_on_its_
 
 
 def test_without_prometheus_the_time_of_the_latest_image_is_shown_and_not_its_duration() -> None:
-    panel = next(p for p in panels_of(OPERATION, SITES["influxdb-only"]) if p["title"] == "Since the latest success")
+    panel = next(p for p in panels_of(OPERATION, SITES["influxdb-only"]) if p["title"] == "Last success")
     assert panel["fieldConfig"]["defaults"]["unit"] == "dateTimeFromNow"
     assert panel["options"]["reduceOptions"]["fields"] == "/^Time$/"
     assert [target["resultFormat"] for target in panel["targets"]] == ["table"]
-    assert len(panel["fieldConfig"]["defaults"]["thresholds"]["steps"]) == 1, "seconds are no bound of an instant"
+    assert len(panel["fieldConfig"]["defaults"]["thresholds"]["steps"]) == 2, "seconds are no bound of an instant"
 
 
 def test_tables_show_times_only_of_images_and_each_value_under_its_name() -> None:
@@ -259,7 +296,7 @@ def test_tables_show_times_only_of_images_and_each_value_under_its_name() -> Non
     assert tables["Alerts that fire"]["organize"]["excludeByName"] == {"Value": True, "Time": True}
     agreement = tables["Agreement with readers, by measurement"]
     assert "merge" in agreement
-    assert agreement["organize"]["renameByName"]["Value #B"] == "bias (mm)"
+    assert agreement["organize"]["renameByName"]["Value #B"] == "bias"
     assert agreement["organize"]["excludeByName"] == {"Time": True}
 
 
@@ -270,7 +307,7 @@ def test_targets_are_what_grafanas_data_sources_keep() -> None:
         "refId": "A", "rawQuery": True, "query": of_days["query"], "resultFormat": "time_series",
         "alias": "$tag_status", "datasource": {"type": "influxdb", "uid": "${influxdb_datasource}"},
     }  # fmt: skip
-    (at_end,) = panels["Since the latest success"]["targets"]
+    (at_end,) = panels["Last success"]["targets"]
     assert (at_end["instant"], at_end["range"], at_end["format"]) == (True, False, "time_series")
     (along,) = panels["Share done within 30 s, by week"]["targets"]
     assert (along["instant"], along["range"], along["interval"]) == (False, True, "7d")

@@ -22,6 +22,7 @@ from monitoring.dashboards.rules import RULES
 from monitoring.dashboards.thresholds import Thresholds
 from monitoring.exceptions import ConfigurationError
 from monitoring.metrics.samples import zero_changes
+from monitoring.runtime.backends import session_writes_builder
 from monitoring.settings import MonitoringConfig, PrometheusConfig, common_labels
 from monitoring.store.location import instance_name
 
@@ -37,8 +38,9 @@ def print_backtests(
         raise ConfigurationError("--scrape-interval: Prometheus shows no sample that is older than 5m")
     span_ms = _milliseconds("--backtest", looked_back)
     with existing_store(config) as store:
-        moments = list(totals_over_time(store, zeros=zero_changes(declared=config.metrics.declared)))
         instance = instance_name(config, store)
+        zeros, build = zero_changes(declared=config.metrics.declared), session_writes_builder(config, instance)
+        moments = list(totals_over_time(store, zeros=zeros, build=build))
     labels = {"job": (config.prometheus or PrometheusConfig()).job_name, "instance": instance, **common_labels(config)}
     until_ms = time.time_ns() // _MS
     known = ((moment.at_ns, moment.changed) for moment in moments)
@@ -110,7 +112,8 @@ def _other_thresholds(found: Backtest) -> str:
     by_name: dict[str, list[str]] = {}
     for one in found.variants:
         times = {0: "never", 1: "once"}.get(one.times, f"{one.times} times")
-        by_name.setdefault(f"{one.threshold} {one.known}", []).append(f"{times} at {one.value}")
+        known, value = (f"{each:g}" if isinstance(each, float) else each for each in (one.known, one.value))
+        by_name.setdefault(f"{one.threshold} {known}", []).append(f"{times} at {value}")
     return "; ".join(f"{name}: {', '.join(words)}" for name, words in by_name.items())
 
 

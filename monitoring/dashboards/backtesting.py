@@ -7,9 +7,10 @@ a rule that asks for it is left out, with the reason.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -21,14 +22,14 @@ from monitoring.dashboards import promql
 from monitoring.dashboards.evaluation import NAME, EvaluationError, Evaluator, Labels, Vector, combined, put, without
 from monitoring.dashboards.rules import Rule, rendered
 from monitoring.dashboards.scraped_series import Grid, Samples
-from monitoring.dashboards.thresholds import Thresholds
+from monitoring.dashboards.thresholds import SPAN, Thresholds
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Kind
 from monitoring.metrics.samples import Change, bucket_part
 
 _NANOSECONDS_OF_MS = 1_000_000
 _MINUTE_MS = 60_000
-_FACTORS = (0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
+_FACTORS, _FACTORS_OF_SPANS = (0.25, 0.5, 0.8, 1.25, 2.0, 4.0), (0.5, 2.0)
 """By which a threshold is changed to see what the rule would say then."""
 
 
@@ -51,34 +52,36 @@ def scraped(
     ``moments`` are the instants (UTC nanoseconds) in their order, each with the totals' new values, of which the first
     is seen a scrape before the others: the counters at 0. ``common`` are the labels of all series.
     """
-    seen: dict[Labels, list[tuple[int, float]]] = {}
+    seen: dict[Labels, list[tuple[int, float | None]]] = {}
     parts: dict[tuple[str, Labels], dict[str, float]] = {}
+    latest: dict[tuple[str, ...], tuple[str, Labels]] = {}
     for number, (at_ns, changed) in enumerate(moments):
         scrape = -(-at_ns // (_NANOSECONDS_OF_MS * scrape_ms)) - (number == 0)
-        touched = {}
+        touched: dict[tuple[str, Labels], Mapping[str, float | None]] = {}
         for change in changed:
             key = (change.metric, tuple({**change.labels, **common}.items()))
-            touched[key] = parts.setdefault(key, {})
-            touched[key][change.part] = change.value
-        for (metric, own), state in touched.items():
-            for name, value in _exposed(metric, state, names):
+            state = parts.setdefault(key, {})
+            state[change.part] = change.value
+            touched[key] = state
+            one_per = catalogue.BY_NAME[change.metric].one_per
+            if one_per is not None:  # another version takes the place of the one before
+                place = (change.metric, *(change.labels[label.name] for label in one_per))
+                if latest.get(place, key) != key:
+                    touched[latest[place]] = {"": None}
+                latest[place] = key
+        for (metric, own), values in touched.items():
+            for name, value in _exposed(metric, values, names):
                 steps = seen.setdefault(tuple(sorted((*own, *name))), [])
                 if steps and steps[-1][0] == scrape:
                     steps[-1] = (scrape, value)
                 elif not steps or steps[-1][1] != value:
                     steps.append((scrape, value))
-    found = {}
-    for labels, steps in seen.items():
-        samples = found[labels] = Samples(scrape_ms)
-        for (first, value), (following, _) in pairwise([*steps, (until_ms // scrape_ms + 1, 0.0)]):
-            if first < following:
-                samples.add(first * scrape_ms, (following - 1) * scrape_ms, value)
-    return found
+    return {labels: Samples.of_steps(steps, scrape_ms, until_ms // scrape_ms) for labels, steps in seen.items()}
 
 
 def _exposed(
-    metric: str, parts: Mapping[str, float], names: Container[str]
-) -> Iterator[tuple[tuple[tuple[str, str], ...], float]]:
+    metric: str, parts: Mapping[str, float | None], names: Container[str]
+) -> Iterator[tuple[tuple[tuple[str, str], ...], float | None]]:
     """A metric's series as the exposition names them, each with its value."""
     declared = catalogue.BY_NAME[metric]
     if declared.kind is not Kind.HISTOGRAM:
@@ -89,7 +92,7 @@ def _exposed(
         yield ((NAME, f"{metric}_sum"),), parts.get("sum", 0.0)
     if f"{metric}_bucket" in names or f"{metric}_count" in names:
         bounds = [*declared.buckets, None]
-        counts = list(accumulate(parts.get(bucket_part(bound), 0.0) for bound in bounds))
+        counts = list(accumulate(parts.get(bucket_part(bound)) or 0.0 for bound in bounds))
         yield ((NAME, f"{metric}_count"),), counts[-1]
         for bound, count in zip(bounds, counts, strict=True):
             yield ((NAME, f"{metric}_bucket"), ("le", "+Inf" if bound is None else f"{bound:g}")), count
@@ -104,7 +107,6 @@ def instants(from_ms: int, until_ms: int, scrape_ms: int) -> Grid:
 
 # --- what a history can't tell ------------------------------------------------------------------
 
-_OF_SESSIONS = (catalogue.REFUSED, catalogue.FORMULA_FAILURES, catalogue.FOLDED)
 _NOT_KEPT: Mapping[str, str] = {
     "up": "whether Prometheus reached the gateway isn't kept",
     "push_time_seconds": "when the gateway was pushed to isn't kept",
@@ -114,7 +116,11 @@ _NOT_KEPT: Mapping[str, str] = {
     "absent_over_time": "whether Prometheus had the series isn't kept",
     "present_over_time": "whether Prometheus had the series isn't kept",
     "resets": "a store's own history begins with the store",
-    catalogue.RELAY_LAST_SEEN.name: "when a relay looked after the store isn't kept",
+    **{
+        metric.name: "what the monitoring tells of itself is kept for the present only"
+        for metric in catalogue.METRICS
+        if metric.source in ("the store", "the relay", "the log filter")
+    },
     **{metric.name: "how well readers agreed earlier isn't kept" for metric in catalogue.VALIDATION.values()},
 }
 """The metrics and functions that no session's record tells of."""
@@ -132,11 +138,8 @@ def why_untold(rule: Rule) -> str | None:
 
     def examine(node: Any) -> None:
         name = node.func.name if isinstance(node, promql_parser.Call) else getattr(node, "name", None) or ""
-        metric = catalogue.BY_NAME.get(name)
         if name in _NOT_KEPT:
             reasons.append(_NOT_KEPT[name])
-        elif metric is not None and name.startswith("leglength_monitoring_") and metric not in _OF_SESSIONS:
-            reasons.append("what waited, what was delivered and what was lost is kept for the present only")
 
     promql_parser.walk(promql.parse(rule.expression), examine)
     return reasons[0] if reasons else None
@@ -251,8 +254,10 @@ def backtest(
 def other_values(thresholds: Thresholds, name: str) -> Iterator[Thresholds]:
     """The thresholds with other values of one of them, from small to large, as far as it can take them."""
     known = getattr(thresholds, name)
+    if isinstance(known, str) and not re.fullmatch(SPAN, known):
+        return
     others: dict[Any, None] = {}
-    for factor in _FACTORS:
+    for factor in _FACTORS_OF_SPANS if isinstance(known, str) else _FACTORS:
         if isinstance(known, str):
             minutes = round(_span(known) * factor / timedelta(minutes=1))
             others[promql_parser.display_duration(timedelta(minutes=minutes))] = None

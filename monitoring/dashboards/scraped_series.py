@@ -29,6 +29,15 @@ class Samples(Struct):
     lasts: list[int] = []
     values: list[float | None] = []
 
+    @classmethod
+    def of_steps(cls, steps: Iterable[tuple[int, float | None]], scrape_ms: int, last: int) -> Samples:
+        """What scrapes saw, each of the value that holds from its number on; ``last`` is the last one's number."""
+        samples = cls(scrape_ms)
+        for (first, value), (following, _) in pairwise([*steps, (last + 1, None)]):
+            if first < following:  # that a series has ended is told once
+                samples.add(first * scrape_ms, (first if value is None else following - 1) * scrape_ms, value)
+        return samples
+
     def add(self, first_ms: int, last_ms: int, value: float | None) -> None:
         """A further run, after those that are there."""
         self.firsts.append(first_ms)

@@ -13,9 +13,9 @@ from monitoring.dashboards.aggregation import TimeRange
 from monitoring.dashboards.panels import Panel, Query, Totals
 from monitoring.dashboards.questions import Question, Row, TimedPoint, differences
 from monitoring.dashboards.rendering import PAGES, Site, chosen
+from monitoring.metrics.kinds import OWN_MEASUREMENTS
 from monitoring.metrics.line_protocol import Point
 
-_OF_ITSELF = "leglength_monitoring"
 _Place = tuple[str, frozenset[tuple[str, str]], int]
 
 
@@ -61,7 +61,7 @@ def compare(sent: Iterable[Sent], held: Iterable[TimedPoint], step_ns: int = 1) 
         elif not _has_equal_fields(one.timed.point, other.point):
             found.changed.append(one.timed)
     found.truth.extend(there.values())
-    unknown = sum(not timed.point.measurement.startswith(_OF_ITSELF) for timed in there.values())
+    unknown = sum(timed.point.measurement not in OWN_MEASUREMENTS for timed in there.values())
     return Held(found.truth, found.lost, found.changed, dict(excused), unknown)
 
 

@@ -46,6 +46,7 @@ from monitoring.transport.deadline import Deadline
 from monitoring.transport.http import HttpTransport, Response, failure_detail
 
 TOKEN_VARIABLE = "INFLUXDB_READ_TOKEN"  # noqa: S105 - a name
+_SETTLING_NS = 60 * NANOSECONDS  # VictoriaMetrics shows what it was told half a minute ago and earlier
 _MOST_BYTES = 256 * 1024 * 1024
 _MEASUREMENTS = sorted({metric.measurement for metric in catalogue.METRICS if metric.measurement})
 _PLACES = {
@@ -239,7 +240,7 @@ def verified(config: MonitoringConfig, days: int, zone: ZoneInfo, prometheus_url
     """
     if not is_used(config.influxdb) and prometheus_url is None:
         raise ConfigurationError("there is nothing to ask: name influxdb in the settings, or give --prometheus URL")
-    end_ns = time.time_ns()
+    end_ns = time.time_ns() - _SETTLING_NS
     time_range = TimeRange(end_ns - days * DAY_NS, end_ns)
     images, totals, held, names = None, None, Held(), []
     with existing_store(config) as store:
@@ -317,8 +318,8 @@ def as_dict(found: Found) -> dict[str, Any]:
         "panels_agree": found.verified.agree, "panels_not_compared": found.verified.not_compared,
         "panels_differ": [asdict(one) for one in found.verified.differ],
         "points": {
-            "sent": len(held.truth) - held.unknown + sum(held.excused.values()), "lost": len(held.lost),
-            "changed": len(held.changed), "excused": dict(held.excused), "unknown": held.unknown,
+            "sent": held.sent, "lost": len(held.lost), "changed": len(held.changed), "excused": dict(held.excused),
+            "unknown": held.unknown,
         },
         "lost_since": _earliest(held.lost), "changed_since": _earliest(held.changed),
     }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import tzinfo
 
 from msgspec import Struct, field
@@ -27,12 +27,13 @@ class Sent(Struct, frozen=True):
 
 
 class Held(Struct, frozen=True):
-    """What a backend holds, beside what it was sent.
+    """What a backend holds, beside what it was ``sent`` of the stored sessions.
 
     ``truth`` are the points that its answers must be made of: what it was sent, but for what is ``excused`` and
     isn't there, and what it holds of sessions that the store has no more (``unknown`` of them).
     """
 
+    sent: int = 0
     truth: list[TimedPoint] = field(default_factory=list)
     lost: list[TimedPoint] = field(default_factory=list)
     changed: list[TimedPoint] = field(default_factory=list)
@@ -40,7 +41,7 @@ class Held(Struct, frozen=True):
     unknown: int = 0
 
 
-def compare(sent: Iterable[Sent], held: Iterable[TimedPoint], step_ns: int = 1) -> Held:
+def compare(sent: Sequence[Sent], held: Iterable[TimedPoint], step_ns: int = 1) -> Held:
     """Point by point; ``step_ns`` is what the backend rounds times down to."""
 
     def place(timed: TimedPoint) -> _Place:
@@ -62,7 +63,7 @@ def compare(sent: Iterable[Sent], held: Iterable[TimedPoint], step_ns: int = 1) 
             found.changed.append(one.timed)
     found.truth.extend(there.values())
     unknown = sum(timed.point.measurement not in OWN_MEASUREMENTS for timed in there.values())
-    return Held(found.truth, found.lost, found.changed, dict(excused), unknown)
+    return Held(len(sent), found.truth, found.lost, found.changed, dict(excused), unknown)
 
 
 def _has_equal_fields(sent: Point, held: Point) -> bool:

@@ -74,7 +74,7 @@ def test_under_the_same_formulas_nothing_differs(task: Path, run: Callable[..., 
     record(task, 3)
     done = run("--rederive")
     assert done.exit_code == 0
-    assert "3 sessions computed again by formulas of version 1" in done.stdout
+    assert f"3 sessions computed again by formulas of version {derivation.FORMULA_VERSION}\n" in done.stdout
     assert "0 differ" in done.stdout
 
 
@@ -84,8 +84,9 @@ def test_under_newer_formulas_it_says_what_differs_and_leaves_what_was_delivered
     record(task, 2)
     path = tmp_path / "store" / "monitoring.db"
     before = _everything(path)
-    monkeypatch.setattr(derivation, "FORMULA_VERSION", 2)
-    monkeypatch.setattr(rederivation, "FORMULA_VERSION", 2)
+    old, newer = derivation.FORMULA_VERSION, derivation.FORMULA_VERSION + 1
+    monkeypatch.setattr(derivation, "FORMULA_VERSION", newer)
+    monkeypatch.setattr(rederivation, "FORMULA_VERSION", newer)
     monkeypatch.setattr(quality, "FULL_DISAGREEMENT_MM", 5.0)
     done = run("--rederive")
     assert "2 differ from what was delivered, which stays as it is" in done.stdout
@@ -93,9 +94,9 @@ def test_under_newer_formulas_it_says_what_differs_and_leaves_what_was_delivered
     assert "leglength_ensemble_cds_ratio" not in done.stdout
 
     lines = [json.loads(line) for line in run("--rederive", "--json").stdout.splitlines()]
-    assert [(line["formula_before"], line["formula_now"]) for line in lines] == [(1, 2), (1, 2)]
-    (old, new) = lines[0]["differences"]["leglength_quality_ratio"]
-    assert 0 < new < old < 1
+    assert [(line["formula_before"], line["formula_now"]) for line in lines] == [(old, newer)] * 2
+    (before_ratio, now_ratio) = lines[0]["differences"]["leglength_quality_ratio"]
+    assert 0 < now_ratio < before_ratio < 1
     assert _everything(path) == before
 
 

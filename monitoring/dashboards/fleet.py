@@ -67,6 +67,25 @@ INSTANCES: Final = Panel(
     empty="No instance", empty_means="no instance has told anything.",
 )  # fmt: skip
 
+VERSIONS: Final = Panel(
+    id=6, title="Images by version", shown=Shown.TABLE, unit=Unit.COUNT, width=24, height=6,
+    description="Which version of the application processed how many of this range's images, and how long they took.",
+    answers=(
+        Answer(
+            queries=tuple(
+                Images(question=OverRange(metrics={name: metric}, by=("instance", "version"), statistic=statistic))
+                for name, metric, statistic in (
+                    ("images", DURATION["duration"], COUNT),
+                    ("mean duration", DURATION["duration"], MEAN),
+                )
+            )
+        ),
+        told(f"max by ({_BY}, site, version) ({series(catalogue.BUILD_INFO)})", at_end=True, title="Versions in use"),
+    ),
+    units={"mean duration": Unit.SECONDS},
+    empty="No images", empty_means=NO_IMAGES,
+)  # fmt: skip
+
 DAYS: Final = Panel(
     id=2, title="Images a day", shown=Shown.BARS, unit=Unit.COUNT, width=12, minimum=0,
     description="Each day's images by instance, however they ended.",
@@ -136,7 +155,7 @@ FLEET: Final = Dashboard(
     title="Leg length: fleet",
     description="Which site or instance differs from the others? Of use only with more than one.",
     rows=(
-        Row("Sites and instances", (INSTANCES,)),
+        Row("Sites and instances", (INSTANCES, VERSIONS)),
         Row("Side by side", (DAYS, FAILED, SPEED, QUALITY)),
     ),
 )

@@ -247,6 +247,22 @@ MODEL_LANDMARKS: Final = _of_models(
     Unit.COUNT,
 )
 
+MODELS: Final = Panel(
+    id=34, title="Images by model and version", shown=Shown.TABLE, unit=Unit.COUNT, width=16, height=9,
+    description="Which models, of which version and with which weights (the beginning of their checksum), saw this"
+    " range's images. Two versions of one model are a change: compare what came before and after it.",
+    answers=(
+        asked(
+            OverRange(metrics={"images": catalogue.MODEL_INFO}, by=("model", "version", "digest"), statistic=COUNT)
+        ),
+        told(
+            f"max by (model, version, digest, instance) ({series(catalogue.MODEL_INFO)})", at_end=True,
+            title="Models in use",
+        ),
+    ),
+    empty="Not told", empty_means="the application tells no versions of its models, or no image was processed.",
+)  # fmt: skip
+
 _SCORES = {
     "composite": catalogue.ENSEMBLE["cds"], "detection": catalogue.ENSEMBLE["dds"],
     "outlier risk": catalogue.ENSEMBLE["ors"], "localization": catalogue.ENSEMBLE["lds"],
@@ -405,7 +421,7 @@ MEASUREMENT_PAGE: Final = Dashboard(
         Row("At a glance", (CLINICAL_ALERTS, QUALITY_NOW, HARD_FINDINGS, VERDICT)),
         Row("Quality", (QUALITY_BY_IMAGE, QUALITY_PARTS)),
         Row("Findings", (TO_LOOK_AT, FINDINGS, LATEST_FINDINGS)),
-        Row("Landmarks and models", (MISSES, MODEL_MISSES, MODEL_CONFIDENCE, MODEL_LANDMARKS)),
+        Row("Landmarks and models", (MISSES, MODEL_MISSES, MODEL_CONFIDENCE, MODEL_LANDMARKS, MODELS)),
         Row("Agreement of the models", (DISAGREEMENT, DISTANCE, DIFFERENCE)),
         Row("Plausibility", (Z_SCORES, Z_MEANS, SIDE_DIFFERENCES, FEMUR_TIBIA)),
         Row("Readers", (READING_ERRORS, AGREEMENT)),

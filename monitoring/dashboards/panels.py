@@ -180,8 +180,7 @@ def latest_told(metrics: Mapping[str, Metric], by: str = "", **others: Any) -> A
 
 
 _OF_THE_LATEST = (
-    "Prometheus is told of the latest image: of several between two scrapes it sees the last one only, and it shows"
-    " that"
+    "Prometheus is told of the latest image: of several between two scrapes it sees the last one only, and shows that"
     " one until the next comes."
 )
 IN_WEEKS = "A bar stands on its week's Thursday and shows Monday to Sunday."

@@ -1,7 +1,7 @@
 """From declared dashboards to Grafana's classic JSON (schemaVersion 42), for the backends that a site has.
 
-Grafana from version 10 on reads it, and files are provisioned in it: version 12 passes a file of the newer schema over
-without a word. Grid positions and ids are set here, since the library misplaces panels of mixed heights.
+Files are provisioned in it: Grafana 12 passes one of the newer schema over without a word, and 13 migrates the classic.
+Grid positions and ids are set here, since the library misplaces panels of mixed heights.
 """
 
 from __future__ import annotations

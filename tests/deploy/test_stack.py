@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import termios
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -50,11 +55,11 @@ class Console:
     def servers(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def end(self, number: signal.Signals) -> int:
-        """Send a signal; returns the exit code once none of its processes is left."""
+    def ends(self, how: Callable[[], object]) -> int:
+        """Its exit code once none of its processes is left."""
         servers = self.servers()
         assert len(servers) >= 6
-        self.process.send_signal(number)
+        how()
         code = self.process.wait(HANGS_SECONDS)
         wait_until(lambda: not any(server.is_running() for server in servers), "the servers to end")
         return code
@@ -80,7 +85,7 @@ http.server.HTTPServer(("127.0.0.1", int(config["server"]["http_port"])), Handle
 
 
 @contextmanager
-def started(folder: Path, phantom_folder: Path) -> Iterator[Console]:
+def started(folder: Path, phantom_folder: Path, terminal: int | None = None) -> Iterator[Console]:
     """A stack with a short past, as `make stack` starts it."""
     for program in PROGRAMS:
         if shutil.which(program) is None:
@@ -90,11 +95,18 @@ def started(folder: Path, phantom_folder: Path) -> Iterator[Console]:
     (grafana / "bin").mkdir(parents=True, exist_ok=True)
     (grafana / "bin/grafana").write_text(GRAFANA.replace("{python}", sys.executable))
     (grafana / "bin/grafana").chmod(0o755)
-    options = ["--folder", str(folder), "--days", "12", "--phantoms", str(phantom_folder)]
+    command = [sys.executable, "-u", "scripts/stack", "--folder", folder, "--days", 12, "--phantoms", phantom_folder]
+    options: dict[str, Any] = {}
+    if terminal is not None:  # as by make in a terminal's window: the terminal tells make alone when it is closed
+        makefile = folder.with_suffix(".make")
+        makefile.write_text(f"all:\n\t{' '.join(map(str, command))}\n")
+        command = ["make", "-f", makefile]
+        take_over = partial(fcntl.ioctl, 0, termios.TIOCSCTTY, 0)
+        options = {"stdin": terminal, "start_new_session": True, "preexec_fn": take_over}
     with printed.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-u", REPOSITORY / "scripts/stack", *options],
-            cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "GRAFANA_HOME": str(grafana)},
+            list(map(str, command)), cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT,
+            env={**os.environ, "GRAFANA_HOME": str(grafana)}, **options,
         )  # fmt: skip
     console = Console(process, printed)
     try:
@@ -124,16 +136,16 @@ def test_a_newcomer_sees_data_breaks_the_application_gets_the_alert_and_mends_it
         console.wait_for("#leglengthallfail")
         console.type(MENDED)
         console.wait_for("RESOLVED  LegLengthAllFail")
-        assert console.end(signal.SIGINT) == 0
+        assert console.ends(lambda: console.process.send_signal(signal.SIGINT)) == 0
         assert "has ended" in console.text
 
-    # It goes on with the first one's data, and ends when the terminal is closed, or a server ends.
+    # It goes on with the first one's data, and ends when a server ends, or the terminal is closed.
     with started(folder, phantom_folder) as console:
         assert "simulated sessions" not in console.text
-        assert console.end(signal.SIGHUP) == 0
-    with started(folder, phantom_folder) as console:
-        servers = console.servers()
-        next(server for server in servers if "pushgateway" in server.cmdline()[0]).kill()
-        assert console.process.wait(HANGS_SECONDS) == 1
+        (pushgateway,) = [server for server in console.servers() if "pushgateway" in server.cmdline()[0]]
+        assert console.ends(pushgateway.kill) == 1
         assert "pushgateway has ended" in console.text
-        assert not any(server.is_running() for server in servers)
+    ours, its = pty.openpty()
+    with started(folder, phantom_folder, its) as console:
+        os.close(its)
+        console.ends(lambda: os.close(ours))

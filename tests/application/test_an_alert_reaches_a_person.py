@@ -76,6 +76,8 @@ def test_the_application_fails_and_the_pager_is_told_and_told_when_it_succeeds_a
         app.add(phantom_file)
         assert app.run().code == 0
         assert page(fault_server, "resolved")["labels"] == told["labels"]
+        # Over the application's own series, too, no expression matches many with many.
+        assert [rule["lastError"] for rule in prometheus.rules() if rule["health"] != "ok"] == []
 
 
 def page(pager: FaultServer, state: str) -> dict[str, Any]:

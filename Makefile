@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # One more than the cores of a small machine: some tests wait.
 WORKERS ?= 3
 
-.PHONY: demo stack test lint house bench servers docs clean say-demo say-stack say-test
+.PHONY: demo stack test lint house bench simulate servers docs clean say-demo say-stack say-test
 
 demo: say-demo $(VENV)/.app   ## make phantoms, run the application over them, show what was recorded
 	$(BIN)/python scripts/demo
@@ -29,6 +29,9 @@ house: $(VENV)/.dev           ## how the house is arranged: rooms, floors, sizes
 
 bench: $(VENV)/.bench servers ## speed, side by side with the alternatives
 	$(BIN)/python -m benchmarks
+
+simulate: $(VENV)/.dev        ## what the charts do on data of which the truth is known: some minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.simulation
 
 servers:                      ## Debian's servers that the tests run against
 	@scripts/install-test-servers

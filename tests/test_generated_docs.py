@@ -18,6 +18,7 @@ from monitoring.settings import json_schema
 from tests.support import REPOSITORY
 
 GENERATED = {
+    "docs/analytics.md": "| `model_difference` |",
     "docs/architecture.md": "| `exceptions.py` |",
     "docs/configuration.md": "shutdown_timeout",
     "docs/metrics.md": "| `leglength_sessions_total` |",

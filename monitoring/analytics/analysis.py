@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from monitoring.analytics import charts
 from monitoring.analytics.charting import Charting, FirstSeen, Progress
 from monitoring.analytics.charts import DAY_NS, Chart, Crossing, EventChart, NumberChart, SilenceChart
-from monitoring.analytics.limits import MULTIPLES, detectable_shift, exams_to_alarm
+from monitoring.analytics.limits import MULTIPLES, exams_to_alarm
 from monitoring.analytics.series import Series
 from monitoring.domain.derivation import FORMULA_VERSION
 from monitoring.domain.statistics import mean
@@ -33,7 +33,7 @@ from monitoring.store.sessions import Store
 
 CHECKPOINT_VERSION: Final = 1
 """Raised when a chart says another thing of the same sessions, or its fields change."""
-WITHIN_EXAMS: Final = 30
+WITHIN: Final = 30
 ACKNOWLEDGE, REBASE = "acknowledge", "rebase"
 _PAGE: Final = 500
 
@@ -74,9 +74,10 @@ class ChartState(Struct, frozen=True):
     ``state`` is ``learning`` (under 20 exams: it can't alarm), ``limited`` (under 100), ``watching``, ``alarm`` or
     ``acknowledged`` (until 100 further exams). ``score`` is held against ``limit``; a false alarm comes once in
     ``once_in`` exams, or clinic days (``by_days``, where exams depend on one another). ``detectable`` is what would
-    have been noticed: of numbers the smallest shift that is found with 80 % within 30 exams, in the unit, and
-    ``detectable_sd`` in standard deviations; of events the mean number of exams until a doubled rate shows; of silence
-    the working days. ``events`` are those of an event chart, ``neighbours`` and ``day_share`` the measured dependence.
+    have been noticed: of numbers the smallest shift that is found with 80 % within 30 exams (or clinic days), in the
+    unit, and ``detectable_sd`` in standard deviations; of events the mean number of exams until a doubled rate shows;
+    of silence the working days. ``events`` are those of an event chart, ``neighbours`` and ``day_share`` the measured
+    dependence.
     """
 
     chart: str
@@ -297,7 +298,7 @@ def _chart_state(
         score=0.0, limit=None, once_in=chart.every or None, notices=series.notices, misses=series.misses,
     )  # fmt: skip
     if isinstance(chart, NumberChart):
-        sd, shift = chart.sd(), detectable_shift(chart.exams, WITHIN_EXAMS, chart.every)
+        sd, shift = chart.sd(), chart.detectable_sd(WITHIN)
         return replace(
             found, score=chart.z, limit=chart.limit if chart.every else None, by_days=chart.by_days,
             detectable=None if sd is None or shift is None else sd * shift, detectable_sd=shift,
@@ -305,7 +306,7 @@ def _chart_state(
             rebased_ns=chart.rebased_ns or None,
         )  # fmt: skip
     if isinstance(chart, EventChart):
-        score, delay = mean(chart.statistics), exams_to_alarm(chart.accepted, MULTIPLES[0])
+        score, delay = mean(chart.statistics), exams_to_alarm(chart.accepted, MULTIPLES[0], chart.every)
         return replace(
             found, score=score, limit=chart.every, detectable=delay, events=chart.events, accepted=chart.accepted
         )

@@ -32,11 +32,13 @@ from monitoring.analytics.series import (
 )
 from monitoring.analytics.series import stratum as stratum_of
 from monitoring.domain.derivation import FORMULA_VERSION, Facts
+from monitoring.exceptions import RecordError
 from monitoring.metrics.session_writes import DerivedValues
 from monitoring.metrics_collector import computed
+from monitoring.records.session_record import SessionRecord
 from monitoring.settings import AnalyticsConfig
 from monitoring.store.analysis import Analysed
-from monitoring.store.rows import StoredSession
+from monitoring.store.rows import OutlinedSession
 
 NO_SEGMENT: Final = ""
 Point = tuple[int, float, str]
@@ -179,15 +181,16 @@ class _WantedDerived(Struct):
 _DERIVED: Final = msgspec.json.Decoder(_WantedDerived)
 
 
-def derived_values(stored: StoredSession) -> Mapping[str, float]:
+def derived_values(stored: OutlinedSession) -> Mapping[str, float]:
     """A session's derived values under the present formulas: the kept ones, or computed again."""
+    facts = Facts()
     # Of some 220 values a fifth is wanted; to decode the others would take most of the time.
-    with suppress(zlib.error, msgspec.MsgspecError):
+    with suppress(zlib.error, msgspec.MsgspecError, RecordError):
         if isinstance(stored.derived_bytes, bytes):
             found = _DERIVED.decode(zlib.decompress(stored.derived_bytes))
             if found.formula == FORMULA_VERSION:
                 values = zip(DERIVED, msgspec.structs.astuple(found.values), strict=True)
                 return {key: value for key, value in values if value is not None}
-    derived = stored.derived
-    samples, _ = computed(stored.record, derived.facts if derived is not None else Facts())
-    return DerivedValues.of(FORMULA_VERSION, Facts(), samples).values
+            facts = DerivedValues.from_bytes(stored.derived_bytes).facts
+    samples, _ = computed(SessionRecord.from_json(stored.text), facts)
+    return DerivedValues.of(FORMULA_VERSION, facts, samples).values

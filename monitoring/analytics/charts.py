@@ -28,7 +28,7 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct, field
 
-from monitoring.analytics.limits import DAYS_WEIGHT, MULTIPLES, WEIGHT, alarm_once_in, limit
+from monitoring.analytics.limits import DAYS_WEIGHT, MULTIPLES, WEIGHT, alarm_once_in, detectable_shift, limit
 from monitoring.domain.statistics import mean
 
 LEARNING_UNTIL, LIMITED_UNTIL = 20, 100
@@ -169,10 +169,14 @@ class Chart(Struct, kw_only=True):
 
     exams: int = 0
     first_ns: int = 0
-    last_ns: int = 0
     every: float = 0.0
     next_look: int = 0
     past: list[Past] = field(default_factory=list)
+
+    @property
+    def last_ns(self) -> int:
+        """The last point's instant."""
+        return self.past[-1][0] if self.past else 0
 
     def _look(self, budget: Budget, points: float = _USUAL_YEAR) -> float:
         """When to look next at how many points a year there are, and this chart's share of the budget until then."""
@@ -193,9 +197,8 @@ class Chart(Struct, kw_only=True):
 
 def score_among(earlier: list[float], value: float) -> float:
     """A value's sequential normal score, N((smaller + equal / 2 + 1 / 2) / n); it is then one of ``earlier``."""
-    low = bisect_left(earlier, value)
-    high = bisect_right(earlier, value, low)
-    count = len(earlier) + 1
+    low, count = bisect_left(earlier, value), len(earlier) + 1
+    high = bisect_right(earlier, value, low) if low < count - 1 and earlier[low] == value else low
     if count > REFERENCE:
         return _scores_of_full()[low + high]
     earlier.insert(high, value)
@@ -286,6 +289,7 @@ class NumberChart(Chart, kw_only=True):
         # In local names, but where others look at them: a busy site's points come by the million.
         earlier, past, scores, keep = self.earlier, self.past, self.day_scores, 1.0 - WEIGHT
         ends_ns, exams, z, look = (self.day + 1) * DAY_NS, self.exams, self.z, self.next_look or LEARNING_UNTIL
+        edge = inf if self.by_days else self.limit
         for time_ns, value, stratum in points:
             if time_ns >= ends_ns:
                 self.exams, self.z = exams, z
@@ -296,17 +300,16 @@ class NumberChart(Chart, kw_only=True):
             exams += 1
             scores.append(score)
             past.append((time_ns, score, value, stratum))
-            self.last_ns = time_ns
-            if not self.by_days:
-                z = keep * z + WEIGHT * score if exams > LEARNING_UNTIL else 0.0
-                if not -self.limit <= z <= self.limit:
+            if not self.by_days and exams > LEARNING_UNTIL:
+                z = keep * z + WEIGHT * score
+                if not -edge <= z <= edge:
                     self.exams, self.z = exams, z
-                    yield self._alarm(self.limit)
+                    yield self._alarm(edge)
                     z = self.z
             if exams >= look:
                 self.exams, self.z = exams, z
                 self._set_limit(budget)
-                z, look = self.z, self.next_look
+                z, look, edge = self.z, self.next_look, inf if self.by_days else self.limit
         self.exams, self.z = exams, z
 
     def end_day(self) -> Iterator[Crossing]:
@@ -338,6 +341,16 @@ class NumberChart(Chart, kw_only=True):
         self.z = 0.0
         return found
 
+    def detectable_sd(self, within: int) -> float | None:
+        """The smallest shift, in SD of the exams, that is found with 80 % within so many exams, or clinic days."""
+        if not self.by_days:
+            return detectable_shift(self.exams, within, self.every)
+        days = self.dependence
+        shift, a_day = detectable_shift(days.days, within, self.every, DAYS_WEIGHT), days.count / max(days.days, 1)
+        # A day's point scatters by what its exams have in common, too, and moves with the root of their number.
+        scatter = 1 + (a_day - 1) * max(days.day_share, 0.0)
+        return None if shift is None else shift * sqrt(scatter / a_day)
+
     def sd(self) -> float | None:
         """The standard deviation of the values ranked against, within their strata, in the series' unit."""
         squares, degrees = 0.0, 0
@@ -360,9 +373,8 @@ class EventChart(Chart, kw_only=True):
     accepted: float
     events: int = 0
     statistics: list[float] = field(default_factory=list)
-    never_reset: float = 0.0
-    """Their mean if no crossing had set them back; over the number of exams it is an e-value of "rate <= accepted"."""
     running: list[float] = field(default_factory=list)
+    """What they would be if no crossing had set them back."""
 
     def extend(self, points: Iterable[tuple[int, bool, str]], budget: Budget) -> Iterator[Crossing]:
         """Chart further exams (UTC ns, whether the event came, stratum), in the order of time."""
@@ -370,7 +382,7 @@ class EventChart(Chart, kw_only=True):
         steps = [[pair[is_event] for pair in ratios] for is_event in (False, True)]
         statistics, running = (kept or [0.0] * len(ratios) for kept in (self.statistics, self.running))
         for time_ns, is_event, stratum in points:
-            self.first_ns, self.last_ns = self.first_ns or time_ns, time_ns
+            self.first_ns = self.first_ns or time_ns
             if self.exams >= self.next_look:
                 self.every = self._look(budget, self.exams or _USUAL_YEAR)
             self.exams += 1
@@ -387,7 +399,10 @@ class EventChart(Chart, kw_only=True):
 
     @property
     def e_value(self) -> float:
-        """Evidence against "the rate is no larger than accepted", for :func:`monitoring.analytics.intervals.e_bh`."""
+        """Evidence against "the rate is no larger than accepted", for :func:`monitoring.analytics.intervals.e_bh`.
+
+        ``running``'s mean over the number of exams: 1 on average where it is as large as accepted.
+        """
         return mean(self.running) / self.exams if self.exams else 1.0
 
 
@@ -413,7 +428,7 @@ class SilenceChart(Chart, kw_only=True):
         """Take further exams, in the order of time; a silence that an exam ended is told, too."""
         for time_ns, value, stratum in points:
             yield from self.until(time_ns)
-            self.first_ns, self.last_ns = self.first_ns or time_ns, time_ns
+            self.first_ns = self.first_ns or time_ns
             self.exams += 1
             self.past.append((time_ns, 0.0, value, stratum))
             self._forget()

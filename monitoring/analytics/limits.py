@@ -27,17 +27,26 @@ _LIMITS: Final = {
         36_000: 4.0786, 180_000: 4.4559, 1_000_000: 4.824, 3_600_000: 5.0809,
     },
 }  # fmt: skip
-# The smallest shift, in standard deviations, that is found with 80 % within so many exams, once so many were ranked,
-# where a false alarm comes once in 3,600. Simulated; again by `make simulate`.
+# The smallest shift, in standard deviations, that is found with 80 % within so many exams (or clinic days), once so
+# many were ranked, where a false alarm comes once in 3,600. Simulated; again by `make simulate`.
 _WITHIN: Final = (15, 30, 60, 90)
 _FOUND: Final = {
-    50: (1.59, 1.06, 0.85, 0.81), 100: (1.41, 0.92, 0.70, 0.63), 200: (1.29, 0.85, 0.61, 0.53),
-    400: (1.25, 0.79, 0.57, 0.48),
+    WEIGHT: {
+        50: (1.59, 1.06, 0.85, 0.81), 100: (1.41, 0.92, 0.70, 0.63), 200: (1.29, 0.85, 0.61, 0.53),
+        400: (1.25, 0.79, 0.57, 0.48),
+    },
+    DAYS_WEIGHT: {
+        50: (1.48, 1.16, 1.01, 0.96), 100: (1.31, 0.96, 0.80, 0.76), 200: (1.23, 0.88, 0.70, 0.64),
+        400: (1.19, 0.85, 0.65, 0.58),
+    },
 }  # fmt: skip
 MULTIPLES: Final = (2.0, 3.0, 5.0, 10.0)
-# Mean exams to an alarm where the true rate is so many times the accepted one, at one false alarm in 3,600. Simulated.
+# Mean exams to an alarm where the true rate is so many times the accepted one, by how seldom a false alarm may come and
+# the accepted rate. Simulated; again by `make simulate`.
 _EVENT_DELAYS: Final = {
-    0.01: (536, 229, 98, 38), 0.02: (335, 136, 56, 21), 0.05: (173, 63, 26, 9), 0.10: (92, 33, 13, 5),
+    360: {0.01: (159, 92, 46, 20), 0.02: (121, 62, 29, 13), 0.05: (75, 34, 15, 6), 0.10: (45, 19, 8, 4)},
+    3_600: {0.01: (536, 229, 98, 38), 0.02: (335, 136, 56, 21), 0.05: (173, 63, 26, 9), 0.10: (92, 33, 13, 5)},
+    36_000: {0.01: (1112, 411, 153, 56), 0.02: (647, 225, 86, 30), 0.05: (292, 98, 36, 12), 0.10: (151, 50, 18, 7)},
 }  # fmt: skip
 
 
@@ -51,26 +60,31 @@ def limit(every: float, weight: float = WEIGHT) -> float:
     return _interpolated(_LIMITS[weight], max(every, SHORTEST))
 
 
-def detectable_shift(exams: int, within: int = 30, every: float = 3_600.0) -> float | None:
+def detectable_shift(ranked: int, within: int = 30, every: float = 3_600.0, weight: float = WEIGHT) -> float | None:
     """The smallest shift, in SD, that is found with 80 % within 15, 30, 60 or 90 exams; None before exam 50.
 
-    Interpolated in ln ``exams``; for another ``every`` in proportion to the limit. From 400 exams on it stays.
+    With :data:`DAYS_WEIGHT` all of it is clinic days, and the SD that of their points. Interpolated in ln ``ranked``;
+    for another ``every`` in proportion to the limit. From 400 on it stays.
     """
-    if exams < min(_FOUND):
+    table = _FOUND[weight]
+    if ranked < min(table):
         return None
-    column = _WITHIN.index(within)
-    found = _interpolated({ranked: shifts[column] for ranked, shifts in _FOUND.items()}, min(exams, max(_FOUND)))
-    return found * limit(every) / limit(3_600.0)
+    column = {points: shifts[_WITHIN.index(within)] for points, shifts in table.items()}
+    found = _interpolated(column, min(ranked, max(table)))
+    return found * limit(every, weight) / limit(3_600.0, weight)
 
 
-def exams_to_alarm(accepted: float, multiple: float) -> float:
-    """Mean exams until an event chart tells that the rate is 2, 3, 5 or 10 times the accepted one, at A = 3,600.
+def exams_to_alarm(accepted: float, multiple: float, every: float = 3_600.0) -> float:
+    """Mean exams until an event chart tells that the rate is 2, 3, 5 or 10 times the accepted one.
 
-    Interpolated in the logarithms of both; an ``accepted`` rate outside 0.01 to 0.1 is taken as the nearest of these.
+    Interpolated in the logarithms of all; an ``accepted`` rate outside 0.01 to 0.1 is taken as the nearest of these.
     """
     column = MULTIPLES.index(multiple)
-    table = {rate: log(delays[column]) for rate, delays in _EVENT_DELAYS.items()}
-    return exp(_interpolated(table, min(max(accepted, min(table)), max(table))))
+    by_every = {}
+    for once_in, by_rate in _EVENT_DELAYS.items():
+        table = {rate: log(delays[column]) for rate, delays in by_rate.items()}
+        by_every[once_in] = _interpolated(table, min(max(accepted, min(table)), max(table)))
+    return exp(_interpolated(by_every, max(every, SHORTEST)))
 
 
 def _interpolated(table: Mapping[Any, float], at: float) -> float:

@@ -22,13 +22,14 @@ from monitoring.domain.statistics import is_number, mean
 from monitoring.metrics import catalogue
 from monitoring.metrics.stop_reasons import reason_class
 from monitoring.records.names import plain_name
-from monitoring.records.session_record import SessionRecord
+from monitoring.records.session_record import RecordOutline, SessionRecord
 from monitoring.settings import ACCEPTED_RATES
 
 BONES: Final = tuple(measurement_name(side, bone) for bone in (FEMUR, TIBIA) for side in SIDES)
 MOST_STRATA: Final = 8
 OTHER: Final = catalogue.OTHER
 
+Record = SessionRecord | RecordOutline
 Part = tuple[str, float]
 """Which chart of the series, "" where it has one only; and its point: a value, or 0 or 1 of an event."""
 
@@ -53,7 +54,7 @@ class Of(StrEnum):
 class Look(NamedTuple):
     """What is seen of a session: its record, what was derived of it, and what it differs from readers by (mm)."""
 
-    record: SessionRecord
+    record: Record
     derived: Mapping[str, float]
     errors_mm: Mapping[str, float]
 
@@ -318,7 +319,7 @@ DERIVED: Final = (
 """The derived values that the series are made of."""
 
 
-def reader_errors(record: SessionRecord, reader_mm: Mapping[str, float]) -> dict[str, float]:
+def reader_errors(record: Record, reader_mm: Mapping[str, float]) -> dict[str, float]:
     """Measurement - readers' mean, mm, of the six measurements that both have."""
     if not reader_mm:
         return {}
@@ -328,7 +329,7 @@ def reader_errors(record: SessionRecord, reader_mm: Mapping[str, float]) -> dict
 # --- segments and strata ------------------------------------------------------------------------
 
 
-def segment(record: SessionRecord) -> tuple[str, str]:
+def segment(record: Record) -> tuple[str, str]:
     """What measured an exam, in words and as a short code: the application's version, and each model's and weights'."""
     models = sorted(
         " ".join(filter(None, (model.model, model.version, (model.digest or "")[:12]))) for model in record.models
@@ -337,9 +338,9 @@ def segment(record: SessionRecord) -> tuple[str, str]:
     return sha256(words.encode()).hexdigest()[:8], words
 
 
-def stratum(record: SessionRecord) -> str:
+def stratum(record: Record) -> str:
     """Device, view and pixel spacing: exams of different ones are not ranked against each other."""
     context = record.context
     names = [context.get(name) for name in ("manufacturer", "device_model", "body_part")]
     spacing = context.get("row_spacing_mm")
-    return ", ".join([*(str(name) for name in names if name), *([f"{spacing:.4g} mm"] if is_number(spacing) else [])])
+    return " ".join([*(str(name) for name in names if name), *([f"{spacing:.4g} mm"] if is_number(spacing) else [])])

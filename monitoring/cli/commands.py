@@ -18,7 +18,7 @@ import typer
 from msgspec.structs import asdict
 
 from monitoring import __version__
-from monitoring.cli import dashboards, output, probe, readings, sessions
+from monitoring.cli import alarms, dashboards, output, probe, readings, sessions
 from monitoring.cli.common import (
     DONE,
     NO_BACKEND,
@@ -52,6 +52,8 @@ app = typer.Typer(
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(readings.app, name="readings")
 app.add_typer(dashboards.app, name="dashboards")
+app.add_typer(alarms.app, name="alarms")
+app.command()(alarms.analyze)
 
 
 @app.callback(invoke_without_command=True)

@@ -11,7 +11,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import typer
@@ -29,6 +29,9 @@ from monitoring.readings.validation import Validation
 from monitoring.store import readings
 from monitoring.store.erasure import Erased, NotAttributed
 from monitoring.store.rows import StoredSession
+
+if TYPE_CHECKING:
+    from monitoring.analytics.analysis import Alarm, Analysis, ChartState
 
 
 class _Console(Console):
@@ -306,3 +309,77 @@ def verdict_in_words(verdict: Verdict, pairs: int) -> str:
         so_far = f"not met so far: {failed}" if failed else "met so far"
         return f"provisional ({SHOWN_FROM_PAIRS} to {VERDICT_FROM_PAIRS - 1}), {so_far}"
     return f"not met: {failed}" if failed else "met"
+
+
+# --- charts and alarms --------------------------------------------------------------------------
+
+
+def analysis_as_dict(found: Analysis) -> dict[str, Any]:
+    """Every chart and alarm. Instants that end in ``_ns`` are UTC nanoseconds."""
+    plain: dict[str, Any] = msgspec.to_builtins(found)
+    plain["alarms"] = [alarm_as_dict(alarm) for alarm in found.alarms]
+    return plain
+
+
+def alarm_as_dict(alarm: Alarm) -> dict[str, Any]:
+    """The same of one alarm, with what it says in a sentence."""
+    return {**msgspec.to_builtins(alarm), "sentence": _sentence(alarm)}
+
+
+def print_analysis(found: Analysis) -> None:
+    """The charts of what is in use now, the alarms, and the budget that they share."""
+    for reason in filter(None, [found.anew]):
+        print_entry("computed", f"from the first session: {reason}")
+    current = [state for state in found.charts if state.is_current]
+    rows = [
+        (
+            state.chart, state.state, f"{state.exams:,}", f"{state.score:.3g} of {_number(state.limit, '.3g')}",
+            _noticed(state),
+        )
+        for state in current
+    ]  # fmt: skip
+    if rows:
+        print_table(("Chart", "State", "Exams", "Score", "Would have been noticed"), rows)
+        console.print()
+    print_alarms([alarm for alarm in found.alarms if alarm.status == "open"])
+    console.print(
+        f"{counted(len(current), 'chart')} of {counted(found.sessions, 'session')};"
+        f" {found.false_alarms_per_year:g} false alarms a year are accepted of all together"
+    )
+
+
+def print_alarms(alarms: Sequence[Alarm]) -> None:
+    """One line for each."""
+    if not alarms:
+        console.print("no alarm is open")
+    for alarm in alarms:
+        print_entry(alarm.alarm_id, f"{_sentence(alarm)}; {alarm.status}{_answer(alarm)}")
+
+
+def _answer(alarm: Alarm) -> str:
+    return f" by {alarm.person}: {alarm.words}" if alarm.person else ""
+
+
+def _sentence(alarm: Alarm) -> str:
+    if alarm.chart == "silence":
+        return f"silence: no session for {alarm.size:g} working days after {instant(alarm.change_ns)}"
+    share = 100 * alarm.size if alarm.unit == "share" else alarm.size
+    size = f"{share:+.3g} {'points of a percentage' if alarm.unit == 'share' else alarm.unit}"
+    first, last = (instant(when)[:10] for when in (alarm.earliest_ns, alarm.latest_ns))
+    where = f" ({', '.join(alarm.strata)})" if alarm.strata else ""
+    again = f", and {alarm.crossings - 1} times again" if alarm.crossings > 1 else ""
+    return (
+        f"{alarm.chart}: {size}{where} since {instant(alarm.change_ns)[:10]} (between {first} and {last}),"
+        f" found {instant(alarm.raised_ns)[:10]}{again}"
+    )
+
+
+def _noticed(state: ChartState) -> str:
+    """What a chart that is silent would have told of."""
+    if state.detectable is None:
+        return "nothing yet" if state.kind == "number" else "-"
+    if state.kind == "number":
+        return f"{state.detectable:.3g} {state.unit} within 30 {'clinic days' if state.by_days else 'exams'}"
+    if state.kind == "event":
+        return f"twice {state.accepted:.3g} after {state.detectable:.0f}"
+    return f"{state.detectable:g} working days"

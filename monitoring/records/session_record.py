@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -178,15 +178,7 @@ class SessionRecord(Struct, frozen=True, omit_defaults=True):
 
         Fields of later releases are passed over. The error names no value: a record may hold anything by mistake.
         """
-        try:
-            version = _VERSION_ALONE.decode(text).version
-            if type(version) is int and 1 <= version <= RECORD_VERSION:
-                return _RECORD.decode(text)
-        # RecursionError: thousands of brackets.
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise RecordError(f"not a session record: {type(error).__name__}") from None
-        shown = version if type(version) is int else "unknown"
-        raise RecordError(f"session record of version {shown}; known up to {RECORD_VERSION}")
+        return _read(text, _RECORD)
 
     @classmethod
     def from_dict(cls, data: Any) -> SessionRecord:
@@ -196,6 +188,35 @@ class SessionRecord(Struct, frozen=True, omit_defaults=True):
         except (TypeError, ValueError, RecursionError) as error:
             raise RecordError(f"not a session record: {type(error).__name__}") from None
         return cls.from_json(text)
+
+
+class RecordOutline(Struct, frozen=True):
+    """What is looked at when many sessions are: a record without raw predictions, which are most of it."""
+
+    session_id: str
+    status: Status
+    duration_seconds: float
+    series_key: str = ""
+    study_key: str | None = None
+    accession_key: str | None = None
+    reason: str | None = None
+    failure: Failure | None = None
+    stages_seconds: Mapping[str, float] = {}
+    models: tuple[ModelPerformance, ...] = ()
+    measurements_mm: Mapping[str, float] = {}
+    custom: Mapping[str, float] = {}
+    application_version: str | None = None
+    context: Mapping[str, str | float] = {}
+
+    @property
+    def exam_keys(self) -> tuple[str, ...]:
+        """The same as the record's."""
+        return tuple(key for key in (self.series_key, self.study_key, self.accession_key) if key)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> RecordOutline:
+        """Read a record's; raises :class:`RecordError` as :meth:`SessionRecord.from_json` does."""
+        return _read(text, _OUTLINE)
 
 
 def _coarse_mm(lengths_mm: Mapping[str, float]) -> dict[str, float]:
@@ -210,3 +231,17 @@ class _VersionAlone(Struct):
 
 _VERSION_ALONE = msgspec.json.Decoder(_VersionAlone)
 _RECORD = msgspec.json.Decoder(SessionRecord)
+_OUTLINE = msgspec.json.Decoder(RecordOutline)
+_Read = TypeVar("_Read")
+
+
+def _read(text: str | bytes, decoder: msgspec.json.Decoder[_Read]) -> _Read:
+    try:
+        version = _VERSION_ALONE.decode(text).version
+        if type(version) is int and 1 <= version <= RECORD_VERSION:
+            return decoder.decode(text)
+    # RecursionError: thousands of brackets.
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise RecordError(f"not a session record: {type(error).__name__}") from None
+    shown = version if type(version) is int else "unknown"
+    raise RecordError(f"session record of version {shown}; known up to {RECORD_VERSION}")

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from monitoring.store import readings
-from monitoring.store.rows import SESSION_COLUMNS, StoredSession, checksum, is_intact, stored_session
+from monitoring.store.rows import SESSION_COLUMNS, OutlinedSession, checksum, is_intact, outlined_session
 
 _EARLIER = (
     "EXISTS (SELECT 1 FROM sessions AS e WHERE e.{0} = s.{0} AND e.{0} != '' AND e.timestamp_ns < s.timestamp_ns{1})"
@@ -43,7 +43,7 @@ class Analysed(NamedTuple):
     completed one.
     """
 
-    stored: StoredSession
+    stored: OutlinedSession
     reader_mm: Mapping[str, float]
     is_first_of_series: bool
     is_first_of_exam: bool
@@ -55,7 +55,7 @@ def sessions_after(connection: sqlite3.Connection, after_ns: int, limit: int) ->
     found = [
         (stored, not had_series, stored.record.status == "completed" and not had_exam)
         for *columns, had_series, had_exam in rows
-        if (stored := stored_session(columns)) is not None
+        if (stored := outlined_session(columns)) is not None
     ]
     reader_mm = readings.means_of_readers(connection, [stored.record.exam_keys for stored, *_ in found])
     looked = [Analysed(stored, mm, *firsts) for (stored, *firsts), mm in zip(found, reader_mm, strict=True)]

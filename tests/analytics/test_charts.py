@@ -134,6 +134,7 @@ def test_shifts_that_would_have_been_noticed():
         assert tuple(detectable_shift(exams, within) for within in (15, 30, 60, 90)) == shifts
     assert detectable_shift(49) is None
     assert detectable_shift(400) == detectable_shift(40_000) == 0.79
+    assert detectable_shift(100, weight=DAYS_WEIGHT) == 0.96
     between = detectable_shift(141)
     assert between is not None
     assert 0.85 < between < 0.92
@@ -146,6 +147,8 @@ def test_delays_of_event_charts():
     assert [round(exams_to_alarm(0.02, multiple)) for multiple in MULTIPLES] == [335, 136, 56, 21]
     assert exams_to_alarm(0.001, 2) == exams_to_alarm(0.01, 2) == pytest.approx(536)
     assert 173 < exams_to_alarm(0.03, 2) < 335
+    assert [round(exams_to_alarm(0.05, 2, every)) for every in (1, 360, 3_600, 36_000)] == [75, 75, 173, 292]
+    assert exams_to_alarm(0.05, 2, 200_000) > 292
 
 
 def test_silence_at_30_exams_a_month():
@@ -163,6 +166,19 @@ def test_equal_values_take_the_middle_rank_and_say_nothing():
     assert list(chart.extend(daily([0.0] * 500), a_budget(360))) == []
     assert chart.z == 0.0
     assert chart.sd() == 0.0
+
+
+def test_after_an_alarm_z_begins_at_0_and_what_lies_before_the_change_is_past():
+    generator, chart = random.Random(12), NumberChart()
+    list(chart.extend(daily([generator.gauss(0, 1) for _ in range(200)]), a_budget()))
+    for number in range(200, 220):
+        found = list(chart.extend([(MONDAY_NS + number * DAY_NS, generator.gauss(3, 1), "")], a_budget()))
+        if found:
+            break
+    [alarm] = found
+    assert chart.z == 0.0
+    assert next(point[0] for point in chart.past) == alarm.change_ns
+    assert len(chart.past) == (alarm.time_ns - alarm.change_ns) // DAY_NS + 1
 
 
 def test_in_pieces_it_is_the_same_chart():
@@ -195,6 +211,17 @@ def test_exams_are_ranked_within_their_stratum():
     assert found.strata == ("b",)
     assert found.size == pytest.approx(3 * 0.3, abs=0.9)  # over all exams after it, a third of which are b's
     assert chart.sd() == pytest.approx(1.2, abs=0.3)
+
+
+def test_a_stratum_that_moves_the_other_way_is_not_where_the_alarm_sits():
+    generator, points = random.Random(7), []
+    for number in range(260):
+        device = "ab"[number % 3 == 0]
+        moved = {"a": -3.0, "b": 1.5}[device] if number >= 200 else 0.0
+        points.append((MONDAY_NS + number * DAY_NS, generator.gauss(moved, 1), device))
+    [found, *_] = [alarm for alarm in NumberChart().extend(points, a_budget()) if alarm.exams > 200]
+    assert found.score < 0
+    assert found.strata == ("a",)
 
 
 def test_before_exam_21_nothing_is_charted_and_no_alarm_can_come():
@@ -252,6 +279,19 @@ def test_where_clinic_days_differ_they_are_charted_one_point_a_day():
     assert alone.dependence.day_share == pytest.approx(0.0, abs=0.05)
 
 
+def test_what_a_chart_of_days_finds_depends_on_the_exams_of_a_day():
+    """1 day of 4 exams with a share of .3 scatters by 1 + 3 x .3, and is moved by 4 exams."""
+    found = NumberChart()
+    list(found.extend(clustered(400, 4, 0.3), a_budget()))
+    day_share = found.dependence.day_share
+    shift, every = found.detectable_sd(30), found.every
+    assert shift is not None
+    assert shift == pytest.approx(0.85 * limit(every, DAYS_WEIGHT) / 3.4615 * sqrt((1 + 3 * day_share) / 4), rel=1e-3)
+    alone = NumberChart()
+    list(alone.extend(clustered(400, 4, 0.0), a_budget()))
+    assert alone.detectable_sd(30) == detectable_shift(1_600, 30, alone.every)
+
+
 def test_dependence_of_neighbours_is_their_correlation():
     generator, value, values = random.Random(4), 0.0, []
     for _ in range(600):
@@ -278,6 +318,18 @@ def test_the_day_share_is_the_intraclass_correlation():
     assert sums.day_share == pytest.approx((between - within) / (between + (size - 1) * within))
 
 
+def test_a_days_point_is_the_sum_of_its_scores_over_the_root_of_their_number():
+    generator, chart, earlier = random.Random(9), NumberChart(), []
+    days = []
+    for day in range(30):
+        values = [generator.gauss(0, 1) for _ in range(1 + day % 4)]
+        scores = [score_among(earlier, value) for value in values]
+        days.append(sum(scores) / sqrt(len(scores)))
+        points = [(MONDAY_NS + day * DAY_NS + n, value, "") for n, value in enumerate(values)]
+        list(chart.extend(points, a_budget()))
+    assert chart.earlier_days == pytest.approx(sorted(days[:-1]))
+
+
 def test_a_day_counts_once_it_is_over():
     points = clustered(400, 4, 0.3)
     chart = NumberChart()
@@ -301,12 +353,14 @@ def test_a_rate_that_is_accepted_raises_no_alarm_and_a_fivefold_one_does():
     points = [(MONDAY_NS + n * DAY_NS, generator.random() < 0.05, "") for n in range(2_000)]
     assert list(chart.extend(points, a_budget())) == []
     later = [(MONDAY_NS + n * DAY_NS, generator.random() < 0.25, "") for n in range(2_000, 2_200)]
-    [found, *_] = chart.extend(later, a_budget())
+    [found, *_] = chart.extend(later[:50], a_budget())
     assert found.score >= found.limit == found.every
+    assert chart.statistics[0] < found.every / 100  # they began at 0 again
+    assert chart.running[0] > found.every  # and those that are never set back did not
     assert found.size == pytest.approx(0.2, abs=0.12)
     assert found.earliest_ns <= MONDAY_NS + 2_000 * DAY_NS <= found.latest_ns
     assert abs(found.change_ns - MONDAY_NS - 2_000 * DAY_NS) < 60 * DAY_NS
-    assert chart.e_value > 100
+    assert chart.e_value > 20
 
 
 def test_larger_rates_end_below_nine_tenths():

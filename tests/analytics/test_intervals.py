@@ -59,3 +59,4 @@ def test_e_values_of_five_sites():
     assert e_bh([50, 30, 4, 2, 1], 0.2) == [0, 1]
     assert e_bh([1, 2, 4, 30, 50], 0.2) == [3, 4]
     assert e_bh([1, 1, 1], 0.05) == []
+    assert e_bh([20, 20, 1, 1, 1], 0.2) == [0, 1]  # neither alone

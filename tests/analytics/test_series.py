@@ -135,5 +135,5 @@ def test_a_segment_is_what_measured_and_a_stratum_where():
     others = [record(application_version="1.5.0", models=two), record(models=two), record(models=two[:1])]
     assert len({code, *(segment(other)[0] for other in others)}) == 4
     context = {"manufacturer": "siemens", "device_model": "ysio", "row_spacing_mm": 0.14299999, "age_years": 9.0}
-    assert stratum(record(context=context)) == "siemens, ysio, 0.143 mm"
+    assert stratum(record(context=context)) == "siemens ysio 0.143 mm"
     assert stratum(record()) == ""

@@ -1,0 +1,113 @@
+"""`leglength-monitor analyze` and `alarms`: what the charts of the stored sessions say, and what people do about it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from monitoring.cli import output
+from monitoring.cli.common import (
+    ConfigOption,
+    JsonOption,
+    existing_store,
+    exit_on_error,
+    load_config,
+    refuse_as_another_user,
+)
+from monitoring.settings import AnalyticsConfig
+from monitoring.store.location import store_path
+from monitoring.store.sessions import Store
+
+app = typer.Typer(help="List the alarms, acknowledge one, or let its chart begin anew.", rich_markup_mode=None)
+
+IdArgument = Annotated[str, typer.Argument(help="The alarm's ID, as `alarms` lists it.")]
+ByOption = Annotated[str, typer.Option("--by", help="Who says so; a role will do. It is kept.")]
+
+
+def analyze(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Chart what was stored since the last look, and say what each chart would have noticed.
+
+    For a timer, once a night. It reads the store alone, and keeps there what it found.
+    """
+    from monitoring.analytics.analysis import analyse
+
+    with _store_and_settings(config) as (store, settings):
+        found = analyse(store, settings, time.time_ns())
+    if as_json:
+        output.print_json(output.analysis_as_dict(found))
+    else:
+        output.print_analysis(found)
+
+
+@app.callback(invoke_without_command=True)
+def alarms(
+    context: typer.Context,
+    config: ConfigOption = None,
+    every: Annotated[bool, typer.Option("--all", help="Those that people have answered, too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the open alarms, the oldest first."""
+    context.obj = config
+    if context.invoked_subcommand is not None:
+        return
+    from monitoring.analytics.analysis import analyse
+
+    with _store_and_settings(config) as (store, settings):
+        found = analyse(store, settings, time.time_ns())
+    listed = [alarm for alarm in found.alarms if every or alarm.status == "open"]
+    if as_json:
+        output.print_json([output.alarm_as_dict(alarm) for alarm in listed])
+    else:
+        output.print_alarms(listed)
+
+
+@app.command()
+def acknowledge(
+    context: typer.Context,
+    alarm_id: IdArgument,
+    by: ByOption,
+    note: Annotated[str, typer.Option("--note", help="What was found, and done. Name no patient: it is kept.")],
+    config: ConfigOption = None,
+) -> None:
+    """Say that an alarm was looked at.
+
+    Its chart goes on as it is, and alarms again if the fault does.
+    """
+    _act(config or context.obj, alarm_id, "acknowledge", by, note)
+
+
+@app.command()
+def rebase(
+    context: typer.Context,
+    alarm_id: IdArgument,
+    by: ByOption,
+    reason: Annotated[str, typer.Option("--reason", help="Why the change is accepted. Name no patient: it is kept.")],
+    config: ConfigOption = None,
+) -> None:
+    """Accept a change: the alarm's chart begins anew at its estimated date.
+
+    What comes later is compared with what came since, and no longer with what was before.
+    """
+    _act(config or context.obj, alarm_id, "rebase", by, reason)
+
+
+def _act(config: Path | None, alarm_id: str, kind: str, person: str, words: str) -> None:
+    from monitoring.analytics.analysis import act
+
+    with _store_and_settings(config) as (store, settings):
+        alarm = act(store, settings, alarm_id, kind, person, words, time.time_ns())
+    output.print_alarms([alarm])
+
+
+@contextmanager
+def _store_and_settings(config: Path | None) -> Iterator[tuple[Store, AnalyticsConfig]]:
+    with exit_on_error():
+        settings = load_config(config)
+        refuse_as_another_user(store_path(settings))
+        with existing_store(settings, only_reads=False) as store:
+            yield store, settings.analytics

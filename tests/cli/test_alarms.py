@@ -1,0 +1,90 @@
+"""`analyze` and `alarms`, as a person and a timer run them."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from monitoring.cli.commands import app
+from tests.support.exams import BIAS, EXAMS, MONDAY_NS, a_store, exam, exams
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Half a year in which one model was off from some day on; task.json lies beside the store."""
+    folder = tmp_path_factory.mktemp("site")
+    with a_store(folder, exams()):
+        pass
+    section = {"enabled": True, "store": {"path": str(folder), "min_free_mb": 0}}
+    (folder / "task.json").write_text(json.dumps({"process": {"settings": {"monitoring": section}}}))
+    return folder
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The evening of the last exam's day, so that the charts hear no silence."""
+    now_ns = exam(EXAMS - 1).ended_ns + 4 * 3600 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns)
+    return now_ns
+
+
+def run(site: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, [*arguments, "--config", str(site / "task.json")])
+
+
+def listed(site: Path, *options: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(run(site, "alarms", "--json", *options).stdout)
+    return found
+
+
+def test_an_alarm_is_told_answered_and_kept(site: Path, now: int) -> None:
+    analyzed = run(site, "analyze")
+    assert analyzed.exit_code == 0
+    assert f"charts of {EXAMS} sessions; 2 false alarms a year are accepted of all together" in analyzed.stdout
+    assert "within 30 exams" in analyzed.stdout
+    [line] = [line for line in analyzed.stdout.splitlines() if f" {BIAS}: " in line]
+    assert "mm since 2026-08-" in line
+    assert line.endswith("; open")
+    document = json.loads(run(site, "analyze", "--json").stdout)
+    assert document["anew"] == ""
+    assert {state["state"] for state in document["charts"]} >= {"watching", "alarm"}
+
+    [alarm] = [alarm for alarm in listed(site) if alarm["chart"] == BIAS]
+    assert MONDAY_NS < alarm["earliest_ns"] <= alarm["change_ns"] <= alarm["latest_ns"] <= alarm["raised_ns"] <= now
+    answered = run(site, "alarms", "acknowledge", alarm["alarm_id"], "--by", "physicist", "--note", "weights differ")
+    assert (answered.exit_code, answered.stdout.strip().endswith("acknowledged by physicist: weights differ")) == (
+        0,
+        True,
+    )
+    assert BIAS not in {alarm["chart"] for alarm in listed(site)}
+    rebased = run(site, "alarms", "rebase", alarm["alarm_id"], "--by", "physicist", "--reason", "new weights")
+    assert rebased.stdout.strip().endswith("rebased by physicist: new weights")
+    [kept] = [alarm for alarm in listed(site, "--all") if alarm["chart"] == BIAS]
+    assert (kept["status"], kept["words"]) == ("rebased", "new weights")
+
+
+def test_what_cannot_be_done_is_one_line(site: Path, now: int, tmp_path: Path) -> None:
+    done = run(site, "alarms", "acknowledge", "ffffffff", "--by", "me", "--note", "none")
+    assert (done.exit_code, done.stderr) == (2, "error: there is no alarm ffffffff\n")
+    assert run(site, "alarms", "rebase", "ffffffff", "--by", "me").exit_code == 2
+    section = {"enabled": True, "store": {"path": str(tmp_path)}}
+    (tmp_path / "task.json").write_text(json.dumps({"process": {"settings": {"monitoring": section}}}))
+    none = run(tmp_path, "analyze")
+    assert none.exit_code == 1
+    assert "there is no store" in none.stderr
+
+
+def test_an_empty_store_has_no_charts(tmp_path: Path, now: int) -> None:
+    with a_store(tmp_path):
+        pass
+    section = {"enabled": True, "store": {"path": str(tmp_path), "min_free_mb": 0}}
+    (tmp_path / "task.json").write_text(json.dumps({"process": {"settings": {"monitoring": section}}}))
+    done = run(tmp_path, "analyze")
+    assert done.exit_code == 0
+    assert "0 charts of 0 sessions" in done.stdout
+    assert "no alarm is open" in done.stdout

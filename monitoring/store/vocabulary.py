@@ -37,10 +37,11 @@ def growing_vocabulary(connection: sqlite3.Connection, now_ns: int) -> Vocabular
     ``now_ns`` is the store's time, which is remembered for each value that is used, to the day.
     """
     known: dict[str, set[str]] = {}
+    seen: set[tuple[str, str]] = set()  # a session's samples name each of its models a dozen times
 
     def value_taken(label: Label, value: str) -> str:
         """``value`` when the label may hold it, ``other`` once the label is full or closed to it."""
-        if value in label.values or value == OTHER:
+        if value in label.values or value == OTHER or (not label.closed and (label.name, value) in seen):
             return value
         # What isn't a metric's name by its form could be anybody's: no free text becomes a label.
         if label.closed or label.form(value) != value:
@@ -50,12 +51,14 @@ def growing_vocabulary(connection: sqlite3.Connection, now_ns: int) -> Vocabular
             known[label.name] = {row[0] for row in rows}
         if value in known[label.name]:
             connection.execute(_SEE, (label.name, value, now_ns, now_ns - DAY_NS))
+            seen.add((label.name, value))
             return value
         if len(known[label.name]) >= label.limit:
             return OTHER
         connection.execute("INSERT INTO vocabulary (label, value) VALUES (?, ?)", (label.name, value))
         connection.execute(_SEE, (label.name, value, now_ns, now_ns))
         known[label.name].add(value)
+        seen.add((label.name, value))
         return value
 
     return value_taken

@@ -13,7 +13,6 @@ from analysis.phantom import Phantom, make_phantom
 from analysis.phantom.radiograph import make_chest
 from tests.analysis.conftest import COARSE, bright_bones
 
-pytestmark = pytest.mark.xdist_group("detectors")  # the phantoms are made, and one of them is looked at, once
 COUNT = 8
 DETECTORS = [build() for build in registry.BUILT_IN.values()]
 

@@ -15,7 +15,6 @@ from analysis.phantom.files import write_phantom
 from analysis.pipeline import SeriesResult, find_series, load_detectors, process_series
 from analysis.settings import AnalysisSettings
 
-pytestmark = pytest.mark.xdist_group("outputs")  # most look into what is made once
 SETTINGS = AnalysisSettings(models=("gradient_edges",), series_offset=500, tibia_threshold=0.0)
 IDENTITY = (
     "PatientName",

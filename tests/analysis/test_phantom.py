@@ -16,8 +16,6 @@ from analysis.phantom.growth import draw_lengths_mm
 from analysis.pipeline import find_series, load_detectors, process_series
 from analysis.settings import AnalysisSettings
 
-pytestmark = pytest.mark.xdist_group("phantoms")  # a folder of the full size is made once
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:

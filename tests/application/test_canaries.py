@@ -30,7 +30,6 @@ from tests.support.clocks import HANGS_SECONDS
 from tests.support.faults import FaultServer, Request, respond
 from tests.support.processes import wait_until
 
-pytestmark = pytest.mark.xdist_group("canaries")  # thousands of them are made once, and all their forms
 COMMANDS = (
     ["check"], ["status"], ["status", "--json"], ["sessions"], ["sessions", "--json"], ["sessions", "--rederive"],
     ["export"], ["export", "--dead"], ["readings"], ["drain", "--timeout", "5"], ["drain", "--requeue-dead", "--json"],

@@ -19,7 +19,6 @@ from analysis.phantom.files import write_good
 from tests.support import REPOSITORY
 from tests.support.empty_root import EmptyRoot
 
-pytestmark = pytest.mark.xdist_group("deploy")  # the wheels are made once
 PAGE = "deploy/systemd/README.md"
 SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MERCURE_UID = 1234

@@ -25,7 +25,7 @@ from tests.support import REPOSITORY
 from tests.support.clocks import HANGS_SECONDS
 from tests.support.processes import MissingServerError, fetch, wait_until
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("stack")]  # it takes the servers' usual ports
+pytestmark = pytest.mark.servers
 PROGRAMS = ("influxd", "prometheus", "promtool", "prometheus-pushgateway", "prometheus-alertmanager")
 BROKEN, MENDED = r"for i in 1 2 3; do \S+ run\.py \S+/broken \S+; done", r"^ *(\S+ run\.py \S+/good \S+)$"
 

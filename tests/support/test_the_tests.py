@@ -6,6 +6,7 @@ import ast
 import re
 from pathlib import Path
 
+from tests.conftest import WHOLE
 from tests.support import REPOSITORY
 from tests.support.cases import for_each
 
@@ -36,3 +37,9 @@ def test_no_time_is_held_against_a_clock_alone(path: Path) -> None:
 def test_each_folder_of_tests_is_a_room_or_what_crosses_them() -> None:
     folders = {path.name for path in (REPOSITORY / "tests").iterdir() if (path / "__init__.py").exists()}
     assert folders <= ROOMS | NO_ROOM
+
+
+def test_what_one_process_runs_as_a_whole_is_there_and_is_not_marked() -> None:
+    """A group's mark is not seen by xdist 3.8 under pytest 9.2."""
+    assert all((REPOSITORY / path).is_file() for path in WHOLE)
+    assert [path for path in FILES if "xdist_" + "group" in path.read_text()] == []

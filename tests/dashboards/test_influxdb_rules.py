@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
+from promql_parser import parse_duration
 
 from monitoring.dashboards.influxdb_rules import EXPRESSION, INFLUXDB_RULES, grafana_rules
 from monitoring.dashboards.rules import RULES
+from monitoring.dashboards.thresholds import DEFAULTS, Thresholds
 from monitoring.metrics import catalogue
 from tests.support.clients import write_lines
 from tests.support.servers import InfluxDB1
@@ -39,7 +42,12 @@ def session(status: str, count: int, first: float = 0.9, last: float = 0.1) -> t
 
 
 def fell(line: str, field: str, to: float) -> list[tuple[str, str, int, float, float]]:
-    return [(line, f"{field}=0.9", 100, 80, 8), (line, f"{field}={to}", 20, 6, 1)]
+    # What was longer ago than a quarter of a year was worse, and is not compared with.
+    return [
+        (line, f"{field}=0.3", 100, 300, 100),
+        (line, f"{field}=0.9", 100, 80, 8),
+        (line, f"{field}={to}", 20, 6, 1),
+    ]
 
 
 MODEL, QUALITY = "leglength_model,instance=a,model=m", "leglength_quality,instance=a"
@@ -66,6 +74,7 @@ CASES = {
         Case([(READING, "error_millimeters=-2.5", 30, 80, 1)], True),
         Case([(READING, "error_millimeters=-2.5", 29, 80, 1)], False),
         Case([(READING, "error_millimeters=1.9", 30, 80, 1)], False),
+        Case([(READING, "error_millimeters=-2.5", 30, 200, 100)], False),
     ],
     "LegLengthQualityFell": [
         Case(fell(QUALITY, "image", 0.75), True), Case(fell(QUALITY, "image", 0.85), False), Case([], False),
@@ -76,6 +85,7 @@ CASES = {
     "LegLengthDeadPoints": [
         Case([(DEAD, "dead_points=0.0", 1, 2, 2), (DEAD, "dead_points=4.0", 1, 1, 1)], True),
         Case([(DEAD, "dead_points=4.0", 1, 2, 2), (DEAD, "dead_points=0.0", 1, 1, 1)], False),
+        Case([(DEAD, "dead_points=4.0", 1, 20, 20)], False),
     ],
 }  # fmt: skip
 
@@ -85,18 +95,44 @@ def test_every_rule_has_cases() -> None:
     assert all({case.fires for case in cases} == {True, False} for cases in CASES.values())
 
 
-def test_rules_fire_and_are_silent_as_they_should_over_a_real_influxdb(influxdb1: InfluxDB1) -> None:
-    rules = {rule["title"]: rule for rule in grafana_rules("uid", "docs/alerts.md")["groups"][0]["rules"]}
-    for number, (name, case) in enumerate((name, case) for name, cases in CASES.items() for case in cases):
-        database = f"case{number}"
-        influxdb1.create_database(database)
+@pytest.mark.servers
+def test_over_a_real_influxdb_each_case_holds_and_notices_other_thresholds(influxdb1: InfluxDB1) -> None:
+    numbered = dict(enumerate((name, case) for name, cases in CASES.items() for case in cases))
+    for number, (_, case) in numbered.items():
+        influxdb1.create_database(f"case{number}")
         lines = "\n".join(line for points in case.points for line in as_lines(*points))
         if lines:
-            assert write_lines(influxdb1.write_settings() | {"bucket": database}, lines).status == 204
-        assert fires(rules[name], lambda text, name=database: influxdb1.query(text, db=name)) == case.fires, (
-            name,
-            case,
-        )
+            settings = influxdb1.write_settings() | {"bucket": f"case{number}"}
+            assert write_lines(settings, lines).status == 204
+
+    def wrong(rule: dict[str, Any]) -> list[Case]:
+        of_rule = {number: case for number, (name, case) in numbered.items() if name == rule["title"]}
+        return [
+            case
+            for number, case in of_rule.items()
+            if fires(rule, lambda text, number=number: influxdb1.query(text, db=f"case{number}")) != case.fires
+        ]
+
+    assert {rule["title"]: wrong(rule) for rule in rules(DEFAULTS) if wrong(rule)} == {}
+    unnoticed = [
+        (declared.name, name, factor)
+        for declared in INFLUXDB_RULES
+        for name in declared.thresholds
+        for factor in (10, 0.1)
+        if not wrong(next(rule for rule in rules(changed(name, factor)) if rule["title"] == declared.name))
+    ]
+    assert unnoticed == []
+
+
+def changed(name: str, factor: float) -> Thresholds:
+    value = getattr(DEFAULTS, name)
+    if isinstance(value, str):
+        return replace(DEFAULTS, **{name: f"{parse_duration(value).total_seconds() * factor:.0f}s"})
+    return replace(DEFAULTS, **{name: value * factor})
+
+
+def rules(thresholds: Thresholds) -> list[dict[str, Any]]:
+    return grafana_rules("uid", "docs/alerts.md", thresholds)["groups"][0]["rules"]
 
 
 def as_lines(line: str, fields: str, count: int, first: float, last: float) -> Iterator[str]:
@@ -141,7 +177,7 @@ def calculated(expression: str, values: dict[str, dict[tuple[str, ...], float]])
 
 def test_queries_ask_for_what_is_sent() -> None:
     asked = defaultdict(set)
-    for rule in grafana_rules("uid", "docs/alerts.md")["groups"][0]["rules"]:
+    for rule in rules(DEFAULTS):
         for step in (step for step in rule["data"] if step["datasourceUid"] == "uid"):
             quoted = step["model"]["query"].split('"')[1::2]
             measurement = next(name for name in quoted if name.startswith("leglength_"))
@@ -152,12 +188,12 @@ def test_queries_ask_for_what_is_sent() -> None:
 
 
 def test_beside_prometheus_only_what_it_can_not_answer_is_left() -> None:
-    rules = grafana_rules("uid", "docs/alerts.md", beside_prometheus=True)["groups"][0]["rules"]
-    assert {rule["title"] for rule in rules} == {rule.name for rule in INFLUXDB_RULES} - {rule.name for rule in RULES}
-    assert [rule["title"] for rule in rules] == ["LegLengthQualityFell", "LegLengthConfidenceFell"]
+    left = grafana_rules("uid", "docs/alerts.md", beside_prometheus=True)["groups"][0]["rules"]
+    assert {rule["title"] for rule in left} == {rule.name for rule in INFLUXDB_RULES} - {rule.name for rule in RULES}
+    assert [rule["title"] for rule in left] == ["LegLengthQualityFell", "LegLengthConfidenceFell"]
 
 
-@pytest.mark.parametrize("rule", grafana_rules("uid", "docs/alerts.md")["groups"][0]["rules"], ids=lambda r: r["title"])
+@pytest.mark.parametrize("rule", rules(DEFAULTS), ids=lambda r: r["title"])
 def test_the_condition_is_the_last_step_and_each_step_names_one_before_it(rule: dict[str, Any]) -> None:
     assert rule["condition"] == rule["data"][-1]["refId"]
     names: list[str] = []

@@ -38,7 +38,8 @@ _COLUMNS: Final = {
     "since image": f"time() - max by ({_BY}) ({series(catalogue.LAST_RUN)})",
     "wait": f"max by ({_BY}) ({WAITING}) or 0 * max by ({_BY}) ({series(catalogue.LAST_RUN)})",
     "alerts": f"count by ({_BY}) ({FIRING}) or 0 * max by ({_BY}) ({series(catalogue.LAST_RUN)})",
-    "": f"max by ({_BY}, site, version) ({series(catalogue.BUILD_INFO)})",
+    # Of versions, the one that was told last: Prometheus knows the one before for some minutes more.
+    "": f"topk by ({_BY}) (1, max by ({_BY}, site, version) (timestamp({series(catalogue.BUILD_INFO)})))",
 }
 _FROM_IMAGES: Final = {
     "images": (DURATION["duration"], COUNT),

@@ -130,7 +130,7 @@ QUALITY_PARTS: Final = Panel(
 )  # fmt: skip
 
 TO_LOOK_AT: Final = Panel(
-    id=12, title="Images to look at", shown=Shown.TABLE, unit=Unit.SHARE, width=14, decimals=0,
+    id=12, title="Images to look at", shown=Shown.TABLE, unit=Unit.SHARE, width=15, decimals=0,
     description="The 10 images of lowest quality, with what it is made of. An image is known by its time only; whoever"
     " looks for it finds it in the archive by that.",
     answers=(
@@ -146,7 +146,7 @@ TO_LOOK_AT: Final = Panel(
 )  # fmt: skip
 
 FINDINGS: Final = Panel(
-    id=20, title="Images with findings, a week", shown=Shown.BARS, unit=Unit.COUNT, width=10, minimum=0,
+    id=20, title="Images with findings, a week", shown=Shown.BARS, unit=Unit.COUNT, width=9, minimum=0,
     description="Images that broke a plausibility rule, by its gravest breach. Hard: something is wrong. Soft:"
     " somebody should look. Info: worth counting, such as legs that differ, for which patients are referred.",
     answers=(

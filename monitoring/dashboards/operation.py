@@ -44,7 +44,7 @@ WITHIN_30: Final = r"30(\.0)?"
 
 
 MUST_ACT_PANEL: Final = Panel(
-    id=1, title="Must anyone act?", shown=Shown.STAT, unit=Unit.COUNT, width=6, height=4,
+    id=1, title="Must anyone act?", shown=Shown.STAT, unit=Unit.COUNT, width=6, height=5,
     description="What the alert rules say. Now: one fires that pages. Soon: one fires that can wait for the morning."
     " Which they are stands beside.",
     answers=(told(must_act(), at_end=True),),
@@ -52,14 +52,14 @@ MUST_ACT_PANEL: Final = Panel(
 )  # fmt: skip
 
 ALERTS: Final = Panel(
-    id=2, title="Alerts that fire", shown=Shown.TABLE, unit=Unit.COUNT, width=10, height=4,
+    id=2, title="Alerts that fire", shown=Shown.TABLE, unit=Unit.COUNT, width=10, height=5,
     description="Each alert that fires now, how grave it is, and where. Its runbook says what to do.",
     answers=(told(f"max by (alertname, severity, instance) ({FIRING})", at_end=True),),
     empty="None", empty_means="no alert fires, if the panel beside says No.",
 )  # fmt: skip
 
 SINCE_SUCCESS: Final = Panel(
-    id=3, title="Last success", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=1,
+    id=3, title="Last success", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=5, decimals=1,
     description="How long ago the latest image was completed. A short time means that it works.",
     answers=(
         told(f"time() - max({series(catalogue.LAST_SUCCESS)})", at_end=True),
@@ -71,7 +71,7 @@ SINCE_SUCCESS: Final = Panel(
 )  # fmt: skip
 
 SINCE_IMAGE: Final = Panel(
-    id=4, title="Last image", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=1,
+    id=4, title="Last image", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=5, decimals=1,
     description="How long ago the latest image was processed, however it ended. Long here, too, means: nothing"
     " arrives.",
     answers=(

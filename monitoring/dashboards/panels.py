@@ -41,7 +41,7 @@ class Unit(StrEnum):
     SECONDS = "s"
     BYTES = "bytes"
     SHARE = "percentunit"
-    MILLIMETERS = "lengthmm"
+    MILLIMETERS = "suffix:mm"  # `lengthmm` shows 0.6 mm as 600 µm
     COUNT = "short"
     AGO = "dateTimeFromNow"
 

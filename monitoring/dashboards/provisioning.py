@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from monitoring.dashboards.influxdb_rules import grafana_rules
-from monitoring.dashboards.rendering import INFLUXDB, PAGES, PROMETHEUS, UIDS, VICTORIAMETRICS, Site, render
+from monitoring.dashboards.rendering import INFLUXDB, PAGES, PROMETHEUS, SERVERS, UIDS, Site, render
 from monitoring.dashboards.rule_files import RUNBOOKS, alertmanager_example, prometheus_rules, to_yaml
 from monitoring.exceptions import ConfigurationError
 
@@ -74,8 +74,7 @@ def files(site: Site, sources: Sources) -> dict[str, str]:
 
 
 def _datasource(name: str, sources: Sources) -> dict[str, Any]:
-    titles = {PROMETHEUS: "Prometheus", INFLUXDB: "InfluxDB", VICTORIAMETRICS: "VictoriaMetrics"}
-    shared = {"name": f"Leg length: {titles[name]}", "uid": UIDS[name], "access": "proxy", "editable": False}
+    shared = {"name": f"Leg length: {SERVERS[name]}", "uid": UIDS[name], "access": "proxy", "editable": False}
     if name != INFLUXDB:
         url = sources.prometheus_url if name == PROMETHEUS else sources.images_url
         settings = {"httpMethod": "POST", "timeInterval": sources.scrape_interval}

@@ -54,6 +54,7 @@ COLUMNS = 24
 MOST_POINTS = 5000  # of a series: enough for a day's steps in 13 years
 TAG = "leglength"
 PROMETHEUS, INFLUXDB, VICTORIAMETRICS = "prometheus_datasource", "influxdb_datasource", "victoriametrics_datasource"
+SERVERS: Final = {PROMETHEUS: "Prometheus", INFLUXDB: "InfluxDB", VICTORIAMETRICS: "VictoriaMetrics"}
 UIDS = {
     PROMETHEUS: "leglength-prometheus", INFLUXDB: "leglength-influxdb", VICTORIAMETRICS: "leglength-victoriametrics",
 }  # fmt: skip
@@ -149,8 +150,7 @@ def _variables(site: Site) -> Iterator[Any]:
     """The data sources, and what narrows a page: jobs (of Prometheus), instances, and applications if told."""
     for name, kind in site.sources.items():
         chosen_first = models.VariableOption(text=UIDS[name], value=UIDS[name], selected=True)
-        label = name.removesuffix("_datasource").capitalize()
-        yield dashboard.DatasourceVariable(name).label(label).type(kind).current(chosen_first)
+        yield dashboard.DatasourceVariable(name).label(SERVERS[name]).type(kind).current(chosen_first)
     of_points = [("instance", "Instance")] + [("application", "Application")] * site.application
     if site.totals:
         yield _query_variable(
@@ -211,12 +211,13 @@ def _laid_out(rows: Iterable[Row], site: Site) -> Iterator[Any]:
         y += 1
         for line in _lines(panels):
             x, spare = 0, COLUMNS - sum(panel.width for panel, _ in line)
+            height = max(panel.height for panel, _ in line)
             for place, (panel, answer) in enumerate(line):
                 width = panel.width + spare // len(line) + (place < spare % len(line))
-                position = models.GridPos(h=panel.height, w=width, x=x, y=y)
+                position = models.GridPos(h=height, w=width, x=x, y=y)
                 yield _panel(panel, answer, site).id(panel.id).grid_pos(position).build()
                 x += width
-            y += max(panel.height for panel, _ in line)
+            y += height
 
 
 def _lines(panels: Iterable[tuple[Panel, Answer]]) -> Iterator[list[tuple[Panel, Answer]]]:
@@ -322,7 +323,10 @@ def _table(panel: Panel) -> Any:
         builder.cell_options(common_models.TableColorTextCellOptions())
     # Grafana reads a label that looks like a number as one: landmark 1 would be 100 %.
     builder.override_by_field_type("string", [_value("unit", "string"), _value("custom.cellOptions", {"type": "auto"})])
-    return builder.override_by_field_type("time", [_value("custom.width", 160)])
+    builder.override_by_field_type("time", [_value("custom.width", 160)])
+    builder.override_by_name("severity", [_value("custom.width", 90)])
+    # A cell without a value isn't a table without one.
+    return builder.override_by_field_type("number", [_value("noValue", "\u2013")])
 
 
 def _gauges(_: Panel) -> Any:
@@ -385,6 +389,8 @@ def _arrange_table(builder: Any, targets: list[tuple[Query, Any]]) -> None:
             order = ["Time", *query.question.by, *query.question.columns]
         else:
             hidden["Time"] = True
+    if not order:
+        builder.sort_by([common.TableSortByFieldState().display_name("severity")])  # what is critical comes first
     if len(targets) > 1:
         builder.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
     options = {

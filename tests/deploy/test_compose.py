@@ -119,6 +119,14 @@ def test_grafana_gets_each_variable_that_its_provisioning_names() -> None:
     assert ("grafana", "../grafana/dashboards", pages) in mounts()
 
 
+def test_grafana_is_told_how_often_prometheus_scrapes() -> None:
+    prometheus = yaml.safe_load((STACK / "prometheus/prometheus.yml").read_text())
+    path = REPOSITORY / "deploy/grafana/provisioning/datasources/leglength.yaml"
+    sources = yaml.safe_load(path.read_text())["datasources"]
+    (told,) = [one["jsonData"]["timeInterval"] for one in sources if one["type"] == "prometheus"]
+    assert told == prometheus["global"]["scrape_interval"]
+
+
 def test_both_keep_two_years() -> None:
     assert SERVICES["influxdb"]["environment"]["DOCKER_INFLUXDB_INIT_RETENTION"] == f"{TWO_YEARS_DAYS}d"
     assert "--storage.tsdb.retention.time=2y" in SERVICES["prometheus"]["command"]
@@ -266,7 +274,7 @@ def test_the_configuration_files_run_in_the_bare_servers(tmp_path: Path) -> None
             "pushgateway:9091": pushgateway.url.removeprefix("http://"),
             "alertmanager:9093": alertmanager.url.removeprefix("http://"),
             "localhost:9090": prometheus.url.removeprefix("http://"),
-            "_interval: 30s": "_interval: 1s",
+            "_interval: 60s": "_interval: 1s",
         }
         config.write_text(replaced((STACK / "prometheus/prometheus.yml").read_text(), addresses))
         said = promtool("check", "config", str(config))

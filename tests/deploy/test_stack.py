@@ -131,6 +131,9 @@ def test_a_newcomer_sees_data_breaks_the_application_gets_the_alert_and_mends_it
         count = "/query?db=leglength&q=SELECT count(duration_seconds) FROM leglength_session"
         wait_until(lambda: "series" in fetch("GET", urls["influxdb"] + count).data.decode(), "points in InfluxDB")
 
+        assert f"{urls['grafana']}/d/leglength-operation\n" in console.text
+        assert "### LegLengthAllFail\n" in (REPOSITORY / "docs/alerts.md").read_text()
+
         console.type(BROKEN)
         console.wait_for("FIRING    LegLengthAllFail")
         console.wait_for("#leglengthallfail")

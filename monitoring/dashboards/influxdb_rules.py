@@ -103,8 +103,8 @@ INFLUXDB_RULES: tuple[InfluxdbRule, ...] = (
         ),
         limit="0.5",
         summary="A measurement can't be right.",
-        description="{{ $values.N.Value }} findings within $event_window are of the rule {{ $labels.rule }}: a "
-        "landmark, a side or the pixel spacing is wrong.",
+        description="Findings of the rule {{ $labels.rule }} within $event_window: {{ $values.N.Value }}. A landmark, "
+        "a side or the pixel spacing is wrong.",
     ),
     InfluxdbRule(
         name="LegLengthBias",
@@ -148,7 +148,7 @@ INFLUXDB_RULES: tuple[InfluxdbRule, ...] = (
         queries=((_select("last({})", catalogue.MONITORING_DEAD, "instance", "backend"), "$failure_window"),),
         limit="0.5",
         summary="A backend refused points for good.",
-        description="{{ $values.N.Value }} points that {{ $labels.backend }} refused are kept aside.",
+        description="Points that {{ $labels.backend }} refused, kept aside: {{ $values.N.Value }}.",
     ),
 )
 

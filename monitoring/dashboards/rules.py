@@ -139,8 +139,8 @@ and on (job, instance) {_sessions(FAILED, "$no_success_window")} > 2 - 0.5
         audience="operator",
         expression=f"{_sessions('crashed', '$event_window')} > 0.5",
         summary="A run was killed while it processed an image.",
-        description="On {{ $labels.instance }} {{ $value }} images within $event_window were never finished: their "
-        "process was killed, or ended without a word.",
+        description="Images never finished on {{ $labels.instance }} within $event_window: {{ $value }}. Their process "
+        "was killed, or ended without a word.",
     ),
     Rule(
         name="LegLengthResourcesRanOut",
@@ -150,8 +150,8 @@ and on (job, instance) {_sessions(FAILED, "$no_success_window")} > 2 - 0.5
 {_whole('leglength_session_stops_total{reason="resource"}', "$event_window", "stage")} > 0.5
 """,
         summary="Memory, disk or time ran out while an image was processed.",
-        description="On {{ $labels.instance }} {{ $value }} images within $event_window stopped in the stage "
-        "{{ $labels.stage }}, since memory, disk or time ran out.",
+        description="Images that stopped on {{ $labels.instance }} within $event_window, in the stage "
+        "{{ $labels.stage }}, since memory, disk or time ran out: {{ $value }}.",
     ),
     Rule(
         name="LegLengthHangs",
@@ -230,8 +230,8 @@ _MEASUREMENTS: tuple[Rule, ...] = (
 {_whole('leglength_findings_total{severity="hard"}', "$event_window", "rule")} > 0.5
 """,
         summary="A measurement can't be right.",
-        description="On {{ $labels.instance }} {{ $value }} images within $event_window broke the rule "
-        "{{ $labels.rule }}: a landmark, a side or the pixel spacing is wrong.",
+        description="Images on {{ $labels.instance }} within $event_window that broke the rule {{ $labels.rule }}: "
+        "{{ $value }}. A landmark, a side or the pixel spacing is wrong.",
     ),
     Rule(
         name="LegLengthLandmarkMissed",
@@ -302,8 +302,8 @@ and leglength_validation_pairs > $pairs - 0.5
         audience="clinical",
         expression="leglength_validation_criteria_failed > 0.5",
         summary="The agreement with the readers is not as good as asked for.",
-        description="On {{ $labels.instance }} {{ $labels.measurement }} fails {{ $value }} of the criteria of "
-        "agreement with the readers.",
+        description="Criteria of agreement with the readers that {{ $labels.measurement }} on {{ $labels.instance }} "
+        "doesn't meet: {{ $value }}.",
     ),
     Rule(
         name="LegLengthFiguresDiffer",
@@ -402,7 +402,7 @@ and on (job, instance, backend) leglength_monitoring_pending_points > 0.5
         audience="operator",
         expression="leglength_monitoring_dead_points > 0.5",
         summary="A backend refused points for good.",
-        description="On {{ $labels.instance }} {{ $value }} points that {{ $labels.backend }} refused are kept aside.",
+        description="Points of {{ $labels.instance }} that {{ $labels.backend }} refused, kept aside: {{ $value }}.",
     ),
     Rule(
         name="LegLengthPointsLost",
@@ -413,8 +413,8 @@ and on (job, instance, backend) leglength_monitoring_pending_points > 0.5
   - {_whole("leglength_monitoring_recovered_total", "$event_window", "reason")} > 0.5
 """,
         summary="Points or sessions are lost.",
-        description="On {{ $labels.instance }} {{ $value }} points or sessions within $event_window are lost for the "
-        "reason {{ $labels.reason }}.",
+        description="Points or sessions of {{ $labels.instance }} lost within $event_window for the reason "
+        "{{ $labels.reason }}: {{ $value }}.",
     ),
     Rule(
         name="LegLengthRelayStopped",
@@ -454,7 +454,7 @@ max by (job, instance) (resets(leglength_session_duration_seconds_count[$event_w
         audience="operator",
         expression="max by (job, instance) (resets(leglength_session_duration_seconds_count[$event_window])) > 0.5",
         summary="A new store was begun: totals count from 0 again.",
-        description="The totals of {{ $labels.instance }} fell {{ $value }} times within $event_window.",
+        description="The totals of {{ $labels.instance }} fell within $event_window; how often: {{ $value }}.",
     ),
     Rule(
         name="LegLengthFormulaFailed",
@@ -462,7 +462,7 @@ max by (job, instance) (resets(leglength_session_duration_seconds_count[$event_w
         audience="operator",
         expression=f"{_whole('leglength_monitoring_formula_failures_total', '$event_window')} > 0.5",
         summary="The monitoring could compute nothing of an image.",
-        description="On {{ $labels.instance }} a formula failed for {{ $value }} images within $event_window.",
+        description="Images on {{ $labels.instance }} for which a formula failed within $event_window: {{ $value }}.",
     ),
     Rule(
         name="LegLengthValuesRefused",
@@ -470,8 +470,8 @@ max by (job, instance) (resets(leglength_session_duration_seconds_count[$event_w
         audience="operator",
         expression=f"{_whole('leglength_monitoring_refused_values_total', '$event_window', 'value')} > 0.5",
         summary="The application passes values that are not what their name says.",
-        description="On {{ $labels.instance }} {{ $value }} values of the kind {{ $labels.value }} within "
-        "$event_window were left out.",
+        description="Values of the kind {{ $labels.value }} left out on {{ $labels.instance }} within $event_window: "
+        "{{ $value }}.",
     ),
     Rule(
         name="LegLengthValuesFolded",
@@ -479,8 +479,8 @@ max by (job, instance) (resets(leglength_session_duration_seconds_count[$event_w
         audience="operator",
         expression=f"{_whole('leglength_monitoring_folded_values_total', '$event_window', 'label')} > 0.5",
         summary="More names are used than a label takes.",
-        description="On {{ $labels.instance }} {{ $value }} values of the label {{ $labels.label }} within "
-        "$event_window were sent as other.",
+        description="Values of the label {{ $labels.label }} sent as other on {{ $labels.instance }} within "
+        "$event_window: {{ $value }}.",
     ),
     Rule(
         name="LegLengthLogFilterHits",
@@ -488,8 +488,8 @@ max by (job, instance) (resets(leglength_session_duration_seconds_count[$event_w
         audience="operator",
         expression=f"{_whole('leglength_monitoring_log_filter_hits_total', '$event_window')} > 0.5",
         summary="The log filter took an identity or a secret out of a log line.",
-        description="On {{ $labels.instance }} {{ $value }} log lines within $event_window held what must not be "
-        "logged, and it was taken out.",
+        description="Log lines on {{ $labels.instance }} within $event_window that held what must not be logged: "
+        "{{ $value }}. It was taken out.",
     ),
 )
 

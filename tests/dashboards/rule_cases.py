@@ -133,12 +133,12 @@ CASES: dict[str, list[Case]] = {
     ],
     "LegLengthCrashed": event(
         f'{SESSIONS}{{status="crashed"}}',
-        ON_SITE + "1 images within 1d were never finished: their process was killed, or ended without a word.",
+        "Images never finished on site within 1d: 1. Their process was killed, or ended without a word.",
         f'{SESSIONS}{{status="failed"}}',
     ),
     "LegLengthResourcesRanOut": event(
         'leglength_session_stops_total{status="failed",stage="inference",reason="resource"}',
-        ON_SITE + "1 images within 1d stopped in the stage inference, since memory, disk or time ran out.",
+        "Images that stopped on site within 1d, in the stage inference, since memory, disk or time ran out: 1.",
         'leglength_session_stops_total{status="failed",stage="inference",reason="error"}',
         stage="inference",
     ),
@@ -208,7 +208,8 @@ CASES: dict[str, list[Case]] = {
     ],
     "LegLengthHardFinding": event(
         'leglength_findings_total{rule="sides_swapped",severity="hard"}',
-        ON_SITE + "1 images within 1d broke the rule sides_swapped: a landmark, a side or the pixel spacing is wrong.",
+        "Images on site within 1d that broke the rule sides_swapped: 1. A landmark, a side or the pixel spacing is "
+        "wrong.",
         'leglength_findings_total{rule="length_for_age",severity="soft"}',
         rule="sides_swapped",
     ),
@@ -278,7 +279,7 @@ CASES: dict[str, list[Case]] = {
     "LegLengthCriteriaNotMet": [
         Case(
             "one", 3.0, {'leglength_validation_criteria_failed{measurement="PLL_R_TIB"}': 1.0},
-            ON_SITE + "PLL_R_TIB fails 1 of the criteria of agreement with the readers.",
+            "Criteria of agreement with the readers that PLL_R_TIB on site doesn't meet: 1.",
             {"measurement": "PLL_R_TIB"},
         ),
         Case("none", 3.0, {'leglength_validation_criteria_failed{measurement="PLL_R_TIB"}': 0.0}),
@@ -393,7 +394,7 @@ CASES: dict[str, list[Case]] = {
     "LegLengthDeadPoints": [
         Case(
             "three", 3.0, {'leglength_monitoring_dead_points{backend="influxdb"}': 3.0},
-            ON_SITE + "3 points that influxdb refused are kept aside.", {"backend": "influxdb"},
+            "Points of site that influxdb refused, kept aside: 3.", {"backend": "influxdb"},
         ),
         Case("none", 3.0, {'leglength_monitoring_dead_points{backend="influxdb"}': 0.0}),
     ],
@@ -404,7 +405,7 @@ CASES: dict[str, list[Case]] = {
                 'leglength_monitoring_dropped_total{reason="expired"}': [30, 30, 30, 30],
                 'leglength_monitoring_recovered_total{reason="expired"}': [31],
             },
-            ON_SITE + "3 points or sessions within 1d are lost for the reason expired.", {"reason": "expired"},
+            "Points or sessions of site lost within 1d for the reason expired: 3.", {"reason": "expired"},
         ),
         Case(
             "all were recovered", 36.0,
@@ -454,23 +455,26 @@ CASES: dict[str, list[Case]] = {
         Case("by turns, the day before", 36.0, {COUNT: {0: 100, 5: 3, 6: 101, 7: 4}}),
     ],
     "LegLengthNewStore": [
-        Case("within the day", 36.0, {COUNT: {0: 100, 30: 3, 31: 4}}, "The totals of site fell 1 times within 1d."),
+        Case(
+            "within the day", 36.0, {COUNT: {0: 100, 30: 3, 31: 4}},
+            "The totals of site fell within 1d; how often: 1.",
+        ),
         Case("none", 36.0, {COUNT: {0: 100, 30: 101}}),
         Case("the day before", 36.0, {COUNT: {0: 100, 9: 3, 10: 4}}),
     ],
     "LegLengthFormulaFailed": event(
-        "leglength_monitoring_formula_failures_total", ON_SITE + "a formula failed for 1 images within 1d."
+        "leglength_monitoring_formula_failures_total", "Images on site for which a formula failed within 1d: 1."
     ),
     "LegLengthValuesRefused": event(
         'leglength_monitoring_refused_values_total{value="points"}',
-        ON_SITE + "1 values of the kind points within 1d were left out.", value="points",
+        "Values of the kind points left out on site within 1d: 1.", value="points",
     ),
     "LegLengthValuesFolded": event(
         'leglength_monitoring_folded_values_total{label="code"}',
-        ON_SITE + "1 values of the label code within 1d were sent as other.", label="code",
+        "Values of the label code sent as other on site within 1d: 1.", label="code",
     ),
     "LegLengthLogFilterHits": event(
         "leglength_monitoring_log_filter_hits_total",
-        ON_SITE + "1 log lines within 1d held what must not be logged, and it was taken out.",
+        "Log lines on site within 1d that held what must not be logged: 1. It was taken out.",
     ),
 }  # fmt: skip

@@ -106,7 +106,7 @@ def provision(folder: Path, influxdb: InfluxDB1, prometheus: Prometheus) -> None
     )
     write(files(RENDERED_FOR, sources), folder)
     rules = folder / "grafana/provisioning/alerting/leglength.yaml"
-    rules.parent.mkdir()
+    rules.parent.mkdir(exist_ok=True)
     rules.write_text(to_yaml(grafana_rules(UIDS[INFLUXDB], "docs/alerts.md")))
 
 

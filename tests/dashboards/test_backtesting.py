@@ -171,6 +171,6 @@ def test_episodes_are_when_anything_fires() -> None:
     def alert(fires: int | None, until: int | None) -> Alert:
         return Alert((), 0, fires, until)
 
-    found = [alert(1, 5), alert(3, 9), alert(20, 30), alert(None, 40), alert(22, None), alert(50, 60)]
-    assert episodes(found) == [Episode(1, 9), Episode(20, None)]
+    found = [alert(1, 5), alert(3, 9), alert(9, 12), alert(20, 30), alert(None, 40), alert(22, None), alert(50, 60)]
+    assert episodes(found) == [Episode(1, 12), Episode(20, None)]
     assert episodes([]) == []

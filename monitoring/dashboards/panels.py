@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from monitoring.dashboards.promql import GROUP_LABELS
 from monitoring.dashboards.questions import Question, Scope, quoted
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Kind, Metric
@@ -104,7 +105,8 @@ MUST_ACT: Final[Mapping[float, tuple[str, str]]] = {
 _OLDEST, _PENDING = series(catalogue.MONITORING_OLDEST), series(catalogue.MONITORING_PENDING)
 SINCE_PUSH: Final = f"(time() - push_time_seconds{{{_SCOPE}}})"
 """PromQL: how long ago the Pushgateway was last told, by instance."""
-WAITING: Final = f"({_OLDEST} + on (job, instance) group_left () {SINCE_PUSH} or {_OLDEST}) and {_PENDING} > 0"
+_SAME: Final = f"on ({', '.join(GROUP_LABELS)})"
+WAITING: Final = f"({_OLDEST} + {_SAME} group_left () {SINCE_PUSH} or {_OLDEST}) and {_PENDING} > 0"
 """PromQL: how long the oldest session waits, by backend; what is told at a push stands still until the next."""
 
 

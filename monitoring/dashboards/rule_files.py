@@ -79,7 +79,7 @@ _HEADER = """\
 
 def alertmanager_example() -> str:
     """An Alertmanager's configuration: whom each severity and audience reaches, and what follows from what."""
-    of_one = ["job", "instance"]
+    of_one = list(promql.GROUP_LABELS)
     mail = {"send_resolved": True}
     return _HEADER + to_yaml(
         {

@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 from promql_parser import parse_duration
 
+from monitoring.dashboards.promql import GROUP_LABELS
 from monitoring.dashboards.thresholds import SPAN, Thresholds
 
 Severity = Literal["critical", "warning", "info"]
@@ -67,13 +68,14 @@ def filled(text: str, thresholds: Thresholds) -> str:
 
 def _whole(selector: str, window: str, *by: str) -> str:
     """How much a counter grew within a window, for each instance and the labels ``by``: whole, as events are."""
-    return f"round(sum by ({', '.join(('job', 'instance', *by))}) (increase({selector}[{window}])))"
+    return f"round(sum by ({', '.join((_ONE, *by))}) (increase({selector}[{window}])))"
 
 
 def _sessions(status: str, window: str) -> str:
     return _whole(f'leglength_sessions_total{{status=~"{status}"}}', window)
 
 
+_ONE = ", ".join(GROUP_LABELS)  # two sites, or two applications, may give their instances one name
 FAILED = "failed|crashed"
 TRIED = "completed|failed|crashed"
 _FAILED = _sessions(FAILED, "$failure_window")
@@ -118,7 +120,7 @@ and {_sessions("completed", "$all_fail_window")} < 0.5
         audience="operator",
         expression=f"""
 leglength_last_run_timestamp_seconds - leglength_last_success_timestamp_seconds > $no_success_seconds
-and on (job, instance) {_sessions(FAILED, "$no_success_window")} > 2 - 0.5
+and on ({_ONE}) {_sessions(FAILED, "$no_success_window")} > 2 - 0.5
 """,
         summary="Images arrive, and none has succeeded for long.",
         description="On {{ $labels.instance }} the latest image came {{ $value | humanizeDuration }} after the latest "
@@ -157,9 +159,9 @@ and on (job, instance) {_sessions(FAILED, "$no_success_window")} > 2 - 0.5
         name="LegLengthHangs",
         severity="critical",
         audience="operator",
-        expression="""
-leglength_oldest_open_session_seconds + on (job, instance) (time() - push_time_seconds) > $hang_seconds
-and on (job, instance) leglength_open_sessions > 0.5
+        expression=f"""
+leglength_oldest_open_session_seconds + on ({_ONE}) (time() - push_time_seconds) > $hang_seconds
+and on ({_ONE}) leglength_open_sessions > 0.5
 """,
         summary="The processing of an image has begun and doesn't end.",
         description="On {{ $labels.instance }} an image has been in processing for {{ $value | humanizeDuration }}, or "
@@ -211,9 +213,9 @@ and {_ALL} > $images - 0.5
         name="LegLengthVersionChanged",
         severity="info",
         audience="operator",
-        expression="""
+        expression=f"""
 leglength_build_info unless last_over_time(leglength_build_info[$event_window] offset $event_window)
-and on (job, instance) last_over_time(leglength_build_info[$event_window] offset $event_window)
+and on ({_ONE}) last_over_time(leglength_build_info[$event_window] offset $event_window)
 """,
         summary="Another version of the application runs.",
         description="On {{ $labels.instance }} version {{ $labels.version }} runs since less than $event_window, with "
@@ -238,9 +240,9 @@ _MEASUREMENTS: tuple[Rule, ...] = (
         severity="warning",
         audience="clinical",
         expression=f"""
-{_whole("leglength_landmark_misses_total", "$share_window", "landmark")} / on (job, instance) group_left ()
+{_whole("leglength_landmark_misses_total", "$share_window", "landmark")} / on ({_ONE}) group_left ()
   {_LOOKED_AT} > $miss_share
-and on (job, instance) {_LOOKED_AT} > $images - 0.5
+and on ({_ONE}) {_LOOKED_AT} > $images - 0.5
 """,
         summary="A landmark is missed by all models in many images.",
         description="On {{ $labels.instance }} no model found landmark {{ $labels.landmark }} in "
@@ -252,8 +254,8 @@ and on (job, instance) {_LOOKED_AT} > $images - 0.5
         audience="clinical",
         expression=f"""
 {_whole("leglength_model_landmark_misses_total", "$share_window", "model", "landmark")}
-  / on (job, instance, model) group_left () {_BY_MODEL} > $model_miss_share
-and on (job, instance, model) {_BY_MODEL} > $images - 0.5
+  / on ({_ONE}, model) group_left () {_BY_MODEL} > $model_miss_share
+and on ({_ONE}, model) {_BY_MODEL} > $images - 0.5
 """,
         summary="One model misses a landmark in many images.",
         description="On {{ $labels.instance }} the model {{ $labels.model }} missed landmark {{ $labels.landmark }} in "
@@ -265,8 +267,8 @@ and on (job, instance, model) {_BY_MODEL} > $images - 0.5
         audience="operator",
         expression=f"""
 {_BY_MODEL_BEFORE} > 0.5
-unless on (job, instance, model) {_BY_MODEL_LATELY} > 0.5
-and on (job, instance) max by (job, instance) ({_BY_MODEL_LATELY}) > $other_images - 0.5
+unless on ({_ONE}, model) {_BY_MODEL_LATELY} > 0.5
+and on ({_ONE}) max by ({_ONE}) ({_BY_MODEL_LATELY}) > $other_images - 0.5
 """,
         summary="One model of the ensemble takes no part any more.",
         description="On {{ $labels.instance }} the model {{ $labels.model }} saw {{ $value }} images within "
@@ -276,9 +278,9 @@ and on (job, instance) max by (job, instance) ({_BY_MODEL_LATELY}) > $other_imag
         name="LegLengthModelChanged",
         severity="info",
         audience="clinical",
-        expression="""
+        expression=f"""
 leglength_model_info unless last_over_time(leglength_model_info[$event_window] offset $event_window)
-and on (job, instance, model) last_over_time(leglength_model_info[$event_window] offset $event_window)
+and on ({_ONE}, model) last_over_time(leglength_model_info[$event_window] offset $event_window)
 """,
         summary="A model's version or weights are others than before.",
         description="On {{ $labels.instance }} the model {{ $labels.model }} is version {{ $labels.version }} with the "
@@ -350,9 +352,10 @@ _MONITORING: tuple[Rule, ...] = (
         name="LegLengthInstanceGone",
         severity="warning",
         audience="operator",
-        expression="""
-group by (job, instance) (present_over_time(leglength_sessions_total[$event_window]))
-unless on (job, instance) group by (job, instance) (present_over_time(leglength_sessions_total[$gateway_hold]))
+        hold="5m",
+        expression=f"""
+group by ({_ONE}) (present_over_time(leglength_sessions_total[$event_window]))
+unless on ({_ONE}) group by ({_ONE}) (present_over_time(leglength_sessions_total[$gateway_hold]))
 """,
         summary="An instance's metrics have vanished.",
         description="{{ $labels.instance }} told its metrics within $event_window, and none for $gateway_hold.",
@@ -387,10 +390,10 @@ unless on (job, instance) group by (job, instance) (present_over_time(leglength_
         name="LegLengthWaiting",
         severity="warning",
         audience="operator",
-        expression="""
-leglength_monitoring_oldest_pending_seconds + on (job, instance) group_left () (time() - push_time_seconds)
+        expression=f"""
+leglength_monitoring_oldest_pending_seconds + on ({_ONE}) group_left () (time() - push_time_seconds)
   > $waiting_seconds
-and on (job, instance, backend) leglength_monitoring_pending_points > 0.5
+and on ({_ONE}, backend) leglength_monitoring_pending_points > 0.5
 """,
         summary="What is recorded waits for long to be delivered.",
         description="On {{ $labels.instance }} the oldest session has waited {{ $value | humanizeDuration }} for "
@@ -431,9 +434,9 @@ and time() - leglength_monitoring_relay_last_seen_timestamp_seconds < $relay_giv
         name="LegLengthClockAhead",
         severity="warning",
         audience="operator",
-        expression="""
-leglength_last_run_timestamp_seconds - on (job, instance) push_time_seconds > $clock_ahead_seconds
-or on (job, instance) leglength_last_run_timestamp_seconds - time() > $clock_ahead_seconds
+        expression=f"""
+leglength_last_run_timestamp_seconds - on ({_ONE}) push_time_seconds > $clock_ahead_seconds
+or on ({_ONE}) leglength_last_run_timestamp_seconds - time() > $clock_ahead_seconds
 """,
         summary="The application's clock is ahead.",
         description="On {{ $labels.instance }} an image ended {{ $value | humanizeDuration }} after its end was told.",
@@ -442,8 +445,8 @@ or on (job, instance) leglength_last_run_timestamp_seconds - time() > $clock_ahe
         name="LegLengthTwoStores",
         severity="warning",
         audience="operator",
-        expression="""
-max by (job, instance) (resets(leglength_session_duration_seconds_count[$event_window])) > $store_resets - 0.5
+        expression=f"""
+max by ({_ONE}) (resets(leglength_session_duration_seconds_count[$event_window])) > $store_resets - 0.5
 """,
         summary="Two stores tell their totals under one instance.",
         description="The totals of {{ $labels.instance }} fell {{ $value }} times within $event_window.",
@@ -452,7 +455,7 @@ max by (job, instance) (resets(leglength_session_duration_seconds_count[$event_w
         name="LegLengthNewStore",
         severity="info",
         audience="operator",
-        expression="max by (job, instance) (resets(leglength_session_duration_seconds_count[$event_window])) > 0.5",
+        expression=f"max by ({_ONE}) (resets(leglength_session_duration_seconds_count[$event_window])) > 0.5",
         summary="A new store was begun: totals count from 0 again.",
         description="The totals of {{ $labels.instance }} fell within $event_window; how often: {{ $value }}.",
     ),

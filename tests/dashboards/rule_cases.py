@@ -106,6 +106,11 @@ CASES: dict[str, list[Case]] = {
         ),
         Case("two fail", 36.0, status(failed=[27, 28])),
         Case("one of four succeeds", 36.0, status(completed=[30], failed=[27, 28, 29])),
+        Case(
+            "another application's images of an instance of that name succeed", 36.0,
+            {**status(failed=[27, 28, 29]), f'{SESSIONS}{{status="completed",application="b"}}': spread(6, 25, 35)},
+            ON_SITE + "3 images failed within 1d, and none succeeded.",
+        ),
         Case("all is well", 36.0, status(completed=spread(6, 25, 35))),
     ],
     "LegLengthNothingSucceeds": [
@@ -144,10 +149,12 @@ CASES: dict[str, list[Case]] = {
     ),
     "LegLengthHangs": [
         Case(
-            "open for 10 min at a push an hour ago", 3.0,
+            "open for 10 min at a push an hour ago, and another application's instance has the same name", 3.0,
             {
                 "leglength_oldest_open_session_seconds": 600.0, "leglength_open_sessions": 1.0,
-                "push_time_seconds": 2 * HOUR,
+                "push_time_seconds": 2 * HOUR, 'push_time_seconds{application="b"}': 2 * HOUR,
+                'leglength_oldest_open_session_seconds{application="b"}': 0.0,
+                'leglength_open_sessions{application="b"}': 0.0,
             },
             ON_SITE + "an image has been in processing for 1h 10m 0s, or its process was killed and no other has run "
             "since.",
@@ -339,7 +346,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "LegLengthInstanceGone": [
         Case(
-            "for 20 min", 10 + 20 / 60,
+            "for 30 min", 10 + 30 / 60,
             {f'{SESSIONS}{{status="failed"}}': {0: 0.0, 10: None}, f'{SESSIONS}{{status="failed",instance="b"}}': 0.0},
             "site told its metrics within 1d, and none for 15m.",
         ),
@@ -373,6 +380,7 @@ CASES: dict[str, list[Case]] = {
             {
                 'leglength_monitoring_oldest_pending_seconds{backend="influxdb"}': 1 * HOUR,
                 'leglength_monitoring_pending_points{backend="influxdb"}': 3.0, "push_time_seconds": 2 * HOUR,
+                'push_time_seconds{site="other"}': 7 * HOUR,
             },
             ON_SITE + "the oldest session has waited 7h 0m 0s for influxdb.", {"backend": "influxdb"},
         ),

@@ -68,6 +68,7 @@ WHOLE = {
     "tests/analysis/test_outputs.py",
     "tests/analysis/test_phantom.py",
     "tests/application/test_canaries.py",
+    "tests/dashboards/test_images_on_servers.py",
     "tests/deploy/test_readmes.py",
     "tests/deploy/test_stack.py",
 }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import Final
 
@@ -145,7 +146,7 @@ def analyse(store: Store, config: AnalyticsConfig, now_ns: int) -> Analysis:
     """Look at the store, and keep what was found in it; raises :class:`StoreError`."""
     database, today = store.database, now_ns // DAY_NS
     with database.read_transaction() as connection:
-        before, anew = _last(connection, config, today)
+        before, anew, which = _last(connection, config, today)
         seen, actions = kept.seen(connection), kept.actions(connection)
     rebased = [
         (action.chart, msgspec.json.decode(action.document, type=Alarm).change_ns)
@@ -162,33 +163,33 @@ def analyse(store: Store, config: AnalyticsConfig, now_ns: int) -> Analysis:
     made = Checkpoint(before.made_by, seen, today, charting.progress)
     found = _analysis(charting, config, actions, now_ns)
     with database.transaction(durable=False) as connection:
-        found = _keep(connection, found, now_ns)
-        kept.keep_checkpoint(connection, _ENCODE.encode(made))
+        if kept.keep_checkpoint(connection, _ENCODE.encode(made), which):
+            found = _keep(connection, found, now_ns)
     return replace(found, anew=anew)
 
 
-def _last(connection: sqlite3.Connection, config: AnalyticsConfig, today: int) -> tuple[Checkpoint, str]:
-    """The last look's checkpoint where it still holds; else an empty one, and why."""
+def _last(connection: sqlite3.Connection, config: AnalyticsConfig, today: int) -> tuple[Checkpoint, str, int]:
+    """The last look's checkpoint where it still holds; else an empty one, and why. And which the last look's was."""
     made_by = sha256(
         msgspec.json.encode((CHECKPOINT_VERSION, FORMULA_VERSION, config), order="deterministic")
     ).hexdigest()
-    empty, encoded = Checkpoint(made_by, Seen(), 0), kept.checkpoint(connection)
+    encoded, which = kept.checkpoint(connection)
+    found, reason = Checkpoint(made_by, Seen(), 0), ""
     if encoded is None:
-        return empty, "there was no earlier look, or a chart's past was changed"
-    try:
-        found = _DECODE.decode(encoded)
-    except msgspec.MsgspecError:
-        return empty, "the last look was another version's"
-    if found.made_by != made_by:
-        return empty, "the formulas or the settings have changed"
-    if found.today > today:
-        return empty, "the clock was set back"
-    earliest_ns = kept.earliest_new(connection, found.seen)
-    if earliest_ns is not None and (earliest_ns <= found.seen.until_ns or earliest_ns // DAY_NS < found.today):
-        return empty, "a session came late"
-    if kept.has_new_readings(connection, found.seen):
-        return empty, "a reading came late"
-    return found, ""
+        reason = "there was no earlier look, or a chart's past was changed"
+    else:
+        with suppress(msgspec.MsgspecError):
+            found = _DECODE.decode(encoded)
+        earliest_ns = kept.earliest_new(connection, found.seen)
+        if found.made_by != made_by or found.seen == Seen():
+            reason = "the formulas, the settings or the version have changed"
+        elif found.today > today:
+            reason = "the clock was set back"
+        elif earliest_ns is not None and (earliest_ns <= found.seen.until_ns or earliest_ns // DAY_NS < found.today):
+            reason = "a session came late"
+        elif kept.has_new_readings(connection, found.seen):
+            reason = "a reading came late"
+    return (Checkpoint(made_by, Seen(), 0) if reason else found), reason, which
 
 
 def _keep(connection: sqlite3.Connection, found: Analysis, now_ns: int) -> Analysis:

@@ -110,21 +110,32 @@ def _readings_at(connection: sqlite3.Connection, kept_ns: int) -> int:
 # --- the checkpoint -----------------------------------------------------------------------------
 
 
-def checkpoint(connection: sqlite3.Connection) -> bytes | None:
-    """What :func:`keep_checkpoint` kept; None where there is none, or it is damaged."""
+def checkpoint(connection: sqlite3.Connection) -> tuple[bytes | None, int]:
+    """What :func:`keep_checkpoint` kept, None where there is none or it is damaged; and which one it is."""
     row = connection.execute("SELECT name, value, checksum FROM analysis WHERE name = ?", (_CHECKPOINT,)).fetchone()
-    return bytes(row[1]) if row is not None and is_intact(row) else None
+    if row is None:
+        return None, 0
+    return (bytes(row[1]) if is_intact(row) else None), checksum(row[1])
 
 
-def keep_checkpoint(connection: sqlite3.Connection, value: bytes) -> None:
-    """Keep it in place of the one before."""
+def keep_checkpoint(connection: sqlite3.Connection, value: bytes, before: int) -> bool:
+    """Keep it in place of the one ``before``; False, and it isn't, where another look or an erasure was faster."""
+    if checkpoint(connection)[1] != before:  # what was read until now may hold what was erased meanwhile
+        return False
     row = (_CHECKPOINT, value)
     connection.execute("INSERT OR REPLACE INTO analysis VALUES (?, ?, ?)", (*row, checksum(*row)))
+    return True
 
 
 def forget_checkpoint(connection: sqlite3.Connection) -> None:
-    """Let the next analysis begin from the first stored session."""
-    connection.execute("DELETE FROM analysis WHERE name = ?", (_CHECKPOINT,))
+    """Let the next analysis begin from the first stored session, and one that is at work keep nothing."""
+    connection.execute("INSERT OR REPLACE INTO analysis VALUES (?, randomblob(8), 0)", (_CHECKPOINT,))
+
+
+def forget_alarms(connection: sqlite3.Connection, instants_ns: Iterable[int]) -> None:
+    """Delete the alarms that name an exam at one of these instants, save for what people did about them."""
+    patterns = [(f"%{instant_ns}%",) for instant_ns in instants_ns]
+    connection.executemany("DELETE FROM alarms WHERE document LIKE ?", patterns)
 
 
 # --- alarms and what people did about them ------------------------------------------------------

@@ -19,7 +19,7 @@ from msgspec.structs import asdict
 
 from monitoring.metrics import catalogue
 from monitoring.store import totals
-from monitoring.store.analysis import forget_checkpoint
+from monitoring.store.analysis import forget_alarms, forget_checkpoint
 from monitoring.store.database import Database
 from monitoring.store.outbox import delete_lines, enqueue
 from monitoring.store.rows import stored_record
@@ -115,6 +115,7 @@ def _erase(connection: sqlite3.Connection, patient_key: str) -> Erased:
     delete = connection.execute
     if rows:
         forget_checkpoint(connection)
+        forget_alarms(connection, (row[2] for row in rows))
     waiting = dead = 0
     for sequence, session_id, timestamp_ns, *_ in rows:
         delete("DELETE FROM sessions WHERE sequence = ?", (sequence,))

@@ -245,7 +245,10 @@ def backtest(
         variants = []
         for name in declared.thresholds:
             for changed in other_values(thresholds, name):
-                others = len(episodes(alerts(rendered(declared, changed), evaluator, grid)))
+                other = rendered(declared, changed)
+                if promql.check(other.expression):  # as for a bound that no bucket has
+                    continue
+                others = len(episodes(alerts(other, evaluator, grid)))
                 variants.append(Variant(name, getattr(thresholds, name), getattr(changed, name), others))
         telling = [one for one in variants if one.times != times]
         yield Backtest(rule, None, tuple(found), tuple(episodes(found)), tuple(telling))

@@ -174,3 +174,13 @@ def test_episodes_are_when_anything_fires() -> None:
     found = [alert(1, 5), alert(3, 9), alert(9, 12), alert(20, 30), alert(None, 40), alert(22, None), alert(50, 60)]
     assert episodes(found) == [Episode(1, 12), Episode(20, None)]
     assert episodes([]) == []
+
+
+def test_a_value_that_a_rule_cannot_use_is_not_tried(store: Store) -> None:
+    (slow,) = [rule for rule in RULES if rule.name == "LegLengthSlow"]
+    thresholds = replace(DEFAULTS, slow_bound=2.5, images=5)  # all of these images take 3.5 s
+    series = seen(store, asked_for([slow], thresholds))
+    grid = instants(ENDED_NS // 10**6, (ENDED_NS + 30 * DAY_NS) // 10**6, MINUTE_MS)
+    (found,) = backtest([slow], thresholds, series, grid)
+    assert len(found.episodes) == 1
+    assert [(one.value, one.times) for one in found.variants if one.threshold == "slow_bound"] == [(5.0, 0), (10.0, 0)]

@@ -18,6 +18,7 @@ from monitoring.domain.derivation import Facts, derive
 from monitoring.privacy.dicom_header import is_context
 from monitoring.records.foreign import foreign_record
 from monitoring.records.session_record import SessionRecord
+from monitoring.version import __version__
 from tests.support.history import History, simulate_history
 
 ZURICH = ZoneInfo("Europe/Zurich")
@@ -123,7 +124,8 @@ def test_a_prometheus_knows_the_totals_of_then(tmp_path: Path, history: History)
         end = history.records[-1].ended_ns / 1e9 + 60
         assert prometheus.query('resets(leglength_sessions_total{status="completed"}[60d])', end)[0]["value"][1] == "1"
         versions = prometheus.query("last_over_time(leglength_build_info[2h])", end)
-        assert [sample["metric"]["version"] for sample in versions] == ["1.5.0"]
+        told = [(sample["metric"]["version"], sample["metric"]["monitoring_version"]) for sample in versions]
+        assert told == [("1.5.0", __version__)]
 
 
 def test_the_written_history_is_imported_whole(tmp_path: Path, history: History) -> None:

@@ -24,11 +24,10 @@ from promql_parser import parse_duration
 
 from monitoring.cli.drain import drain
 from monitoring.config_validator import check_section
-from monitoring.dashboards.influxdb_rules import INFLUXDB_RULES, grafana_rules
+from monitoring.dashboards.influxdb_rules import INFLUXDB_RULES
 from monitoring.dashboards.provisioning import Sources, files, write
-from monitoring.dashboards.rendering import INFLUXDB, PAGES, UIDS, render
+from monitoring.dashboards.rendering import PAGES, render
 from monitoring.dashboards.rendering import Site as RenderedSite
-from monitoring.dashboards.rule_files import to_yaml
 from monitoring.dashboards.thresholds import DEFAULTS
 from tests.support.clocks import HANGS_SECONDS
 from tests.support.grafana_server import Grafana, GrafanaClient, Page, grafana_home
@@ -45,6 +44,7 @@ CUT_OFF = "titles => titles.filter(one => one.scrollWidth > one.clientWidth).map
 LOADING = '[aria-label="Panel loading bar"], [aria-label="Data is loading"]'
 CHROMIUM = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
             "--disable-component-update", "--disable-sync")  # fmt: skip
+RULES = "grafana/provisioning/alerting/leglength.yaml"
 DAY_MS = 86_400_000
 
 
@@ -59,6 +59,12 @@ class Site(NamedTuple):
         """Our dashboards, as Grafana holds them."""
         datasources = self.grafana.get("/api/datasources")
         return [Page(self.grafana.get(f"/api/dashboards/uid/{page.uid}")["dashboard"], datasources) for page in PAGES]
+
+    def pages_of_sites_with_less(self) -> list[Page]:
+        """As a site would have them that has no Prometheus, or no InfluxDB; not provisioned here."""
+        datasources = self.grafana.get("/api/datasources")
+        sites = (RenderedSite(totals=False), RenderedSite(images=None))
+        return [Page(json.loads(render(page, less)), datasources) for less in sites for page in PAGES]
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +111,9 @@ def provision(folder: Path, influxdb: InfluxDB1, prometheus: Prometheus) -> None
         scrape_interval="1h",  # how far apart the samples of the simulated past are
     )
     write(files(RENDERED_FOR, sources), folder)
-    rules = folder / "grafana/provisioning/alerting/leglength.yaml"
-    rules.parent.mkdir(exist_ok=True)
-    rules.write_text(to_yaml(grafana_rules(UIDS[INFLUXDB], "docs/alerts.md")))
+    # Beside Prometheus only the rules that it can't answer are there.
+    alone = files(RenderedSite(totals=False), sources)
+    (folder / RULES).write_text(alone[RULES])
 
 
 def test_each_dashboard_is_found_and_is_the_rendered_one(site: Site) -> None:
@@ -122,14 +128,14 @@ def test_each_dashboard_is_found_and_is_the_rendered_one(site: Site) -> None:
 
 def test_each_target_is_answered(site: Site) -> None:
     errors, asked = [], 0
-    for page in site.pages():
+    for page in (*site.pages(), *site.pages_of_sites_with_less()):
         for name, target in page.targets():
             asked += 1
             query = {"refId": "A", "maxDataPoints": 1000, "intervalMs": 3_600_000} | target
             for ref, result in site.grafana.query([query], site.start_ms, site.end_ms).items():
                 if result["status"] != 200 or result.get("error"):
                     errors.append(f"{page.model['title']}, {name}, {ref}: {result.get('error')}: {target}")
-    assert asked > 50
+    assert asked > 150
     assert not errors, "\n".join(errors)
 
 

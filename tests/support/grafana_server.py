@@ -133,7 +133,7 @@ class Page:
         for panel in self.panels:
             for target in panel.get("targets", ()):
                 yield panel["title"], self._resolved(target)
-        for each in self.model["annotations"]["list"]:
+        for each in self.model["annotations"].get("list", ()):
             if "expr" in each or "query" in each or "target" in each:
                 yield each["name"], self._resolved(each.get("target", each) | {"datasource": each["datasource"]})
 

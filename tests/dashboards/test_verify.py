@@ -178,7 +178,7 @@ def test_victoriametrics_agrees_at_the_ranges_end(tmp_path: Path, victoria_metri
     found = site.verified(expected=1)
     failed = sum(number % 9 == 4 for number in range(SESSIONS))
     assert found["points"]["changed"] + found["points"]["lost"] == failed
-    assert panels(found) == {"Instances"}
+    assert "Instances" in panels(found)
 
 
 def test_the_newest_totals_are_looked_for_in_prometheus(

@@ -127,6 +127,14 @@ def test_grafana_is_told_how_often_prometheus_scrapes() -> None:
     assert told == prometheus["global"]["scrape_interval"]
 
 
+@pytest.mark.parametrize("name", ["pushgateway", "prometheus", "alertmanager"])
+def test_what_a_server_writes_lies_in_a_volume_of_its_own(name: str) -> None:
+    written = re.compile(r"--(?:persistence\.file|storage\.path|storage\.tsdb\.path)=(.+)")
+    (path,) = [found[1] for flag in SERVICES[name]["command"] if (found := written.fullmatch(flag))]
+    own = [target for service, source, target in mounts() if (service, source) == (name, f"{name}-data")]
+    assert any(Path(path).is_relative_to(target) for target in own)
+
+
 def test_both_keep_two_years() -> None:
     assert SERVICES["influxdb"]["environment"]["DOCKER_INFLUXDB_INIT_RETENTION"] == f"{TWO_YEARS_DAYS}d"
     assert "--storage.tsdb.retention.time=2y" in SERVICES["prometheus"]["command"]

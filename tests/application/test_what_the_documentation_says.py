@@ -23,7 +23,7 @@ CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md" and page.parent
 HOUSES = {"docs/architecture.md"}
 """Name files within their rooms."""
 GENERATED = {"docs/configuration.md", "docs/metrics.md"}
-FOLDERS = {path.name for path in REPOSITORY.iterdir() if path.is_dir()} - {".venv", "demo", "build", "dist"}
+FOLDERS = {path.name for path in REPOSITORY.iterdir() if path.is_dir()} - {".venv", "demo", "stack", "build", "dist"}
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
 TASKS = [REPOSITORY / "task.json.example", REPOSITORY / "task_with_monitoring.json.example"]

@@ -95,6 +95,13 @@ def test_daily_looks_say_the_same(once: Analysis, tmp_path: Path) -> None:
     assert said(found) == said(once)
 
 
+def test_a_session_of_a_day_that_was_over_came_late(tmp_path: Path) -> None:
+    with a_store(tmp_path, exams(range(41))) as store:
+        analyse(store, CONFIG, exam(40).ended_ns + DAY_NS)
+        store.commit(exam(41), writes)  # three hours after the last one that was seen
+        assert analyse(store, CONFIG, exam(40).ended_ns + DAY_NS).anew == "a session came late"
+
+
 def test_random_pieces_in_any_order_say_the_same(once: Analysis, tmp_path: Path) -> None:
     generator, order = random.Random(2), list(range(EXAMS))
     generator.shuffle(order)
@@ -248,10 +255,10 @@ def test_another_version_begins_anew_and_the_old_one_stays(tmp_path: Path) -> No
 
 
 def test_versions_side_by_side_are_one_chart_of_events(tmp_path: Path) -> None:
-    records = [replace(exam(number), application_version=f"1.{number % 2}.0") for number in range(30)]
+    records = [replace(exam(number), application_version=f"1.{number % 2}.0") for number in range(31)]
     with a_store(tmp_path, records) as store:
         found = analyse(store, CONFIG, NOW_NS)
-    assert (chart(found, "failed").exams, chart(found, "failed").last_ns) == (30, records[-1].ended_ns)
+    assert (chart(found, "failed").exams, chart(found, "failed").last_ns) == (31, records[-1].ended_ns)
 
 
 def test_devices_are_ranked_apart_and_there_are_few_of_them(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ QUALITY_BY_IMAGE: Final = Panel(
         ),
         latest_told(_QUALITY),
     ),
-    colors={"image": QUIET, _MEAN_OF: GOOD, "mean of the week": GOOD}, empty="Nothing measured",
+    colors={"image": QUIET, "quality": GOOD, _MEAN_OF: GOOD, "mean of the week": GOOD}, empty="Nothing measured",
     empty_means=_NOTHING_MEASURED,
 )  # fmt: skip
 

@@ -315,7 +315,7 @@ GPU: Final = Panel(
         asked(EachImage(metrics=_GPU_MEMORY, by=("gpu",)), "GPU {{gpu}} {{column}}"),
         latest_told({"in use": _GPU_MEMORY["in use"]}, "gpu"),
     ),
-    colors={"/in use$/": GOOD, "/in all$/": NOTE}, empty="No GPU",
+    colors={"/./": GOOD, "/in all$/": NOTE}, empty="No GPU",
     empty_means="no GPU was seen while images were processed.",
 )  # fmt: skip
 
@@ -326,7 +326,7 @@ GPU_USE: Final = Panel(
         asked(EachImage(metrics={"in use": SYSTEM["gpu_utilization_ratio", "average"]}, by=("gpu",)), "GPU {{gpu}}"),
         latest_told({"in use": SYSTEM["gpu_utilization_ratio", "average"]}, "gpu"),
     ),
-    colors={"/^GPU/": GOOD}, empty="No GPU", empty_means="no GPU was seen while images were processed.",
+    colors={"/./": GOOD}, empty="No GPU", empty_means="no GPU was seen while images were processed.",
 )  # fmt: skip
 
 _DISK = {"free": SYSTEM["disk_free_bytes", "minimum"]}

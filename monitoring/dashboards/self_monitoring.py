@@ -26,7 +26,7 @@ from monitoring.dashboards.questions import EachImage, Growth, ImageTable, OverR
 from monitoring.metrics import catalogue
 
 _TOLD_NOTHING: Final = "the monitoring has told nothing of itself in this range."
-_BACKENDS: Final = colored(catalogue.BACKEND.values)
+_BACKENDS: Final = {f"/^{name}/": color for name, color in colored(catalogue.BACKEND.values).items()}
 _PENDING: Final = {"waiting": catalogue.MONITORING_PENDING}
 _FROZEN: Final = "As it was at each delivery, since a store tells of itself when it delivers."
 
@@ -133,7 +133,7 @@ OLDEST: Final = Panel(
         ),
     ),
     thresholds=(("waiting", NOTE),), thresholds_from="$waiting: a restart or a night's backup is shorter.",
-    empty="Nothing waits", empty_means="nothing waited in this range, or nothing was told.",
+    colors=_BACKENDS, empty="Nothing waits", empty_means="nothing waited in this range, or nothing was told.",
 )  # fmt: skip
 
 FAILURES: Final = Panel(
@@ -149,7 +149,7 @@ FAILURES: Final = Panel(
             title="Failed deliveries in this range",
         ),
     ),
-    empty="None", empty_means="no attempt failed, or nothing was told.",
+    colors=_BACKENDS, empty="None", empty_means="no attempt failed, or nothing was told.",
 )  # fmt: skip
 
 LOSSES: Final = Panel(

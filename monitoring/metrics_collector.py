@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from math import isfinite
 
 from msgspec import Struct
@@ -71,14 +72,10 @@ class SessionWritesBuilder(Struct, frozen=True):
         """
         if not self.log_backends:
             return {}, 0
-        encoded, refused = [], 0
-        for point in points(found, record, self.tags, self.sends_age_band):
-            try:
-                encoded.append(line(point, timestamp_ns))
-            except EncodingError:
-                refused += 1
+        made = points(found, record, self.tags, self.sends_age_band)
+        encoded = encoded_lines(made, timestamp_ns)
         lines = ("\n".join(encoded).encode(), len(encoded))
-        return dict.fromkeys(self.log_backends, lines) if encoded else {}, refused
+        return dict.fromkeys(self.log_backends, lines) if encoded else {}, len(made) - len(encoded)
 
 
 def computed(record: SessionRecord, facts: Facts) -> tuple[list[Sample], bool]:
@@ -148,7 +145,16 @@ def _session_tags(
 
 def own_lines(state: Sequence[Sample], timestamp_ns: int, common_tags: Mapping[str, str]) -> list[bytes]:
     """Lines of the monitoring's own state."""
-    return [line(point, timestamp_ns).encode() for point in points(state, None, common_tags)]
+    return [text.encode() for text in encoded_lines(points(state, None, common_tags), timestamp_ns)]
+
+
+def encoded_lines(made: Iterable[Point], timestamp_ns: int) -> list[str]:
+    """A line for each point but those that can't be written without changing them."""
+    encoded = []
+    for point in made:
+        with suppress(EncodingError):
+            encoded.append(line(point, timestamp_ns))
+    return encoded
 
 
 def changes(derived: Sequence[Sample]) -> list[Change]:

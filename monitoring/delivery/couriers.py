@@ -25,6 +25,7 @@ OwnLines = Callable[[Sequence[Sample], int], list[bytes]]
 
 LEASE_MARGIN_SECONDS = 15.0
 _TOLD_EVERY_SECONDS = 10.0
+_OPEN_TOLD_EVERY_SECONDS = 60.0
 
 
 class Step(Enum):
@@ -63,6 +64,7 @@ class _LeasedCourier:
         self._lease_seconds = request_seconds + LEASE_MARGIN_SECONDS
         self._leased = False
         self._error: str | None = None
+        self._quiet_since = time.monotonic()
         queue.register()
 
     def _lease(self, ignore_backoff: bool) -> bool:
@@ -73,6 +75,11 @@ class _LeasedCourier:
         if self._leased:
             self._queue.release()
             self._leased = False
+
+    def _is_to_tell_of_open_sessions(self) -> bool:
+        """Whether the backend has heard nothing for a minute while a session is open, which may hang."""
+        is_quiet = time.monotonic() - self._quiet_since >= _OPEN_TOLD_EVERY_SECONDS
+        return is_quiet and self._queue.has_open_sessions()
 
     def rest_seconds(self) -> float:
         return self._queue.next_attempt_in_seconds()
@@ -94,7 +101,7 @@ class LineCourier(_LeasedCourier):
         heartbeat_seconds: float | None = None,
     ) -> None:
         """``own_lines`` makes the lines of the monitoring's own state, which is told with the last batch and every
-        ten seconds of many; every ``heartbeat_seconds`` also where nothing waits.
+        ten seconds of many; every ``heartbeat_seconds``, and each minute of an open session, also where nothing waits.
         """
         super().__init__(queue, request_seconds)
         self._sink = sink
@@ -105,12 +112,11 @@ class LineCourier(_LeasedCourier):
 
     def step(self, deadline: Deadline, ignore_backoff: bool = False) -> Step:
         """See :class:`Courier`."""
-        has_lines = self._queue.has_lines()
-        if not has_lines and not self._has_told_within(self._heartbeat_seconds):
-            has_lines = self._own_lines is not None
-        if not has_lines:
-            self._release()
-            return Step.IDLE
+        if not self._queue.has_lines():
+            is_due = not self._has_told_within(self._heartbeat_seconds) or self._is_to_tell_of_open_sessions()
+            if self._own_lines is None or not is_due:
+                self._release()
+                return Step.IDLE
         if not self._lease(ignore_backoff):
             return Step.BUSY
         batch = self._queue.next_batch(self._batch_lines)
@@ -128,7 +134,7 @@ class LineCourier(_LeasedCourier):
             self._release()
             return Step.FAILED
         if own:
-            self._told_at = time.monotonic()
+            self._told_at = self._quiet_since = time.monotonic()
         if batch.lines:
             return Step.DELIVERED
         self._release()
@@ -175,7 +181,7 @@ class StateCourier(_LeasedCourier):
 
     def step(self, deadline: Deadline, ignore_backoff: bool = False) -> Step:
         """See :class:`Courier`."""
-        if not self._queue.has_news():
+        if not self._queue.has_news() and not self._is_to_tell_of_open_sessions():
             return Step.IDLE
         if not self._lease(ignore_backoff):
             return Step.BUSY
@@ -186,7 +192,10 @@ class StateCourier(_LeasedCourier):
             self._error = delivery.detail or delivery.error
         finally:
             self._release()
-        return Step.DELIVERED if delivery.error is None else Step.FAILED
+        if delivery.error is not None:
+            return Step.FAILED
+        self._quiet_since = time.monotonic()
+        return Step.DELIVERED
 
     def close(self) -> None:
         """See :class:`Courier`."""

@@ -186,6 +186,11 @@ class BackendQueue:
             row = connection.execute("SELECT 1 FROM outbox WHERE backend = ? LIMIT 1", (self.name,)).fetchone()
         return row is not None
 
+    def has_open_sessions(self) -> bool:
+        """Whether a session is open, in any process."""
+        with self._database.read_transaction() as connection:
+            return connection.execute("SELECT 1 FROM open_sessions LIMIT 1").fetchone() is not None
+
     def has_news(self) -> bool:
         """Whether the Prometheus state has changed since this backend was last told."""
         with self._database.read_transaction() as connection:

@@ -19,6 +19,7 @@ import logging
 import os
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -218,9 +219,10 @@ class Hits:
 
     def note(self, record: logging.LogRecord) -> None:
         """Something was removed from a record; a record is seen twice, and counts once."""
-        if getattr(self._latest, "record", None) is record:
+        latest = getattr(self._latest, "record", None)
+        if latest is not None and latest() is record:
             return
-        self._latest.record = record
+        self._latest.record = weakref.ref(record)  # what a record holds is not to be kept alive here
         self.add(1)
 
     def add(self, count: int) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from monitoring.delivery import couriers
-from monitoring.delivery.couriers import LineCourier, Step
+from monitoring.delivery.couriers import LineCourier, StateCourier, Step
 from monitoring.delivery.queue import BackendQueue
 from monitoring.metrics import catalogue
-from monitoring.metrics.samples import NANOSECONDS
-from monitoring.metrics_collector import own_lines
+from monitoring.metrics.samples import NANOSECONDS, Sample
+from monitoring.metrics_collector import SessionWritesBuilder, own_lines
 from monitoring.records.session_record import COARSE_NS
 from monitoring.transport.deadline import Deadline
-from monitoring.transport.sinks import Delivery, Rejection
+from monitoring.transport.sinks import Delivery, Rejection, Snapshot
 from tests.support.hosts import Host, with_influxdb
 from tests.support.recordings import RECORD_FOUR, points
 from tests.support.records import ENDED_NS, realistic
@@ -130,12 +130,24 @@ def test_how_much_had_waited_is_told_when_the_backend_answers_again(bench: Bench
     assert len(carried.sink.told(3, OF_BACKEND)) == 1
 
 
+def test_a_state_that_is_told_a_moment_later_doesnt_wait_and_one_that_is_not_told_does(bench: Bench) -> None:
+    bench.state.register()
+    bench.commit(0)
+    carried = Carried(bench)
+    of_state = OF_BACKEND.replace("influxdb", "prometheus")
+    for request, (after_ns, waiting) in enumerate([(NANOSECONDS, (0, 0)), (HOUR_NS, (2, 3600))]):
+        carried.now_ns = ENDED_NS + after_ns
+        carried.step()
+        ((_, told),) = carried.sink.told(request, of_state)
+        assert (told["pending_points"], told["oldest_pending_seconds"]) == waiting
+        bench.commit(1)
+
+
 def test_a_long_backlog_is_not_slowed_by_it(bench: Bench) -> None:
     for number in range(5):
         bench.commit(number)
     carried = Carried(bench, batch_lines=1)
-    while carried.step() is Step.DELIVERED:
-        pass
+    assert [carried.step() for _ in range(6)] == [Step.DELIVERED] * 5 + [Step.IDLE]
     own = carried.lines()[1::2]
     assert len(own) == 5
     assert [bool(count) for count in own] == [True, False, False, False, True]
@@ -160,10 +172,10 @@ def test_only_who_has_a_heartbeat_tells_it_where_nothing_waits(bench: Bench, mon
     bench.deliver()
     silent, beating = Carried(bench, owner="another"), Carried(bench, heartbeat_seconds=60.0)
     assert (silent.step(), silent.sink.requests) == (Step.IDLE, [])
-    assert [beating.step(), beating.step(), len(beating.sink.requests)] == [Step.IDLE, Step.IDLE, 1]
-    assert beating.lines()[0] == 0
+    assert beating.step() is Step.IDLE
     assert silent.courier._queue.try_lease(10.0)  # nobody who delivers waits for it
     silent.courier._queue.release()
+    assert [beating.step(), len(beating.sink.requests), beating.lines()[0]] == [Step.IDLE, 1, 0]
     clock = couriers.time.monotonic() + 61.0
     monkeypatch.setattr(couriers.time, "monotonic", lambda: clock)
     beating.sink.answers = [Delivery(error="refused")]
@@ -189,6 +201,70 @@ def test_the_oldest_open_session_is_told_and_of_a_coarse_record_how_long_it_has_
     ((_, told),) = carried.sink.told(1, OF_STORE)
     assert told["oldest_open_session_seconds"] <= 3600.0
     assert (coarse.started_ns + COARSE_NS - carried.now_ns) / NANOSECONDS < 3600.0
+
+
+def test_a_process_that_hangs_tells_it_itself_each_minute_though_it_commits_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its delivery's threads go on: no relay is needed where a process reaches its backends."""
+    now = couriers.time.monotonic()
+    clock = ManualClock(now)
+    monkeypatch.setattr(couriers.time, "monotonic", clock)
+    bench.commit(0)
+    carried, pushes = Carried(bench), PushedSink()
+    pushing = StateCourier(bench.state, pushes, 10.0)
+    told = []
+    for seconds, is_open in ((0, False), (59, True), (61, True), (100, True), (125, True), (190, False)):
+        clock.now = now + seconds
+        if is_open:
+            bench.store.keep_open(realistic(session_id="hangs"), bench.owner.token, durable=True)
+        else:
+            bench.store.commit(realistic(session_id="hangs", status="failed"), SessionWritesBuilder())
+        for _ in range(4):
+            carried.step()
+            pushing.step(Deadline.after(60.0))
+        told.append((len(carried.sink.requests), len(pushes.snapshots)))
+    before, *after = told
+    assert [(logs - before[0], states - before[1]) for logs, states in after] == [
+        (0, 0),
+        (1, 1),
+        (1, 1),
+        (2, 2),
+        (2, 2),
+    ]
+
+
+class PushedSink:
+    """Takes every snapshot."""
+
+    name = "prometheus"
+
+    def __init__(self) -> None:
+        self.snapshots: list[Snapshot] = []
+
+    def send(self, snapshot: Snapshot, _: Deadline) -> Delivery:
+        self.snapshots.append(snapshot)
+        return Delivery()
+
+    def close(self) -> None:
+        pass
+
+
+class ManualClock:
+    """A monotonic clock that stands still until it is set."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_point_that_cant_be_written_holds_up_no_other() -> None:
+    state = [Sample(catalogue.MONITORING_PENDING, 1.0, {"backend": "influxdb"}), Sample(catalogue.ERASURES, 2.0)]
+    assert own_lines(state, 7, {"instance": "w\\"}) == []
+    state[0] = Sample(catalogue.MONITORING_PENDING, 1.0, {"backend": "back\\slash"})
+    assert own_lines(state, 7, {"instance": "w"}) == [b"leglength_monitoring_store,instance=w erasures=2.0 7"]
 
 
 def test_a_damaged_trace_is_open_too(bench: Bench) -> None:

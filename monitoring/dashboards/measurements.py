@@ -72,14 +72,14 @@ QUALITY_NOW: Final = Panel(
 )  # fmt: skip
 
 HARD_FINDINGS: Final = Panel(
-    id=3, title="Hard findings", shown=Shown.STAT, unit=Unit.COUNT, width=6, height=4,
+    id=3, title="Images with hard findings", shown=Shown.STAT, unit=Unit.COUNT, width=6, height=4,
     description="Images of the range that broke a rule whose breach means that a landmark, a label or the spacing is"
     " wrong; one image counts once for each rule.",
     answers=(
         told(grown(catalogue.FINDINGS, "", "[$__range]", severity="hard"), at_end=True, note=OF_SCRAPES),
         asked(
             OverRange(metrics={"findings": catalogue.FINDING["value"]}, where={"severity": ("hard",)}, statistic=COUNT),
-            note="Findings are counted here: one image may have several of one rule.",
+            title="Hard findings", note="Findings are counted here: one image may have several of one rule.",
         ),
     ),
     thresholds=((0.5, NOTE),), thresholds_from="any one: somebody should look at the image.",
@@ -131,8 +131,8 @@ QUALITY_PARTS: Final = Panel(
 
 TO_LOOK_AT: Final = Panel(
     id=12, title="Images to look at", shown=Shown.TABLE, unit=Unit.SHARE, width=15, decimals=0,
-    description="The 10 images of lowest quality, with what it is made of. An image is known by its time only; whoever"
-    " looks for it finds it in the archive by that.",
+    description="The 10 images of lowest quality, the worst first, with what it is made of. An image is known by its"
+    " time only; whoever looks for it finds it in the archive by that.",
     answers=(
         asked(
             ImageTable(metrics={**_QUALITY, **catalogue.QUALITY_COMPONENT}, by=("instance",), count=10, smallest=True)

@@ -8,8 +8,8 @@ from typing import Final
 from monitoring.dashboards.aggregation import COUNT, DAY, FOUR_WEEKS, LATEST, MEAN, SUM, WEEK, percentile
 from monitoring.dashboards.panels import (
     BAD,
-    FIRING,
     GOOD,
+    GRAVITY,
     IN_WEEKS,
     MUST_ACT,
     NOTE,
@@ -53,8 +53,8 @@ MUST_ACT_PANEL: Final = Panel(
 
 ALERTS: Final = Panel(
     id=2, title="Alerts that fire", shown=Shown.TABLE, unit=Unit.COUNT, width=10, height=5,
-    description="Each alert that fires now, how grave it is, and where. Its runbook says what to do.",
-    answers=(told(f"max by (alertname, severity, instance) ({FIRING})", at_end=True),),
+    description="Each alert that fires now, the gravest first, and where. Its runbook says what to do.",
+    answers=(told(f"sort_desc(max by (alertname, severity, instance) ({GRAVITY}))", at_end=True),),
     empty="None", empty_means="no alert fires, if the panel beside says No.",
 )  # fmt: skip
 

@@ -60,6 +60,11 @@ class Shown(StrEnum):
 
 FIRING = 'ALERTS{alertname=~"LegLength.*",alertname!="LegLengthHeartbeat",alertstate="firing"}'
 """What fires of the rules; the heartbeat always does. Not narrowed to instances: some alerts are of none."""
+GRAVITY = " or ".join(
+    f"{grade} * {FIRING[:-1]},severity={quoted(severity)}}}"
+    for grade, severity in ((3, "critical"), (2, "warning"), (1, "info"))
+)
+"""The same, each with how grave it is."""
 
 
 def series(metric: Metric, part: str = "", /, **labels: str) -> str:

@@ -387,10 +387,10 @@ def _arrange_table(builder: Any, targets: list[tuple[Query, Any]]) -> None:
                 hidden[column] = True
         if isinstance(query, Images) and isinstance(query.question, ImageTable):
             order = ["Time", *query.question.by, *query.question.columns]
+            if query.question.smallest:  # InfluxDB gives them in the order of their times
+                builder.sort_by([common.TableSortByFieldState().display_name(query.question.columns[0])])
         else:
             hidden["Time"] = True
-    if not order:
-        builder.sort_by([common.TableSortByFieldState().display_name("severity")])  # what is critical comes first
     if len(targets) > 1:
         builder.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
     options = {

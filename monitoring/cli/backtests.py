@@ -20,7 +20,7 @@ from monitoring.cli.words import age, counted, instant
 from monitoring.dashboards.backtesting import Backtest, asked_for, backtest, instants, scraped
 from monitoring.dashboards.rules import RULES
 from monitoring.dashboards.thresholds import Thresholds
-from monitoring.exceptions import ConfigurationError
+from monitoring.exceptions import ConfigurationError, StoreError
 from monitoring.metrics.samples import zero_changes
 from monitoring.runtime.backends import session_writes_builder
 from monitoring.settings import MonitoringConfig, PrometheusConfig, common_labels
@@ -41,12 +41,13 @@ def print_backtests(
         instance = instance_name(config, store)
         zeros, build = zero_changes(declared=config.metrics.declared), session_writes_builder(config, instance)
         moments = list(totals_over_time(store, zeros=zeros, build=build))
+    if not moments[1:]:
+        raise StoreError("the store has no session yet, and so nothing to look back at")
     labels = {"job": (config.prometheus or PrometheusConfig()).job_name, "instance": instance, **common_labels(config)}
     until_ms = time.time_ns() // _MS
     known = ((moment.at_ns, moment.changed) for moment in moments)
     series = scraped(known, labels, asked_for(RULES, thresholds), scrape_ms, until_ms)
-    began_ms = moments[0].at_ns // _MS if moments else until_ms
-    grid = instants(max(until_ms - span_ms, began_ms), until_ms, scrape_ms)
+    grid = instants(max(until_ms - span_ms, moments[0].at_ns // _MS), until_ms, scrape_ms)
     found = list(backtest(RULES, thresholds, series, grid))
     sessions = sum(moment.at_ns // _MS >= until_ms - span_ms for moment in moments[1:])
     if as_json:

@@ -24,6 +24,7 @@ from monitoring.cli.common import (
     JsonOption,
     exit_on_error,
     load_config,
+    load_reported,
     read_json,
 )
 from monitoring.exceptions import ConfigurationError
@@ -158,7 +159,10 @@ def render(
         from monitoring.dashboards import provisioning
         from monitoring.dashboards.thresholds import thresholds_from
 
-        settings = load_config(config)
+        checked = load_reported(config)
+        if checked.off_by_mistake:
+            raise ConfigurationError(f"wrong settings, without {', '.join(checked.off_by_mistake)}: nothing is written")
+        settings = checked.config
         kind = _kind([name for name, is_given in flags.items() if is_given], settings)
         limits = thresholds_from({} if thresholds is None else read_json(thresholds))
         pages = dashboards_path or (folder / "grafana" / "dashboards").absolute()
@@ -168,7 +172,7 @@ def render(
     for path in written:
         typer.echo(f"wrote {path}")
     typer.echo(f"{len(texts) - len(written)} of {len(texts)} files were as they are to be")
-    needed = [*sources.variables, *provisioning.secrets_of(texts)]
+    needed = provisioning.needed(sources, texts)
     typer.echo(f"next: put {folder / 'grafana' / 'provisioning'} where Grafana reads its provisioning (in a container:")
     typer.echo("  /etc/grafana/provisioning), and start it" + (f" with {', '.join(needed)} set" if needed else ""))
 

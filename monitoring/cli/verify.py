@@ -286,6 +286,8 @@ def totals_of(
     config: MonitoringConfig, store: Store, labels: Mapping[str, str], url: str, time_range: TimeRange, zone: str
 ) -> PromQL:
     """Prometheus, and what is wrong with its newest totals: nothing as long as the gateway isn't told of them."""
+    if not url.startswith(("http://", "https://")):
+        raise ConfigurationError("--prometheus: must be an address that begins with http:// or https://")
     section = config.prometheus or PrometheusConfig()
     backend = Backend("Prometheus", url.rstrip("/"), {}, HttpTransport(section.trust(), _MOST_BYTES), section.timeout)
     promql = PromQL(backend, Scope.of(time_range, zone, job=section.job_name, **labels), time_range)

@@ -60,7 +60,7 @@ CLINICAL_ALERTS: Final = Panel(
 )  # fmt: skip
 
 QUALITY_NOW: Final = Panel(
-    id=2, title="Quality of the latest 20 images", shown=Shown.STAT, unit=Unit.SHARE, width=6, height=4, decimals=0,
+    id=2, title="Quality, latest 20", shown=Shown.STAT, unit=Unit.SHARE, width=6, height=4, decimals=0,
     description="Mean quality of the latest 20 images of the range, 100 % the best. It orders images for review and"
     " follows drift, and is no probability of an error.",
     answers=(
@@ -72,9 +72,9 @@ QUALITY_NOW: Final = Panel(
 )  # fmt: skip
 
 HARD_FINDINGS: Final = Panel(
-    id=3, title="Images with hard findings", shown=Shown.STAT, unit=Unit.COUNT, width=6, height=4,
-    description="Images of the range that broke a rule whose breach means that a landmark, a label or the spacing is"
-    " wrong; one image counts once for each rule.",
+    id=3, title="Images found wrong", shown=Shown.STAT, unit=Unit.COUNT, width=6, height=4,
+    description="Images of the range with a hard finding: they broke a rule whose breach means that a landmark, a label"
+    " or the spacing is wrong; one image counts once for each rule.",
     answers=(
         told(grown(catalogue.FINDINGS, "", "[$__range]", severity="hard"), at_end=True, note=OF_SCRAPES),
         asked(
@@ -87,7 +87,7 @@ HARD_FINDINGS: Final = Panel(
 )  # fmt: skip
 
 VERDICT: Final = Panel(
-    id=4, title="Agreement with readers", shown=Shown.STAT, unit=Unit.COUNT, width=6, height=4,
+    id=4, title="Reader criteria", shown=Shown.STAT, unit=Unit.COUNT, width=6, height=4,
     description="Whether the measurements meet the criteria of agreement with readers: bias, mean error, limits and"
     " correlation. The number of criteria that the worst measurement doesn't meet.",
     answers=(told(f"max({series(catalogue.VALIDATION['criteria_failed'])})", at_end=True),),

@@ -44,7 +44,7 @@ WITHIN_30: Final = r"30(\.0)?"
 
 
 MUST_ACT_PANEL: Final = Panel(
-    id=1, title="Must anyone act?", shown=Shown.STAT, unit=Unit.COUNT, width=6, height=5,
+    id=1, title="Must anyone act?", shown=Shown.STAT, unit=Unit.COUNT, width=5, height=5,
     description="What the alert rules say. Now: one fires that pages. Soon: one fires that can wait for the morning."
     " Which they are stands beside.",
     answers=(told(must_act(), at_end=True),),
@@ -52,14 +52,14 @@ MUST_ACT_PANEL: Final = Panel(
 )  # fmt: skip
 
 ALERTS: Final = Panel(
-    id=2, title="Alerts that fire", shown=Shown.TABLE, unit=Unit.COUNT, width=10, height=5,
+    id=2, title="Alerts that fire", shown=Shown.TABLE, unit=Unit.COUNT, width=9, height=5,
     description="Each alert that fires now, the gravest first, and where. Its runbook says what to do.",
     answers=(told(f"sort_desc(max by (alertname, severity, instance) ({GRAVITY}))", at_end=True),),
     empty="None", empty_means="no alert fires, if the panel beside says No.",
 )  # fmt: skip
 
 SINCE_SUCCESS: Final = Panel(
-    id=3, title="Last success", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=5, decimals=1,
+    id=3, title="Last success", shown=Shown.STAT, unit=Unit.SECONDS, width=5, height=5, decimals=1,
     description="How long ago the latest image was completed. A short time means that it works.",
     answers=(
         told(f"time() - max({series(catalogue.LAST_SUCCESS)})", at_end=True),
@@ -71,7 +71,7 @@ SINCE_SUCCESS: Final = Panel(
 )  # fmt: skip
 
 SINCE_IMAGE: Final = Panel(
-    id=4, title="Last image", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=5, decimals=1,
+    id=4, title="Last image", shown=Shown.STAT, unit=Unit.SECONDS, width=5, height=5, decimals=1,
     description="How long ago the latest image was processed, however it ended. Long here, too, means: nothing"
     " arrives.",
     answers=(
@@ -84,7 +84,7 @@ SINCE_IMAGE: Final = Panel(
 )  # fmt: skip
 
 ENDED: Final = Panel(
-    id=5, title="Images by how they ended", shown=Shown.STAT, unit=Unit.COUNT, width=12, height=4,
+    id=5, title="Images by how they ended", shown=Shown.STAT, unit=Unit.COUNT, width=9, height=4,
     description="All images of the range. Skipped: not processed, for a stated reason. Crashed: the process was"
     " killed, or ended without a word.",
     answers=(
@@ -95,7 +95,7 @@ ENDED: Final = Panel(
 )  # fmt: skip
 
 FAILED_SHARE: Final = Panel(
-    id=6, title="Share that failed", shown=Shown.STAT, unit=Unit.SHARE, width=4, height=4, decimals=1,
+    id=6, title="Share that failed", shown=Shown.STAT, unit=Unit.SHARE, width=5, height=4, decimals=1,
     description="Failed and crashed images of all that were not skipped. The number of images beside tells what it is"
     " worth.",
     answers=(
@@ -117,7 +117,7 @@ FAILED_SHARE: Final = Panel(
 )  # fmt: skip
 
 LONGEST_WAIT: Final = Panel(
-    id=7, title="Longest wait", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=1,
+    id=7, title="Longest wait", shown=Shown.STAT, unit=Unit.SECONDS, width=5, height=4, decimals=1,
     description="How long the oldest session has waited for its delivery to a backend; 0: none waits.",
     answers=(
         told(
@@ -136,7 +136,7 @@ LONGEST_WAIT: Final = Panel(
 )  # fmt: skip
 
 OLDEST_OPEN: Final = Panel(
-    id=8, title="Oldest in work", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=1,
+    id=8, title="Oldest in work", shown=Shown.STAT, unit=Unit.SECONDS, width=5, height=4, decimals=1,
     description="Since when the oldest image has been in work that has begun and not ended; told by the relay and at"
     " each push. Long: a run hangs. 0: none is in work.",
     answers=(

@@ -89,9 +89,10 @@ def _datasource(name: str, sources: Sources) -> dict[str, Any]:
     return found
 
 
-def secrets_of(texts: dict[str, str]) -> list[str]:
-    """The variables of secrets that the files name."""
-    return [name for name in (TOKEN_VARIABLE, PASSWORD_VARIABLE) if any(f"${name}" in text for text in texts.values())]
+def needed(sources: Sources, texts: dict[str, str]) -> list[str]:
+    """The variables that the files name, those of addresses and of secrets."""
+    names = (*sources.variables, TOKEN_VARIABLE, PASSWORD_VARIABLE)
+    return [name for name in names if any(f"${name}" in text for text in texts.values())]
 
 
 def write(texts: dict[str, str], folder: Path, *, replaces_foreign: bool = False) -> list[Path]:

@@ -317,6 +317,10 @@ def _stat(panel: Panel) -> Any:
     return builder.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
 
 
+_WIDTHS = {"alertname": 205, "severity": 75, "status": 90}
+"""Of columns whose words are known, in pixels: they are read whole at any width of the page."""
+
+
 def _table(panel: Panel) -> Any:
     builder = table.Panel().cell_height(common_models.TableCellHeight.SM).min_width(60)
     if panel.thresholds:
@@ -324,7 +328,8 @@ def _table(panel: Panel) -> Any:
     # Grafana reads a label that looks like a number as one: landmark 1 would be 100 %.
     builder.override_by_field_type("string", [_value("unit", "string"), _value("custom.cellOptions", {"type": "auto"})])
     builder.override_by_field_type("time", [_value("custom.width", 160)])
-    builder.override_by_name("severity", [_value("custom.width", 90)])
+    for name, width in _WIDTHS.items():
+        builder.override_by_name(name, [_value("custom.width", width)])
     # A cell without a value isn't a table without one.
     return builder.override_by_field_type("number", [_value("noValue", "\u2013")])
 

@@ -89,6 +89,7 @@ def test_the_backends_are_those_of_the_settings_unless_it_is_said(tmp_path: Path
         code, said = render("--config", settings(tmp_path, **sections), *flags, str(folder))
         assert code == 0, said
         assert list(datasources(folder)) == expected
+        assert ("PROMETHEUS_URL" in said) == ("leglength-prometheus" in expected), "only what its files name"
 
 
 def test_a_user_of_version_1_has_a_password_and_nobody_else(tmp_path: Path) -> None:
@@ -131,6 +132,9 @@ def test_what_cannot_be_rendered_is_said_in_a_line(tmp_path: Path) -> None:
         assert (code, words in said, said.count("\n")) == (2, True, 1), said
     code, said = render("--config", settings(tmp_path), str(tmp_path / "out"))
     assert (code, "no backend to look at" in said) == (2, True)
+    # What remains of wrong settings is another site's: without Prometheus its alerts would not be written.
+    code, said = render("--config", settings(tmp_path, influxdb=INFLUXDB, prometheus={}), str(tmp_path / "out"))
+    assert (code, "wrong settings, without prometheus" in said, (tmp_path / "out").exists()) == (2, True, False)
     (tmp_path / "file").write_text("")
     code, said = render("--config", settings(tmp_path, prometheus=PROMETHEUS), str(tmp_path / "file"))
     assert (code, "Not a directory" in said) == (2, True)

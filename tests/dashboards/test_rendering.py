@@ -229,8 +229,8 @@ def test_labels_in_tables_are_texts_and_lead_their_row() -> None:
         assert {"id": "noValue", "value": "\u2013"} in overrides["number"], panel["title"]
     latest = next(panel for panel in tables if panel["title"] == "Latest findings")
     assert "sortBy" not in latest["options"], "the latest first"
-    firing = next(panel for panel in tables if panel["title"] == "Alerts that fire")
-    assert firing["options"]["sortBy"] == [{"displayName": "severity"}]
+    worst = next(panel for panel in tables if panel["title"] == "Images to look at")
+    assert worst["options"]["sortBy"] == [{"displayName": "quality"}]
     order = latest["transformations"][-1]["options"]["indexByName"]
     assert sorted(order, key=order.__getitem__)[:4] == ["Time", "severity", "rule", "subject"]
 

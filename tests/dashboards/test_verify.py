@@ -158,6 +158,7 @@ def test_what_cannot_be_asked_is_said_without_a_secret(site: Site, influxdb: Inf
     done = site.run("dashboards", "verify")
     assert (done.exit_code, done.output.count("\n")) == (1, 1), done.output
     assert site.run("dashboards", "verify", "--time-zone", "Zurich").exit_code == 2
+    assert "http://" in site.run("dashboards", "verify", "--prometheus", "127.0.0.1:1").output
     del site.section["influxdb"]
     site.write()
     assert site.run("dashboards", "verify").exit_code == 2

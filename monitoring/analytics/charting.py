@@ -94,7 +94,8 @@ class Charting:
                 is_number = name.partition("/")[0] in self._numbers
                 by_key.setdefault(f"{name}@{code if is_number else NO_SEGMENT}", []).extend(its_points)
         for key, its_points in by_key.items():
-            its_points.sort(key=_instant)  # events of several segments are one chart's
+            if len(found) > 1:
+                its_points.sort(key=_instant)  # events of several segments are one chart's
             if key not in self.progress.crossings:
                 self.progress.crossings[key] = []
                 insort(self.progress.begun.setdefault(key.partition("@")[2], []), its_points[0][0])

@@ -390,11 +390,14 @@ class EventChart(Chart, kw_only=True):
             self.past.append((time_ns, float(is_event), float(is_event), stratum))
             for number, step in enumerate(steps[is_event]):
                 statistics[number] = (1 + statistics[number]) * step
-                running[number] = min((1 + running[number]) * step, _LARGEST)
+                running[number] = (1 + running[number]) * step
+                if running[number] > _LARGEST:
+                    running[number] = _LARGEST
             if (score := sum(statistics) / len(statistics)) >= self.every:
                 yield _crossing(self, score, self.every, rate_gain)
                 statistics[:] = [0.0] * len(ratios)
-            self._forget()
+            if len(self.past) >= 2 * WINDOW:
+                self._forget()
         self.statistics, self.running = statistics, running
 
     @property

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from hashlib import sha256
-from math import log
+from math import isfinite, log
 from typing import Final, NamedTuple
 
 from msgspec import Struct
@@ -295,20 +295,17 @@ class Points:
             if callable(each.parts):
                 self._made.append((each.name, each.parts))
             else:
-                self._derived += [(key, chart_name(each.name, part)) for part, key in each.parts.items()]
+                self._derived += [
+                    (key, f"{each.name}/{part}" if part else each.name) for part, key in each.parts.items()
+                ]
 
     def of(self, look: Look) -> list[tuple[str, float]]:
-        """A session's: the chart's name and the value; without what is no number."""
+        """A session's: the chart's name, ``series`` or ``series/part``, and the value; without what is not finite."""
         derived = look.derived
         found = [(name, derived[key]) for key, name in self._derived if key in derived]
         for name, parts in self._made:
-            found += [(chart_name(name, part), value) for part, value in parts(look) if is_number(value)]
+            found += [(f"{name}/{part}" if part else name, value) for part, value in parts(look) if isfinite(value)]
         return found
-
-
-def chart_name(series: str, part: str) -> str:
-    """``series``, or ``series/part``."""
-    return f"{series}/{part}" if part else series
 
 
 DERIVED: Final = (

@@ -30,9 +30,10 @@ ByOption = Annotated[str, typer.Option("--by", help="Who says so; a role will do
 
 
 def analyze(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Chart what was stored since the last look, and say what each chart would have noticed.
+    """Chart what was stored since the last look, and tell it.
 
-    For a timer, once a night. It reads the store alone, and keeps there what it found.
+    With what each of them would have noticed. For a timer, once a night: it reads the store alone, and keeps there
+    what it found.
     """
     from monitoring.analytics.analysis import analyse
 

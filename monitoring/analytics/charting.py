@@ -87,7 +87,7 @@ class Charting:
         """Chart further sessions."""
         found: dict[str, dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
         for session in sessions:
-            self._sort(session, found)
+            self.sort(session, found)
         by_key: dict[str, list[Point]] = {}
         for code, by_name in found.items():
             for name, its_points in by_name.items():
@@ -102,8 +102,8 @@ class Charting:
         for key, its_points in by_key.items():
             self.progress.crossings[key] += self._extend(key, its_points)
 
-    def _sort(self, session: Analysed, found: dict[str, dict[str, list[Point]]]) -> None:
-        """A session's points, by segment and chart."""
+    def sort(self, session: Analysed, found: dict[str, dict[str, list[Point]]]) -> None:
+        """Put a session's points, by segment and chart, into ``found``."""
         stored, progress = session.stored, self.progress
         record, time_ns = stored.record, stored.timestamp_ns
         progress.sessions += 1

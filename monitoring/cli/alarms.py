@@ -37,7 +37,7 @@ def analyze(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """
     from monitoring.analytics.analysis import analyse
 
-    with _store_and_settings(config) as (store, settings):
+    with store_and_settings(config) as (store, settings):
         found = analyse(store, settings, time.time_ns())
     if as_json:
         output.print_json(output.analysis_as_dict(found))
@@ -58,7 +58,7 @@ def alarms(
         return
     from monitoring.analytics.analysis import analyse
 
-    with _store_and_settings(config) as (store, settings):
+    with store_and_settings(config) as (store, settings):
         found = analyse(store, settings, time.time_ns())
     listed = [alarm for alarm in found.alarms if every or alarm.status == "open"]
     if as_json:
@@ -100,13 +100,14 @@ def rebase(
 def _act(config: Path | None, alarm_id: str, kind: str, person: str, words: str) -> None:
     from monitoring.analytics.analysis import act
 
-    with _store_and_settings(config) as (store, settings):
+    with store_and_settings(config) as (store, settings):
         alarm = act(store, settings, alarm_id, kind, person, words, time.time_ns())
     output.print_alarms([alarm])
 
 
 @contextmanager
-def _store_and_settings(config: Path | None) -> Iterator[tuple[Store, AnalyticsConfig]]:
+def store_and_settings(config: Path | None) -> Iterator[tuple[Store, AnalyticsConfig]]:
+    """The store, in which a look at it is kept, and what it is watched for."""
     with exit_on_error():
         settings = load_config(config)
         refuse_as_another_user(store_path(settings))

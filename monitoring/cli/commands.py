@@ -19,6 +19,7 @@ from msgspec.structs import asdict
 
 from monitoring import __version__
 from monitoring.cli import alarms, dashboards, output, probe, readings, sessions
+from monitoring.cli import report as reports
 from monitoring.cli.common import (
     DONE,
     NO_BACKEND,
@@ -54,6 +55,7 @@ app.add_typer(readings.app, name="readings")
 app.add_typer(dashboards.app, name="dashboards")
 app.add_typer(alarms.app, name="alarms")
 app.command()(alarms.analyze)
+app.command()(reports.report)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,466 @@
+"""What a report says, computed of what was read (:mod:`monitoring.analytics.material`). Pure.
+
+A chart's icon and colour follow its alarm, by the convention of NHS England's Making Data Count: grey for common cause,
+orange for concern, blue for improvement, purple for a change that is neither, H or L for its direction. The picture
+beside it shows months with their individuals limits (:mod:`monitoring.analytics.months`); it sets no state.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from monitoring.analytics.analysis import Alarm, ChartState
+from monitoring.analytics.charts import LEARNING_UNTIL, LIMITED_UNTIL
+from monitoring.analytics.intervals import benjamini_hochberg, mean_interval, rate_interval
+from monitoring.analytics.material import Material, Placed
+from monitoring.analytics.months import (
+    LIMITS_FROM_MONTHS,
+    Limits,
+    Month,
+    by_month,
+    last_whole_month,
+    limits,
+    month_of,
+    p_value,
+)
+from monitoring.analytics.wording import (
+    BONES,
+    CLINICIAN,
+    change,
+    counted,
+    day,
+    icon_of,
+    in_unit,
+    noticed,
+    title_of,
+    trait_of,
+)
+from monitoring.domain.agreement import Agreement, Verdict, compare_readings, verdict
+from monitoring.domain.anatomy import MEASUREMENTS
+from monitoring.domain.derivation import FORMULA_VERSION
+from monitoring.records.session_record import STATUSES
+from monitoring.version import __version__
+
+NOT_MEASURED: Final = "not measured"
+
+
+class ReportedAlarm(Struct, frozen=True):
+    """An alarm in words; dates are UTC days. ``status`` is ``open``, ``acknowledged`` or ``rebased``."""
+
+    alarm_id: str
+    chart: str
+    title: str
+    icon: str
+    what: str
+    since: str
+    between: str
+    found: str
+    sure: str
+    status: str
+    answer: str
+    segment: str
+    audience: str
+
+
+class ReportedChart(Struct, frozen=True):
+    """One chart of what is in use now.
+
+    ``icon`` is ``common``, ``concern``, ``improvement``, ``neither`` or ``learning``, ``letter`` H, L or "".
+    ``value`` and ``interval`` are of the period's points: a mean, or a share with an interval that survives daily
+    looks.
+    ``p`` compares the last whole month with those before, ``is_discovery`` by Benjamini-Hochberg at 5 %.
+    """
+
+    chart: str
+    series: str
+    title: str
+    unit: str
+    kind: str
+    audience: str
+    state: str
+    icon: str
+    letter: str
+    what: str
+    since: str
+    sure: str
+    looked_at: str
+    to_do: str
+    noticed: str
+    notices: str
+    misses: str
+    exams: int
+    count: int
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    events: int | None = None
+    accepted: float | None = None
+    limit: float | None = None
+    score: float | None = None
+    once_in: float | None = None
+    by_days: bool = False
+    detectable: float | None = None
+    first: str = ""
+    months: tuple[Month, ...] = ()
+    limits: Limits | None = None
+    p: float | None = None
+    is_discovery: bool = False
+
+
+class Group(Struct, frozen=True):
+    """A series' charts at a glance: icons of those that changed, how many are in which state, what they notice."""
+
+    series: str
+    title: str
+    icons: tuple[tuple[str, str], ...]
+    states: str
+    noticed: str
+    charts: int
+
+
+class ReportedAgreement(Struct, frozen=True):
+    """One measurement against readers: Bland-Altman, ICC, and the bias' interval that survives daily looks (mm)."""
+
+    measurement: str
+    title: str
+    agreement: Agreement
+    verdict: Verdict
+    interval: tuple[float, float] | None
+
+
+class Counted(Struct, frozen=True):
+    """Sessions of a month (``2026-06``), by how they ended."""
+
+    month: str
+    by_status: dict[str, int]
+
+
+class Segment(Struct, frozen=True):
+    """What measured, since when until when, and what was found of it. ``exams`` are the period's."""
+
+    code: str
+    words: str
+    first: str
+    last: str
+    is_current: bool
+    exams: int
+    alarms: int
+    verdict: str
+
+
+class Strange(Struct, frozen=True):
+    """An exam worth a second look: its session's ID, its day, and why."""
+
+    session_id: str
+    day: str
+    reasons: tuple[str, ...]
+
+
+class Report(Struct, frozen=True):
+    """All that a report shows. ``digest`` is the SHA-256 of everything else in it, as canonical JSON."""
+
+    verdict: str
+    first: str
+    last: str
+    made: str
+    sessions: int
+    by_status: dict[str, int]
+    failure_interval: tuple[float, float] | None
+    exams: int
+    exams_read: int
+    readings: int
+    readers: int
+    charts: tuple[ReportedChart, ...]
+    alarms: tuple[ReportedAlarm, ...]
+    agreements: tuple[ReportedAgreement, ...]
+    months: tuple[Counted, ...]
+    strange: tuple[Strange, ...]
+    segments: tuple[Segment, ...]
+    strata: tuple[tuple[int, str, int], ...]
+    losses: dict[str, int]
+    false_alarms_per_year: float
+    compared_month: str | None
+    version: str = __version__
+    formulas: int = FORMULA_VERSION
+    measured_false_alarms: str = NOT_MEASURED
+    digest: str = ""
+
+
+def make(material: Material) -> Report:
+    """The report on what was read."""
+    found, period = material.found, material.period
+    current = [state for state in found.charts if state.is_current]
+    # An alarm that people haven't answered is told whenever it was raised.
+    told = [
+        alarm
+        for alarm in reversed(found.alarms)
+        if alarm.status == "open" or period.start_ns <= alarm.raised_ns < period.end_ns
+    ]
+    month = last_whole_month(period, material.now_ns)
+    charts = _with_comparisons([_chart(state, material) for state in current], material.points, current, month)
+    statuses = Counter(session.status for session in material.sessions)
+    per_month: dict[str, Counter[str]] = {}
+    for session in material.sessions:
+        per_month.setdefault(month_of(session.time_ns), Counter())[session.status] += 1
+    by_stratum: Counter[tuple[int, str]] = Counter()
+    for (year, _, words), count in material.exams.items():
+        by_stratum[year, words or "not told"] += count
+    report = Report(
+        verdict=_verdict(material, charts),
+        first=f"{period.first}",
+        last=f"{period.last}",
+        made=day(material.now_ns),
+        sessions=len(material.sessions),
+        by_status={status: statuses[status] for status in STATUSES},
+        failure_interval=rate_interval(len(material.sessions), statuses["failed"]) if material.sessions else None,
+        exams=material.exams.total(),
+        exams_read=max((len(pairs) for pairs in material.pairs.values()), default=0),
+        readings=material.readings,
+        readers=material.readers,
+        charts=tuple(charts),
+        alarms=tuple(map(_alarm, told)),
+        agreements=tuple(_agreement(name, material.pairs.get(name, ())) for name in MEASUREMENTS),
+        months=tuple(Counted(name, {each: counts[each] for each in STATUSES}) for name, counts in per_month.items()),
+        strange=tuple(_strange(material)),
+        segments=tuple(_segments(material)),
+        strata=tuple((*where, count) for where, count in sorted(by_stratum.items())),
+        losses=material.losses,
+        false_alarms_per_year=found.false_alarms_per_year,
+        compared_month=month,
+    )
+    return replace(report, digest=sha256(msgspec.json.encode(report, order="deterministic")).hexdigest())
+
+
+def as_json(report: Report) -> str:
+    """The report's data, for a program; everything but ``digest`` is what that is of."""
+    return msgspec.json.format(msgspec.json.encode(report, order="deterministic"), indent=2).decode()
+
+
+def tables(report: Report) -> dict[str, list[dict[str, object]]]:
+    """The report's tables for spreadsheets, each a list of rows."""
+    plain = msgspec.to_builtins(report)
+    months = [
+        {"chart": chart["chart"], "unit": chart["unit"], **month}
+        for chart in plain["charts"]
+        for month in chart["months"]
+    ]
+    agreements = []
+    for one in plain["agreements"]:
+        found, (low, high) = one["agreement"], one["interval"] or (None, None)
+        row = {
+            "measurement": one["measurement"],
+            "anytime_low_mm": low,
+            "anytime_high_mm": high,
+            **found,
+            **found["icc"],
+        }
+        agreements.append({**row, "verdict": one["verdict"]["status"]})
+        agreements[-1].pop("icc")
+    for chart in plain["charts"]:
+        chart["interval_low"], chart["interval_high"] = chart.pop("interval") or (None, None)
+        del chart["months"], chart["limits"]
+    return {
+        "charts": plain["charts"], "chart_months": months, "alarms": plain["alarms"], "agreement": agreements,
+        "sessions": [{"month": one["month"], **one["by_status"]} for one in plain["months"]],
+        "segments": plain["segments"],
+    }  # fmt: skip
+
+
+# --- charts and alarms --------------------------------------------------------------------------
+
+
+def _alarm(alarm: Alarm) -> ReportedAlarm:
+    what, since, between = change(alarm)
+    series = _series(alarm)
+    return ReportedAlarm(
+        alarm_id=alarm.alarm_id, chart=alarm.chart, title=title_of(alarm.chart),
+        icon=icon_of(series, alarm.size)[0], what=what, since=since, between=between, found=day(alarm.raised_ns),
+        sure=f"for nothing once in {alarm.once_in:,.0f} points", status=alarm.status,
+        answer=f"{alarm.person}: {alarm.words}" if alarm.person else "", segment=alarm.segment,
+        audience=trait_of(series).audience,
+    )  # fmt: skip
+
+
+def _series(alarm: Alarm) -> str:
+    return alarm.chart.partition("/")[0]
+
+
+def _chart(state: ChartState, material: Material) -> ReportedChart:
+    trait = trait_of(state.series)
+    points = material.points.get(state.chart, [])
+    its = [alarm for alarm in material.found.alarms if (alarm.chart, alarm.segment) == (state.chart, state.segment)]
+    alarm = its[-1] if its and state.state in ("alarm", "acknowledged") else None
+    icon, letter = "learning" if state.state == "learning" else "common", ""
+    what, since, to_do = _unchanged(state), "", "Nothing."
+    sure = "It can't alarm yet."
+    if state.once_in and state.limit is not None:
+        kind = "clinic days" if state.by_days else "exams" if state.kind == "number" else "sessions"
+        sure = (
+            f"Its score is {abs(state.score):.3g}, its limit {state.limit:.3g}; it alarms for nothing once in"
+            f" {state.once_in:,.0f} {kind}."
+        )
+    if alarm is not None:
+        icon, letter = icon_of(state.series, alarm.size)
+        words, since, between = change(alarm)
+        what = f"{words[0].upper()}{words[1:]}, found on {day(alarm.raised_ns)}."
+        since = f"{since} (with about 90 % between {between})"
+        to_do = trait.to_do if alarm.status == "open" else f"Answered by {alarm.person}: {alarm.words}"
+    months = by_month(points, state.segment, alarm.change_ns if alarm else None)
+    base = [month.value for month in months if not month.is_earlier and not month.is_changed]
+    present = [point.value for point in points if state.segment in ("", point.segment)]
+    events = round(sum(present)) if state.kind == "event" else None
+    is_silence = state.kind == "silence"
+    return ReportedChart(
+        chart=state.chart, series=state.series, title=title_of(state.chart), unit=state.unit, kind=state.kind,
+        audience=trait.audience, state=state.state, icon=icon, letter=letter, what=what, since=since, sure=sure,
+        looked_at=f"{state.exams:,} {'exams' if state.kind == 'number' else 'sessions'} since {day(state.first_ns)}",
+        to_do=to_do, noticed=noticed(state), notices=state.notices, misses=state.misses, exams=state.exams,
+        count=len(present), value=sum(present) / len(present) if present and not is_silence else None,
+        interval=rate_interval(len(present), events) if events is not None else None, events=events,
+        accepted=state.accepted, limit=state.limit, score=state.score, once_in=state.once_in, by_days=state.by_days,
+        detectable=state.detectable, first=day(state.first_ns), months=() if is_silence else tuple(months),
+        limits=limits(base) if len(base) >= LIMITS_FROM_MONTHS and not is_silence else None,
+    )  # fmt: skip
+
+
+def _unchanged(state: ChartState) -> str:
+    if state.state == "learning":
+        return f"Too early to say: {state.exams} of {LEARNING_UNTIL} exams, until which it can't alarm."
+    if state.state == "limited":
+        return f"No change found; under {LIMITED_UNTIL} exams only large ones show."
+    if state.kind == "event" and state.accepted is not None:
+        return f"No more often than accepted ({in_unit(state.accepted, 'share')}), as far as it can tell."
+    return "No change found."
+
+
+def _verdict(material: Material, charts: Sequence[ReportedChart]) -> str:
+    if not material.found.sessions:
+        return "Nothing can be said yet: no session is stored."
+    open_ones = [alarm for alarm in reversed(material.found.alarms) if alarm.status == "open"]
+    able = sum(chart.state != "learning" for chart in charts)
+    if open_ones:
+        oldest = open_ones[-1]
+        # Where one model is off, the others differ from the mean with it: the largest change is the model's own.
+        lead = max(
+            (alarm for alarm in open_ones if _series(alarm) == _series(oldest)), key=lambda alarm: abs(alarm.size)
+        )
+        what, since, _ = change(lead)
+        title = title_of(lead.chart)
+        told = what if lead.chart == "silence" else f"{title[0].lower()}{title[1:]} {what}"
+        more = f"; {len(open_ones) - 1} more open" if len(open_ones) > 1 else ""
+        return f"{counted(len(open_ones), 'alarm')} to answer: {told} since {since}{more}."
+    numbers = [chart for chart in charts if chart.kind == "number"]
+    learning = sum(chart.state == "learning" for chart in numbers)
+    if learning == len(numbers):
+        exams = max((chart.exams for chart in numbers), default=0)
+        return (
+            f"Too early to say whether measurements change: {exams} of {LEARNING_UNTIL} exams; sessions and their ends"
+            " are watched, without an alarm."
+        )
+    return (
+        f"No change found: {able} of {counted(len(charts), 'chart')} watch, none has an open alarm; what they would"
+        " have noticed, and what not, stands beside each."
+    )
+
+
+def groups(charts: Iterable[ReportedChart]) -> list[Group]:
+    """Charts by series, in their order."""
+    by_series: dict[str, list[ReportedChart]] = {}
+    for chart in charts:
+        by_series.setdefault(chart.series, []).append(chart)
+    found = []
+    for series, its in by_series.items():
+        states = Counter(chart.state for chart in its)
+        changed = [(chart.icon, chart.letter) for chart in its if chart.letter]
+        told = [chart for chart in its if chart.detectable is not None]
+        words = told[0].noticed if told else "nothing yet"
+        if len(told) > 1 and its[0].kind == "number":
+            low, high = (in_unit(of(chart.detectable or 0.0 for chart in told), its[0].unit) for of in (min, max))
+            words = f"a shift of {low} to {high} within 30 exams or clinic days (with 80 %)"
+        found.append(
+            Group(
+                series, title_of(series), tuple(dict.fromkeys(changed)) or ((its[0].icon, ""),),
+                ", ".join(f"{count} {state}" for state, count in states.items()), words, len(its),
+            )
+        )  # fmt: skip
+    return found
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def _with_comparisons(
+    charts: Sequence[ReportedChart],
+    points: Mapping[str, Sequence[Placed]],
+    states: Sequence[ChartState],
+    month: str | None,
+) -> list[ReportedChart]:
+    """Each chart with its p-value of the month; which are discoveries is decided over all of them."""
+    values: list[float | None] = [
+        None
+        if month is None or state.kind == "silence"
+        else p_value(points.get(state.chart, ()), state.segment, month, state.kind == "event")
+        for state in states
+    ]
+    there = [number for number, value in enumerate(values) if value is not None]
+    discoveries = {there[at] for at in benjamini_hochberg([value for value in values if value is not None])}
+    return [
+        replace(chart, p=value, is_discovery=number in discoveries)
+        for number, (chart, value) in enumerate(zip(charts, values, strict=True))
+    ]
+
+
+def _agreement(name: str, pairs: Sequence[tuple[float, float]]) -> ReportedAgreement:
+    agreement = compare_readings([ours for ours, _ in pairs], [theirs for _, theirs in pairs])
+    interval = mean_interval([ours - theirs for ours, theirs in pairs])
+    return ReportedAgreement(name, BONES[name], agreement, verdict(agreement), interval)
+
+
+def _segments(material: Material) -> Iterable[Segment]:
+    found, exams = material.found, Counter[str]()
+    for (_, code, _), count in material.exams.items():
+        exams[code] += count
+    current = {state.segment for state in found.charts if state.is_current}
+    for code, seen in found.segments.items():
+        alarms = [alarm for alarm in found.alarms if alarm.segment == code]
+        left = sum(alarm.status == "open" for alarm in alarms)
+        words = f"{counted(left, 'open alarm')}" if left else "no open alarm"
+        yield Segment(
+            code, seen.words, day(seen.first_ns), day(seen.last_ns), code in current, exams[code], len(alarms), words
+        )
+
+
+_EXTREME: Final = 0.01
+_FEWEST_RANKED: Final = 100
+_LARGE_ERROR_MM: Final = 10.0
+_MOST_STRANGE: Final = 12
+
+
+def _strange(material: Material) -> Iterable[Strange]:
+    """Exams among the outermost hundredth in two series at once or more, or far from the readers; the oddest first."""
+    reasons: dict[int, dict[str, str]] = {}
+    for chart, points in material.points.items():
+        series = chart.partition("/")[0]
+        if trait_of(series).audience != CLINICIAN or series.startswith("reader_error_over"):
+            continue
+        ordered = sorted(points, key=lambda point: point.value)
+        reach = int(len(ordered) * _EXTREME / 2)
+        ends = {"smallest": ordered[:reach], "largest": ordered[-reach:]} if len(ordered) >= _FEWEST_RANKED else {}
+        for end, outermost in ends.items() if series != "landmark_missed" else ():
+            for point in outermost if reach else ():
+                reasons.setdefault(point.time_ns, {})[series] = f"{title_of(chart)}: among the {end} of {len(ordered)}"
+        for point in points if series == "reader_error" else ():
+            if abs(point.value) > _LARGE_ERROR_MM:
+                error = in_unit(point.value, "mm", is_change=True)
+                reasons.setdefault(point.time_ns, {})["far"] = f"{title_of(chart)}: {error}"
+    ids = {session.time_ns: session.session_id for session in material.sessions}
+    odd = [(time_ns, told) for time_ns, told in reasons.items() if len(told) > 1 or "far" in told]
+    odd.sort(key=lambda one: (-len(one[1]), -one[0]))
+    for time_ns, told in odd[:_MOST_STRANGE]:
+        yield Strange(ids[time_ns], day(time_ns), tuple(told.values()))

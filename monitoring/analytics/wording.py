@@ -1,0 +1,134 @@
+"""How a report words its charts and alarms, whose each is, which direction is the better one, and what to do. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from monitoring.analytics.analysis import WITHIN, Alarm, ChartState
+from monitoring.analytics.series import SERIES
+from monitoring.domain.anatomy import MEASUREMENTS
+from monitoring.metrics import catalogue
+
+CLINICIAN, OPERATOR, REGULATOR = "clinician", "operator", "regulator"
+AUDIENCES: Final = (CLINICIAN, OPERATOR, REGULATOR)
+HIGHER, LOWER, NEITHER = "higher", "lower", "neither"
+
+
+class Trait(NamedTuple):
+    """Which direction of a series is the better one, whose it is, and what to do about its alarm."""
+
+    better: str
+    audience: str
+    to_do: str
+
+
+_MODELS: Final = (
+    "Look at recent images beside their landmarks. Ask whether a model, its weights or the image's preparation changed;"
+    " if that was meant, re-base with the reason."
+)
+_BIAS: Final = (
+    "Have ten recent exams read again by someone else. If the error stays, compare pixel spacing and calibration with"
+    " the modality's, and tell the supplier."
+)
+_PATIENTS: Final = "Ask whether other patients came, or another protocol. If not, have ten recent exams read."
+_SLOW: Final = "Look at the machine's load, memory and processor, and at what was installed about that date."
+TRAITS: Final[Mapping[str, Trait]] = {
+    "model_difference": Trait(NEITHER, CLINICIAN, _MODELS),
+    "model_distance": Trait(LOWER, CLINICIAN, _MODELS),
+    "disagreement": Trait(LOWER, CLINICIAN, _MODELS),
+    "confidence": Trait(HIGHER, CLINICIAN, _MODELS),
+    "quality": Trait(HIGHER, CLINICIAN, _MODELS),
+    "reader_error": Trait(NEITHER, CLINICIAN, _BIAS),
+    "reader_side_error": Trait(NEITHER, CLINICIAN, _BIAS),
+    "reader_absolute_error": Trait(LOWER, CLINICIAN, _BIAS),
+    "z_score": Trait(NEITHER, CLINICIAN, _PATIENTS),
+    "log_femur_tibia": Trait(NEITHER, CLINICIAN, _PATIENTS),
+    "side_difference": Trait(NEITHER, CLINICIAN, _PATIENTS),
+    "session_seconds": Trait(LOWER, OPERATOR, _SLOW),
+    "stage_seconds": Trait(LOWER, OPERATOR, _SLOW),
+    "model_seconds": Trait(LOWER, OPERATOR, _SLOW),
+    "failed": Trait(LOWER, OPERATOR, "List the failed sessions with their places in the code, and repair the first."),
+    "crashed": Trait(LOWER, OPERATOR, "Look for memory that ran out, and for who ended the process."),
+    "skipped_input": Trait(LOWER, OPERATOR, "Look at what is routed here, and at the modality's headers."),
+    "skipped_not_measurable": Trait(LOWER, OPERATOR, "Look at the skipped images: another protocol, or another cut?"),
+    "skipped_otherwise": Trait(LOWER, OPERATOR, "Look at free disk and memory on the machine."),
+    "landmark_missed": Trait(LOWER, CLINICIAN, _MODELS),
+    "reader_error_over_5_mm": Trait(LOWER, CLINICIAN, _BIAS),
+    "reader_error_over_10_mm": Trait(LOWER, CLINICIAN, _BIAS),
+    "silence": Trait(LOWER, OPERATOR, "Send a test image along the whole route from the modality."),
+}
+assert {series.name for series in SERIES} == set(TRAITS)  # noqa: S101
+_OF_CUSTOM: Final = Trait(NEITHER, OPERATOR, "Ask whoever built the host what changed then.")
+
+
+def trait_of(series: str) -> Trait:
+    """A series', also of a host's own metric."""
+    return TRAITS.get(series, _OF_CUSTOM)
+
+
+def day(time_ns: int) -> str:
+    """``2026-06-01``, UTC."""
+    return f"{datetime.fromtimestamp(time_ns // 1_000_000_000, UTC):%Y-%m-%d}"
+
+
+def in_unit(value: float, unit: str, is_change: bool = False) -> str:
+    """A value with its unit; a change has its sign."""
+    sign = "+" if is_change else ""
+    if unit == "share":
+        return f"{100 * value:{sign}.1f} {'percentage points' if is_change else '%'}"
+    if unit in ("mm", "s", "SD"):
+        return f"{value:{sign}.{1 if unit == 'mm' else 2}f} {unit}"
+    return f"{value:{sign}.3g}{'' if unit in ('1', 'ratio', 'as reported') else f' {unit}'}"
+
+
+def title_of(chart: str) -> str:
+    """A chart's name in words, its parts (a model, a bone, a stage) behind it."""
+    name, *parts = chart.split("/")
+    title = _TITLES.get(name, f"the host's own {name.removeprefix('custom_')}")
+    words = [BONES.get(part, part.replace("_", " ")) for part in parts]
+    return f"{title[0].upper()}{title[1:]}{': ' if words else ''}{', '.join(words)}"
+
+
+_TITLES: Final = {series.name: series.title for series in SERIES}
+BONES: Final = {name: f"{catalogue.SIDE_NAMES[name[4]]} {catalogue.BONE_NAMES[name[6:]]}" for name in MEASUREMENTS}
+
+
+def noticed(state: ChartState) -> str:
+    """What a chart would have told of, and how soon."""
+    if state.detectable is None:
+        return "nothing yet"
+    if state.kind == "number":
+        points = "clinic days" if state.by_days else "exams"
+        return f"a shift of {in_unit(state.detectable, state.unit)} within {WITHIN} {points} (with 80 %)"
+    if state.kind == "event":
+        return f"twice the accepted {in_unit(state.accepted or 0.0, 'share')} after {state.detectable:,.0f} sessions"
+    return f"{state.detectable:g} working days without a session"
+
+
+def icon_of(series: str, change: float) -> tuple[str, str]:
+    """The icon of an alarm, and H or L: whether a change by so much is a concern, an improvement, or neither."""
+    better, letter = trait_of(series).better, "H" if change > 0 else "L"
+    if better == NEITHER:
+        return "neither", letter
+    return "improvement" if (better == HIGHER) == (change > 0) else "concern", letter
+
+
+_FEW_STRATA: Final = 2
+
+
+def change(alarm: Alarm) -> tuple[str, str, str]:
+    """What happened, since when, and between which days the change lies, of an alarm."""
+    between = f"{day(alarm.earliest_ns)} and {day(alarm.latest_ns)}"
+    if alarm.chart == "silence":
+        return f"no session for {alarm.size:g} working days", day(alarm.change_ns), between
+    where = f", in {' and in '.join(alarm.strata)}" if alarm.strata else ""
+    if len(alarm.strata) > _FEW_STRATA:
+        where = f", in {len(alarm.strata)} kinds of device, view and spacing"
+    return f"changed by {in_unit(alarm.size, alarm.unit, is_change=True)}{where}", day(alarm.change_ns), between
+
+
+def counted(number: int, unit: str) -> str:
+    """``1 exam``, ``4,802 exams``."""
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"

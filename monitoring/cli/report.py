@@ -1,0 +1,145 @@
+"""``leglength-monitor report``: one file for who reads it, with what the store says of a period.
+
+Its template library comes with the extra ``report``, and is loaded by the command alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from monitoring.cli.alarms import store_and_settings
+from monitoring.cli.common import WRONG_INPUT, ConfigOption, exit_on_error
+from monitoring.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from monitoring.analytics.report import Report
+
+_DAYS: Final = 365
+_MOST_ALARMS: Final = 5  # on the page of one reader
+_ICONS: Final = {
+    "common": "no alarm (common cause)",
+    "concern": "concern",
+    "improvement": "improvement",
+    "neither": "changed, neither better nor worse",
+    "learning": "too few exams to alarm",
+}
+_VERDICTS: Final = {"too_few": "too few", "provisional": "provisional", "met": "met", "not_met": "not met"}
+_QUESTIONS: Final = {
+    "clinician": "can the measurements be trusted?",
+    "operator": "is it up, fast, and ending well?",
+    "regulator": "what was watched, how, and with what result?",
+}
+_FORMULA: Final = ("=", "@")  # not + and -, which begin numbers
+_AUDIENCES: Final = tuple(_QUESTIONS)
+
+
+def report(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The HTML file that is written.")] = Path(
+        "report.html"
+    ),
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First UTC day; default a year before --to.")
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last UTC day; default today.")
+    ] = None,
+    audience: Annotated[
+        str | None, typer.Option("--for", help="clinician, operator or regulator; default a page for each.")
+    ] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write the report's data, too, as JSON.")] = None,
+    as_csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FOLDER", help="Write its tables, too, as CSV files in here.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write what the store says of a period into one HTML file, without scripts and without a request.
+
+    First comes a sentence of verdict; then a page for each reader, and every chart. It can be printed, on A4.
+    """
+    now_ns = time.time_ns()
+    with exit_on_error():
+        if audience is not None and audience not in _AUDIENCES:
+            raise ConfigurationError(f"--for is one of {', '.join(_AUDIENCES)}")
+        try:
+            import jinja2
+        except ModuleNotFoundError:
+            typer.echo("error: this command needs its extra: pip install 'leglength-monitoring[report]'", err=True)
+            raise typer.Exit(WRONG_INPUT) from None
+        from monitoring.analytics import report as figures
+        from monitoring.analytics.material import Period, gather
+
+        to = last.date() if last else datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).date()
+        period = Period(first.date() if first else to - timedelta(days=_DAYS - 1), to)
+        if period.first > period.last:
+            raise ConfigurationError(f"--from {period.first} comes after --to {period.last}")
+        with store_and_settings(config) as (store, settings):
+            made = figures.make(gather(store, settings, period, now_ns))
+        written = {output: _page(jinja2, made, audience)}
+        if as_json is not None:
+            written[as_json] = figures.as_json(made)
+        if as_csv is not None:
+            written |= {as_csv / f"{name}.csv": _table(rows) for name, rows in figures.tables(made).items()}
+        for path, text in written.items():
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise ConfigurationError(f"{path}: {error.strerror}") from None
+            typer.echo(f"wrote {path}")
+    typer.echo(made.verdict)
+
+
+def _page(jinja2: Any, made: Report, audience: str | None) -> str:
+    from monitoring.analytics.months import LIMITS_FROM_MONTHS
+    from monitoring.analytics.pictures import picture
+    from monitoring.analytics.report import groups
+    from monitoring.analytics.wording import in_unit
+
+    folder = files("monitoring.analytics")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string((folder / "report.html.jinja").read_text(encoding="utf-8"))
+    numbers = {chart.chart: number for number, chart in enumerate(made.charts)}
+    shown = sorted(
+        (chart for chart in made.charts if audience in (None, "regulator", chart.audience)),
+        key=lambda chart: chart.state not in ("alarm", "acknowledged"),
+    )
+    text = template.render(
+        report=made,
+        audiences=[audience] if audience else _AUDIENCES,
+        shown=shown,
+        told=[alarm for alarm in made.alarms if audience in (None, "regulator", alarm.audience)],
+        pictures={chart.chart: picture(chart.months, chart.unit, chart.limits) for chart in shown},
+        loop_id=numbers.__getitem__,
+        style=jinja2.utils.markupsafe.Markup((folder / "report.css").read_text(encoding="utf-8")),
+        in_unit=in_unit,
+        groups=groups,
+        ICONS=_ICONS,
+        VERDICTS=_VERDICTS,
+        QUESTIONS=_QUESTIONS,
+        LIMITS_FROM=LIMITS_FROM_MONTHS,
+        MOST_ALARMS=_MOST_ALARMS,
+    )
+    return str(text)
+
+
+def _table(rows: Iterable[Mapping[str, object]]) -> str:
+    """CSV; a cell that a spreadsheet would take for a formula begins with an apostrophe."""
+    rows, file = list(rows), io.StringIO()
+    if rows:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            texts = {name: f"'{cell}" for name, cell in row.items() if str(cell).startswith(_FORMULA)}
+            writer.writerow({**row, **texts})
+    return file.getvalue()

@@ -1,0 +1,270 @@
+"""What a report says of known stores, and the monthly picture and table behind it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+from scipy import stats
+
+from monitoring.analytics import report as reports
+from monitoring.analytics.analysis import ACKNOWLEDGE, act, analyse
+from monitoring.analytics.charts import DAY_NS
+from monitoring.analytics.intervals import mean_interval, rate_interval
+from monitoring.analytics.material import Period, Placed, gather
+from monitoring.analytics.months import Month, by_month, last_whole_month, limits, p_value
+from monitoring.analytics.pictures import HEIGHT, WIDTH, picture
+from monitoring.analytics.report import Report, groups
+from monitoring.analytics.wording import icon_of, in_unit, title_of
+from monitoring.records.session_record import SessionRecord
+from monitoring.settings import AnalyticsConfig
+from monitoring.store import readings
+from tests.support.exams import BIAS, BONE, EXAMS, MONDAY_NS, a_store, exam, exams
+
+PERIOD = Period(date(2026, 6, 1), date(2026, 9, 14))
+NOW_NS = exam(EXAMS - 1).ended_ns + 4 * 3600 * 10**9
+
+
+def report_of(folder: Path, records: Iterable[SessionRecord], period: Period = PERIOD) -> Report:
+    folder.mkdir(exist_ok=True)
+    with a_store(folder, records) as store:
+        return reports.make(gather(store, AnalyticsConfig(), period, NOW_NS))
+
+
+@pytest.fixture(scope="module")
+def biased(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """Two exams a working day; one model is 8 mm off from exam 110 on. Nobody read."""
+    return report_of(tmp_path_factory.mktemp("biased"), exams())
+
+
+def at(month: int, day: int, hour: int = 9) -> int:
+    return int(datetime(2026, month, day, hour, tzinfo=UTC).timestamp()) * 10**9
+
+
+# --- the whole ----------------------------------------------------------------------------------
+
+
+def test_the_first_sentence_is_the_verdict_with_what_where_how_much_and_since_when(biased: Report) -> None:
+    assert biased.verdict.startswith("3 alarms to answer: one model's length less the mean of the others': middle, ")
+    assert "left tibia changed by +" in biased.verdict
+    assert " mm since 2026-08-" in biased.verdict
+    [alarm] = [alarm for alarm in biased.alarms if alarm.chart == BIAS]
+    assert (alarm.icon, alarm.status, alarm.audience) == ("neither", "open", "clinician")
+
+
+def test_an_icon_follows_the_alarm_and_every_chart_says_what_it_would_have_noticed(biased: Report) -> None:
+    alarmed = {alarm.chart for alarm in biased.alarms}
+    for chart in biased.charts:
+        assert bool(chart.letter) == (chart.chart in alarmed) == (chart.state == "alarm"), chart.chart
+        assert chart.noticed
+        assert (chart.to_do != "Nothing.") == (chart.chart in alarmed)
+    [one] = [chart for chart in biased.charts if chart.chart == BIAS]
+    assert (one.icon, one.letter, one.count) == ("neither", "H", EXAMS)
+    assert one.looked_at == f"{EXAMS} exams since 2026-06-01"
+    assert one.noticed.endswith("within 30 exams (with 80 %)")
+    assert {month.month for month in one.months if month.is_changed} == {"2026-08", "2026-09"}
+    assert sum(month.count for month in one.months) == EXAMS
+    [group] = [group for group in groups(biased.charts) if group.series == "model_difference"]
+    assert (group.charts, group.states) == (12, "9 watching, 3 alarm")
+
+
+def test_a_steady_site_has_no_alarm_and_does_not_say_more_than_it_sees(tmp_path: Path) -> None:
+    steady = report_of(tmp_path, [exam(number, False) for number in range(EXAMS)])
+    assert steady.alarms == ()
+    assert steady.verdict.startswith("No change found: ")
+    assert "what they would have noticed" in steady.verdict
+    assert {chart.icon for chart in steady.charts} == {"common"}
+    assert not any(chart.is_discovery for chart in steady.charts)
+
+
+def test_few_exams_or_none_are_told_as_such(tmp_path: Path) -> None:
+    nothing, three = report_of(tmp_path / "empty", []), report_of(tmp_path / "three", exams(range(3)))
+    assert nothing.verdict == "Nothing can be said yet: no session is stored."
+    assert (nothing.charts, nothing.failure_interval, nothing.exams) == ((), None, 0)
+    assert three.verdict.startswith("Too early to say whether measurements change: 3 of 20 exams")
+    assert {chart.icon for chart in three.charts if chart.kind == "number"} == {"learning"}
+
+
+def test_sessions_are_counted_by_how_they_ended_and_failures_have_an_interval(tmp_path: Path) -> None:
+    records = [replace(exam(number), status="failed" if number % 10 == 0 else "completed") for number in range(60)]
+    found = report_of(tmp_path, records)
+    assert found.by_status == {"completed": 54, "failed": 6, "skipped": 0, "crashed": 0}
+    assert found.failure_interval == rate_interval(60, 6)
+    assert [(month.month, sum(month.by_status.values())) for month in found.months] == [
+        ("2026-06", 44),
+        ("2026-07", 16),
+    ]
+    [failed] = [chart for chart in found.charts if chart.chart == "failed"]
+    assert (failed.events, failed.count, failed.interval) == (6, 60, rate_interval(60, 6))
+    assert found.exams == 54
+
+
+def test_only_the_period_is_counted_but_open_alarms_are_always_told(tmp_path: Path) -> None:
+    june = report_of(tmp_path, exams(), Period(date(2026, 6, 1), date(2026, 6, 30)))
+    assert june.sessions == sum(exam(number).ended_ns < at(7, 1, 0) for number in range(EXAMS)) == 44
+    assert {month.month for chart in june.charts for month in chart.months} == {"2026-06"}
+    assert BIAS in {alarm.chart for alarm in june.alarms}
+
+
+def test_an_answer_stands_beside_its_alarm(tmp_path: Path) -> None:
+    with a_store(tmp_path, exams()) as store:
+        config = AnalyticsConfig()
+        [alarm] = [alarm for alarm in analyse(store, config, NOW_NS).alarms if alarm.chart == BIAS]
+        act(store, config, alarm.alarm_id, ACKNOWLEDGE, "physicist", "weights differ", NOW_NS)
+        found = reports.make(gather(store, config, PERIOD, NOW_NS))
+    assert [each.answer for each in found.alarms if each.chart == BIAS] == ["physicist: weights differ"]
+    assert [chart.to_do for chart in found.charts if chart.chart == BIAS] == ["Answered by physicist: weights differ"]
+    assert found.verdict.startswith("2 alarms")
+
+
+def test_agreement_has_the_interval_that_survives_daily_looks(tmp_path: Path) -> None:
+    generator = random.Random(1)
+    errors = [generator.gauss(1.5, 2.0) for _ in range(40)]
+    with a_store(tmp_path, exams(range(40))) as store:
+        with store.database.transaction() as connection:
+            for number, error in enumerate(errors):
+                reader_mm = {BONE: exam(number).measurements_mm[BONE] - error}
+                readings.keep(connection, exam(number).series_key, "reader_1", reader_mm, NOW_NS)
+        found = reports.make(gather(store, AnalyticsConfig(), PERIOD, NOW_NS))
+    [one] = [one for one in found.agreements if one.measurement == BONE]
+    assert one.agreement.pairs == found.exams_read == 40
+    assert one.interval == pytest.approx(mean_interval(errors))
+    assert one.interval is not None
+    assert one.agreement.bias_low_mm is not None
+    assert one.interval[0] < one.agreement.bias_low_mm  # wider than one planned look's
+    assert one.verdict.status == "provisional"
+    far = replace(exam(40), measurements_mm={**exam(40).measurements_mm})
+    with a_store(tmp_path, [far]) as store:
+        with store.database.transaction() as connection:
+            reader_mm = {BONE: far.measurements_mm[BONE] - 12.0}
+            readings.keep(connection, far.series_key, "reader_1", reader_mm, NOW_NS)
+        found = reports.make(gather(store, AnalyticsConfig(), PERIOD, NOW_NS))
+    [strange] = found.strange
+    assert (strange.session_id, strange.reasons) == (
+        far.session_id,
+        ("Measurement less the readers' mean: left tibia: +12.0 mm",),
+    )
+
+
+def test_segments_have_their_own_verdict(tmp_path: Path) -> None:
+    records = [exam(n, False) if n < 60 else replace(exam(n, False), application_version="1.5.0") for n in range(150)]
+    found = report_of(tmp_path, records)
+    assert [(segment.exams, segment.is_current, segment.verdict) for segment in found.segments] == [
+        (60, False, "no open alarm"),
+        (90, True, "no open alarm"),
+    ]
+    assert "application 1.5.0" in found.segments[1].words
+    [chart] = [chart for chart in found.charts if chart.chart == BIAS]
+    assert {month.month for month in chart.months if month.is_earlier} == {"2026-06", "2026-07"}
+    assert chart.count == 90
+
+
+def test_the_digest_is_of_all_else_and_nobody_is_named(biased: Report) -> None:
+    rest = msgspec.json.encode(replace(biased, digest=""), order="deterministic")
+    assert biased.digest == sha256(rest).hexdigest()
+    text = reports.as_json(biased)
+    keys = (exam(EXAMS - 1).series_key, exam(EXAMS - 1).study_key, exam(EXAMS - 1).patient_key)
+    assert not any(key and key in text for key in keys)
+    tables = reports.tables(biased)
+    assert {name: len(rows) for name, rows in tables.items()}["charts"] == len(biased.charts)
+    assert len({tuple(row) for row in tables["agreement"]}) == 1
+
+
+# --- months -------------------------------------------------------------------------------------
+
+
+def test_limits_are_those_of_an_individuals_chart() -> None:
+    values = [10.0, 12, 11, 13, 10, 30, 12, 11, 10, 12, 13, 11]
+    found = limits(values)
+    assert found is not None
+    # qicharts2 0.8.1, moving ranges over 3.267 means left out once
+    assert (found.low, found.high) == pytest.approx((8.4840, 17.3493), abs=2e-3)
+    even = limits([10.0, 12, 11, 13, 10])
+    assert even is not None
+    assert (even.low, even.high) == pytest.approx((11.2 - 2.66 * 2, 11.2 + 2.66 * 2))
+    assert limits([1.0, 2.0]) is None
+
+
+def test_months_keep_segments_apart_and_say_what_changed() -> None:
+    points = [Placed(at(6, 3), 1.0, "old"), Placed(at(6, 9), 3.0, "old"), Placed(at(6, 20), 8.0, "new")]
+    points.append(Placed(at(8, 2), 9.0, "new"))
+    assert by_month(points, "new", at(8, 1)) == [
+        Month("2026-06", 2, 2.0, is_earlier=True),
+        Month("2026-06", 1, 8.0),
+        Month("2026-08", 1, 9.0, is_changed=True),
+    ]
+
+
+def test_the_last_whole_month_is_over_and_within_the_period() -> None:
+    period = Period(date(2026, 1, 10), date(2026, 9, 14))
+    assert last_whole_month(period, at(12, 1)) == "2026-08"
+    assert last_whole_month(period, at(8, 31, 23)) == "2026-07"
+    assert last_whole_month(Period(date(2026, 1, 1), date(2026, 8, 31)), at(12, 1)) == "2026-08"
+    assert last_whole_month(Period(date(2026, 1, 1), date(2026, 3, 4)), at(1, 20)) is None
+    assert last_whole_month(period, at(2, 20)) is None
+    assert last_whole_month(Period(date(2025, 1, 1), date(2026, 9, 1)), at(1, 20)) == "2025-12"
+
+
+def test_p_values_are_those_of_scipy() -> None:
+    generator = random.Random(2)
+    before = [round(generator.gauss(0, 1), 1) for _ in range(40)]
+    now = [round(generator.gauss(0.6, 1), 1) for _ in range(12)]
+    points = [Placed(at(6, 1) + n, value, "s") for n, value in enumerate(before)]
+    points += [Placed(at(7, 1) + n, value, "s") for n, value in enumerate(now)]
+    points += [Placed(at(6, 2) + n, 99.0, "earlier segment") for n in range(50)]
+    expected = stats.mannwhitneyu(now, before, method="asymptotic", use_continuity=False).pvalue
+    assert p_value(points, "s", "2026-07", is_event=False) == pytest.approx(expected, rel=1e-9)
+    assert p_value(points, "s", "2026-06", is_event=False) is None
+    assert p_value(points[:44], "s", "2026-07", is_event=False) is None
+    events = [Placed(at(6, 1) + n, float(n % 10 == 0), "a") for n in range(40)]
+    events += [Placed(at(7, 1) + n, float(n < 5), "b") for n in range(12)]
+    expected = stats.fisher_exact([[5, 7], [4, 36]], alternative="greater").pvalue
+    assert p_value(events, "", "2026-07", is_event=True) == pytest.approx(expected, rel=1e-9)
+    same = [Placed(at(6, 1) + n * DAY_NS, 1.0, "") for n in range(40)]
+    assert p_value(same, "", "2026-07", is_event=False) == 1.0
+
+
+def test_a_picture_holds_its_marks_and_says_them_in_words() -> None:
+    values = [0.2, -1.5, 3.0, 0.4, -0.3, 0.0, 1.1]
+    months = [Month(f"2026-{n + 1:02d}", 9, value, is_changed=n > 5) for n, value in enumerate(values) if n != 2]
+    found = picture(months, "mm", limits(values))
+    assert found is not None
+    assert all(found.left < mark.x < WIDTH and 0 < mark.y < HEIGHT - 15 for mark in found.marks)
+    assert [line.count("L") for line in found.lines] == [1, 3]  # broken where March is missing
+    assert [mark.kind for mark in found.marks] == ["common"] * 5 + ["changed"]
+    assert "2026-02: -1.5 mm of 9" in found.words
+    assert "Centre" in found.words
+    assert sorted(level.y for level in found.levels) == [level.y for level in found.levels]  # y grows downwards
+    alone = picture(months[:1], "share", None)
+    assert alone is not None
+    assert len(alone.marks) == 1
+    assert picture([], "mm", None) is None
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+def test_words() -> None:
+    assert title_of("model_difference/unet/PLL_R_FEM").endswith("others': unet, right femur")
+    assert title_of("custom_dose") == "The host's own dose"
+    assert [in_unit(0.05, "share"), in_unit(0.05, "share", is_change=True)] == ["5.0 %", "+5.0 percentage points"]
+    assert [in_unit(-1.25, "mm"), in_unit(0.1234, "ratio"), in_unit(2.0, "s", is_change=True)] == [
+        "-1.2 mm", "0.123", "+2.00 s",
+    ]  # fmt: skip
+    assert icon_of("failed", 0.1) == ("concern", "H")
+    assert icon_of("quality", 0.1) == ("improvement", "H")
+    assert icon_of("quality", -0.1) == ("concern", "L")
+    assert icon_of("session_seconds", -0.1) == ("improvement", "L")
+    assert icon_of("z_score", -0.1) == ("neither", "L")
+    assert icon_of("custom_dose", 0.1) == ("neither", "H")
+
+
+def test_it_begins_on_a_monday() -> None:
+    assert Period(date(2026, 6, 1), date(2026, 6, 1)).start_ns == MONDAY_NS
+    assert Period(date(2026, 6, 1), date(2026, 6, 1)).end_ns == MONDAY_NS + DAY_NS

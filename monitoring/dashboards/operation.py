@@ -44,7 +44,7 @@ WITHIN_30: Final = r"30(\.0)?"
 
 
 MUST_ACT_PANEL: Final = Panel(
-    id=1, title="Must anyone act?", shown=Shown.STAT, unit=Unit.COUNT, width=5, height=5,
+    id=1, title="Must anyone act?", shown=Shown.STAT, unit=Unit.COUNT, width=6, height=5,
     description="What the alert rules say. Now: one fires that pages. Soon: one fires that can wait for the morning."
     " Which they are stands beside.",
     answers=(told(must_act(), at_end=True),),
@@ -71,7 +71,7 @@ SINCE_SUCCESS: Final = Panel(
 )  # fmt: skip
 
 SINCE_IMAGE: Final = Panel(
-    id=4, title="Last image", shown=Shown.STAT, unit=Unit.SECONDS, width=5, height=5, decimals=1,
+    id=4, title="Last image", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=5, decimals=1,
     description="How long ago the latest image was processed, however it ended. Long here, too, means: nothing"
     " arrives.",
     answers=(
@@ -149,7 +149,7 @@ OLDEST_OPEN: Final = Panel(
 )  # fmt: skip
 
 DAYS: Final = Panel(
-    id=10, title="Images a day", shown=Shown.BARS, unit=Unit.COUNT, width=12,
+    id=10, title="Images a day", shown=Shown.BARS, unit=Unit.COUNT, width=11,
     description="Each day's images by how they ended, by the calendar of this page's time zone.",
     answers=(
         asked(PerPeriod(metrics=DURATION, by=("status",), statistic=COUNT, period=DAY), "{{status}}"),
@@ -159,7 +159,7 @@ DAYS: Final = Panel(
 )  # fmt: skip
 
 LATEST_IMAGES: Final = Panel(
-    id=11, title="Latest images", shown=Shown.TABLE, unit=Unit.SECONDS, width=12,
+    id=11, title="Latest images", shown=Shown.TABLE, unit=Unit.SECONDS, width=13,
     description="The latest 20 images: when they ended and how, how long they took, and how many of the 8 landmarks"
     " were found. An image is known by its time only.",
     answers=(

@@ -31,7 +31,7 @@ _PENDING: Final = {"waiting": catalogue.MONITORING_PENDING}
 _FROZEN: Final = "As it was at each delivery, since a store tells of itself when it delivers."
 
 LATEST_PUSH: Final = Panel(
-    id=1, title="Last push", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=0,
+    id=1, title="Last push", shown=Shown.STAT, unit=Unit.SECONDS, width=5, height=4, decimals=0,
     description="How long ago the totals were last told. Between images only a relay tells them.",
     answers=(
         told(f"min({SINCE_PUSH}) or time() - max({series(catalogue.MONITORING_LAST_DELIVERY)})", at_end=True),
@@ -42,7 +42,7 @@ LATEST_PUSH: Final = Panel(
 )  # fmt: skip
 
 RELAY: Final = Panel(
-    id=2, title="Relay last seen", shown=Shown.STAT, unit=Unit.SECONDS, width=4, height=4, decimals=0,
+    id=2, title="Relay last seen", shown=Shown.STAT, unit=Unit.SECONDS, width=5, height=4, decimals=0,
     description="How long ago a relay looked after the store, which it does every few seconds.",
     answers=(
         told(f"time() - max({series(catalogue.RELAY_LAST_SEEN)})", at_end=True),
@@ -80,7 +80,7 @@ DEAD: Final = Panel(
 )  # fmt: skip
 
 LOST: Final = Panel(
-    id=6, title="Lost in this range", shown=Shown.STAT, unit=Unit.COUNT, width=4, height=4,
+    id=6, title="Lost in this range", shown=Shown.STAT, unit=Unit.COUNT, width=5, height=4,
     description="Points that will never be delivered, and sessions lost with the store, less what was sent once more.",
     answers=(
         told(

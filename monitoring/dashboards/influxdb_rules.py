@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 from promql_parser import parse_duration
 
+from monitoring.dashboards.questions import COMMON_TAGS
 from monitoring.dashboards.rules import RULES, Audience, Severity, filled, named
 from monitoring.dashboards.thresholds import DEFAULTS, Thresholds
 from monitoring.metrics import catalogue
@@ -55,7 +56,7 @@ def _select(aggregate: str, metric: Metric, *tags: str, condition: str = "") -> 
 
 def _fallen(metric: Metric, *tags: str) -> tuple[tuple[str, str], ...]:
     """A field's mean over a quarter of a year, and over the last week of it."""
-    query = _select("mean({})", metric, "instance", *tags)
+    query = _select("mean({})", metric, *COMMON_TAGS, *tags)
     return (query, "$comparison_window"), (query, "$failure_window")
 
 
@@ -68,10 +69,10 @@ INFLUXDB_RULES: tuple[InfluxdbRule, ...] = (
         audience="operator",
         queries=(
             (
-                _select(f'sum({{}}) + sum("{_ENDED["crashed"].field}")', _ENDED["failed"], "instance"),
+                _select(f'sum({{}}) + sum("{_ENDED["crashed"].field}")', _ENDED["failed"], *COMMON_TAGS),
                 "$all_fail_window",
             ),
-            (_select("sum({})", _ENDED["completed"], "instance"), "$all_fail_window"),
+            (_select("sum({})", _ENDED["completed"], *COMMON_TAGS), "$all_fail_window"),
         ),
         number="$A * ($B < 0.5)",
         limit="$failures - 0.5",
@@ -96,7 +97,11 @@ INFLUXDB_RULES: tuple[InfluxdbRule, ...] = (
         queries=(
             (
                 _select(
-                    "count({})", catalogue.FINDING["value"], "instance", "rule", condition="\"severity\" = 'hard' AND "
+                    "count({})",
+                    catalogue.FINDING["value"],
+                    *COMMON_TAGS,
+                    "rule",
+                    condition="\"severity\" = 'hard' AND ",
                 ),
                 "$event_window",
             ),
@@ -111,8 +116,8 @@ INFLUXDB_RULES: tuple[InfluxdbRule, ...] = (
         severity="warning",
         audience="clinical",
         queries=(
-            (_select("mean({})", catalogue.READING_ERROR, "instance", "measurement"), "$comparison_window"),
-            (_select("count({})", catalogue.READING_ERROR, "instance", "measurement"), "$comparison_window"),
+            (_select("mean({})", catalogue.READING_ERROR, *COMMON_TAGS, "measurement"), "$comparison_window"),
+            (_select("count({})", catalogue.READING_ERROR, *COMMON_TAGS, "measurement"), "$comparison_window"),
         ),
         number="abs($A) * ($B > $pairs - 0.5)",
         limit="$bias_mm",
@@ -145,7 +150,7 @@ INFLUXDB_RULES: tuple[InfluxdbRule, ...] = (
         name="LegLengthDeadPoints",
         severity="warning",
         audience="operator",
-        queries=((_select("last({})", catalogue.MONITORING_DEAD, "instance", "backend"), "$failure_window"),),
+        queries=((_select("last({})", catalogue.MONITORING_DEAD, *COMMON_TAGS, "backend"), "$failure_window"),),
         limit="0.5",
         summary="A backend refused points for good.",
         description="Points that {{ $labels.backend }} refused, kept aside: {{ $values.N.Value }}.",

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from promql_parser import parse_duration
 
 from monitoring.dashboards.influxdb_rules import EXPRESSION, INFLUXDB_RULES, grafana_rules
+from monitoring.dashboards.questions import COMMON_TAGS
 from monitoring.dashboards.rules import RULES
 from monitoring.dashboards.thresholds import DEFAULTS, Thresholds
 from monitoring.metrics import catalogue
@@ -53,9 +54,11 @@ def fell(line: str, field: str, to: float) -> list[tuple[str, str, int, float, f
 MODEL, QUALITY = "leglength_model,instance=a,model=m", "leglength_quality,instance=a"
 READING, DEAD = "leglength_reading,instance=a,measurement=PLL_R_FEM", "leglength_monitoring,instance=a,backend=influxdb"
 FINDING = "leglength_finding,instance=a,rule=leg_sum,severity=%s,subject=image"
+OTHER = "leglength_session,instance=a,application=b"
 CASES = {
     "LegLengthAllFail": [
         Case([session("failed", 2), session("crashed", 1)], True),
+        Case([session("failed", 3), (OTHER, "completed=1.0", 3, 0.9, 0.1)], True),
         Case([session("failed", 2)], False),
         Case([session("failed", 3), session("completed", 1)], False),
         Case([session("failed", 3, 3, 2), session("skipped", 1)], False),
@@ -182,7 +185,7 @@ def test_queries_ask_for_what_is_sent() -> None:
             quoted = step["model"]["query"].split('"')[1::2]
             measurement = next(name for name in quoted if name.startswith("leglength_"))
             asked[measurement] |= set(quoted) - {measurement}
-    tags = {label.name for metric in catalogue.METRICS for label in metric.labels} | {"instance"}
+    tags = {label.name for metric in catalogue.METRICS for label in metric.labels} | {*COMMON_TAGS}
     for measurement, names in asked.items():
         assert {(measurement, name) for name in names - tags} <= PLACES
 

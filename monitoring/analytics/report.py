@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from monitoring.analytics.analysis import Alarm, ChartState
+from monitoring.analytics.analysis import WITHIN, Alarm, ChartState
 from monitoring.analytics.charts import LEARNING_UNTIL, LIMITED_UNTIL
 from monitoring.analytics.intervals import benjamini_hochberg, mean_interval, rate_interval
 from monitoring.analytics.material import Material, Placed
@@ -33,6 +33,9 @@ from monitoring.analytics.months import (
 from monitoring.analytics.wording import (
     BONES,
     CLINICIAN,
+    HIGHER,
+    LOWER,
+    NEITHER,
     change,
     counted,
     day,
@@ -345,11 +348,11 @@ def _verdict(material: Material, charts: Sequence[ReportedChart]) -> str:
     open_ones = [alarm for alarm in reversed(material.found.alarms) if alarm.status == "open"]
     able = sum(chart.state != "learning" for chart in charts)
     if open_ones:
-        oldest = open_ones[-1]
-        # Where one model is off, the others differ from the mean with it: the largest change is the model's own.
-        lead = max(
-            (alarm for alarm in open_ones if _series(alarm) == _series(oldest)), key=lambda alarm: abs(alarm.size)
-        )
+        # What changes measurements comes first. Where one model is off, the others differ from the mean with it: the
+        # largest change is the model's own.
+        first = min(open_ones, key=lambda alarm: (trait_of(_series(alarm)).audience != CLINICIAN, alarm.raised_ns))
+        alike = [alarm for alarm in open_ones if _series(alarm) == _series(first)]
+        lead = max(alike, key=lambda alarm: abs(alarm.size))
         what, since, _ = change(lead)
         title = title_of(lead.chart)
         told = what if lead.chart == "silence" else f"{title[0].lower()}{title[1:]} {what}"
@@ -382,7 +385,7 @@ def groups(charts: Iterable[ReportedChart]) -> list[Group]:
         words = told[0].noticed if told else "nothing yet"
         if len(told) > 1 and its[0].kind == "number":
             low, high = (in_unit(of(chart.detectable or 0.0 for chart in told), its[0].unit) for of in (min, max))
-            words = f"a shift of {low} to {high} within 30 exams or clinic days (with 80 %)"
+            words = f"a shift of {low} to {high} within {WITHIN} exams or clinic days"
         found.append(
             Group(
                 series, title_of(series), tuple(dict.fromkeys(changed)) or ((its[0].icon, ""),),
@@ -439,22 +442,27 @@ def _segments(material: Material) -> Iterable[Segment]:
 _EXTREME: Final = 0.01
 _FEWEST_RANKED: Final = 100
 _LARGE_ERROR_MM: Final = 10.0
-_MOST_STRANGE: Final = 12
+_MOST_STRANGE: Final = 6
 
 
 def _strange(material: Material) -> Iterable[Strange]:
-    """Exams among the outermost hundredth in two series at once or more, or far from the readers; the oddest first."""
+    """Exams in the worse hundredth of two series or more, or far from the readers; the oddest first.
+
+    Where no direction is the better one, both ends are the worse hundredth.
+    """
     reasons: dict[int, dict[str, str]] = {}
     for chart, points in material.points.items():
         series = chart.partition("/")[0]
-        if trait_of(series).audience != CLINICIAN or series.startswith("reader_error_over"):
+        trait = trait_of(series)
+        if trait.audience != CLINICIAN or all(point.value in (0.0, 1.0) for point in points):
             continue
+        reach = 0 if len(points) < _FEWEST_RANKED else int(len(points) * _EXTREME / (1 + (trait.better == NEITHER)))
         ordered = sorted(points, key=lambda point: point.value)
-        reach = int(len(ordered) * _EXTREME / 2)
-        ends = {"smallest": ordered[:reach], "largest": ordered[-reach:]} if len(ordered) >= _FEWEST_RANKED else {}
-        for end, outermost in ends.items() if series != "landmark_missed" else ():
-            for point in outermost if reach else ():
-                reasons.setdefault(point.time_ns, {})[series] = f"{title_of(chart)}: among the {end} of {len(ordered)}"
+        ends = {"smallest": ordered[:reach] if trait.better != LOWER else []}
+        ends["largest"] = ordered[-reach:] if reach and trait.better != HIGHER else []
+        for end, outermost in ends.items():
+            for point in outermost:
+                reasons.setdefault(point.time_ns, {})[series] = f"{title_of(chart)}: among the {end} of {len(points):,}"
         for point in points if series == "reader_error" else ():
             if abs(point.value) > _LARGE_ERROR_MM:
                 error = in_unit(point.value, "mm", is_change=True)

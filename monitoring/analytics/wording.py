@@ -101,7 +101,7 @@ def noticed(state: ChartState) -> str:
         return "nothing yet"
     if state.kind == "number":
         points = "clinic days" if state.by_days else "exams"
-        return f"a shift of {in_unit(state.detectable, state.unit)} within {WITHIN} {points} (with 80 %)"
+        return f"a shift of {in_unit(state.detectable, state.unit)} within {WITHIN} {points}"
     if state.kind == "event":
         return f"twice the accepted {in_unit(state.accepted or 0.0, 'share')} after {state.detectable:,.0f} sessions"
     return f"{state.detectable:g} working days without a session"

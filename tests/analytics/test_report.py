@@ -14,10 +14,10 @@ from msgspec.structs import replace
 from scipy import stats
 
 from monitoring.analytics import report as reports
-from monitoring.analytics.analysis import ACKNOWLEDGE, act, analyse
+from monitoring.analytics.analysis import ACKNOWLEDGE, Analysis, act, analyse
 from monitoring.analytics.charts import DAY_NS
 from monitoring.analytics.intervals import mean_interval, rate_interval
-from monitoring.analytics.material import Period, Placed, gather
+from monitoring.analytics.material import Material, Period, Placed, Seen, gather
 from monitoring.analytics.months import Month, by_month, last_whole_month, limits, p_value
 from monitoring.analytics.pictures import HEIGHT, WIDTH, picture
 from monitoring.analytics.report import Report, groups
@@ -67,7 +67,7 @@ def test_an_icon_follows_the_alarm_and_every_chart_says_what_it_would_have_notic
     [one] = [chart for chart in biased.charts if chart.chart == BIAS]
     assert (one.icon, one.letter, one.count) == ("neither", "H", EXAMS)
     assert one.looked_at == f"{EXAMS} exams since 2026-06-01"
-    assert one.noticed.endswith("within 30 exams (with 80 %)")
+    assert one.noticed.endswith("within 30 exams")
     assert {month.month for month in one.months if month.is_changed} == {"2026-08", "2026-09"}
     assert sum(month.count for month in one.months) == EXAMS
     [group] = [group for group in groups(biased.charts) if group.series == "model_difference"]
@@ -268,3 +268,19 @@ def test_words() -> None:
 def test_it_begins_on_a_monday() -> None:
     assert Period(date(2026, 6, 1), date(2026, 6, 1)).start_ns == MONDAY_NS
     assert Period(date(2026, 6, 1), date(2026, 6, 1)).end_ns == MONDAY_NS + DAY_NS
+
+
+def test_an_exam_is_odd_by_the_worse_end_of_several_series() -> None:
+    times = [MONDAY_NS + number * DAY_NS for number in range(200)]
+    sessions = [Seen(time_ns, f"{number:032x}", "completed") for number, time_ns in enumerate(times)]
+    values = [float(number) for number in range(200)]
+    points = {
+        name: [Placed(time_ns, value, "s") for time_ns, value in zip(times, of, strict=True)]
+        for name, of in (("quality", values), ("confidence", values), ("disagreement", values[::-1]))
+    }
+    nothing = Analysis((), (), {}, {}, 200, 2.0)
+    found = reports.make(Material(nothing, PERIOD, NOW_NS, sessions=sessions, points=points)).strange
+    assert [one.session_id for one in found] == [f"{1:032x}", f"{0:032x}"]  # of the best, 199, no word
+    assert found[0].reasons[0] == "Quality of the measurements: among the smallest of 200"
+    alone = reports.make(Material(nothing, PERIOD, NOW_NS, sessions=sessions, points={"quality": points["quality"]}))
+    assert alone.strange == ()

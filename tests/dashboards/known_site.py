@@ -82,7 +82,16 @@ class KnownSite:
 def two_instances(history: History, simulated: Callable[..., History]) -> tuple[Instance, Instance]:
     """The history of 60 days, and another clinic's fewer images, of another application."""
     others = simulated(days=40, seed=7, fewest_a_day=1, most_a_day=3, outage=False).records
-    return Instance(INSTANCE, "simulated", history.records), Instance("simulated-2", "other.legs", others)
+    return (
+        Instance(INSTANCE, "simulated", ending_with_a_failure(history.records)),
+        Instance("simulated-2", "other.legs", ending_with_a_failure(others)),
+    )
+
+
+def ending_with_a_failure(records: Sequence[SessionRecord]) -> Sequence[SessionRecord]:
+    """So that the latest image isn't the latest success."""
+    last = max(number for number, record in enumerate(records) if record.status != "completed")
+    return records[: last + 1]
 
 
 def import_and_deliver(instances: Iterable[Instance], folder: Path, influxdb: Mapping[str, Any]) -> list[TimedPoint]:

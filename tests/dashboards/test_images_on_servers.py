@@ -7,12 +7,13 @@ computed of the stores' sessions: by the question, and for the panels that matte
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import pytest
 
+from monitoring.dashboards.aggregation import COUNT, LARGEST, LATEST, MEAN, SMALLEST, SUM
 from monitoring.dashboards.panels import Images
-from monitoring.dashboards.questions import PerPeriod, Question, Row, ShareWithin, influxql_rows
+from monitoring.dashboards.questions import EachImage, PerPeriod, Question, Row, ShareWithin, TimedPoint, influxql_rows
 from monitoring.metrics.kinds import OWN_MEASUREMENTS
 from monitoring.metrics.line_protocol import line
 from tests.dashboards.known_site import (
@@ -24,11 +25,13 @@ from tests.dashboards.known_site import (
     import_and_deliver,
     influxql,
     own_state,
+    promql,
+    steps,
     two_instances,
     wrong,
 )
 from tests.support.history import History
-from tests.support.servers import InfluxDB1, fetch
+from tests.support.servers import InfluxDB1, VictoriaMetrics, fetch
 
 pytestmark = pytest.mark.servers
 HOUR_NS = 3_600_000_000_000
@@ -119,4 +122,109 @@ def test_instances_and_applications_are_kept_apart(site: KnownSite, influxdb: In
             found = influxdb_rows(one, question, site, influxdb, chosen)
             if wrong(question.answer(points, site.time_range, ZONE), found) or bool(found) != bool(points):
                 problems.append(f"{one.name} of {chosen}")
+    assert not problems, "\n".join(problems)
+
+
+# --- MetricsQL ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def victoria_metrics(site: KnownSite) -> Iterator[VictoriaMetrics]:
+    with VictoriaMetrics() as server:
+        body = "\n".join(line(timed.point, timed.time_ns) for timed in site.points).encode()
+        fetch("POST", f"{server.url}/write?db=leglength", body=body)
+        server.flush()
+        yield server
+
+
+Series = dict[tuple[tuple[str, ...], str], list[tuple[int, float]]]
+Answer = dict[tuple[str, ...], float]
+
+
+def series_of(question: Question, column: str, points: Iterable[TimedPoint]) -> Series:
+    """The values of each series in order of time (ms), by its group and all of its tags."""
+    metric = question.metrics[column]
+    found: Series = {}
+    for point, time_ns in sorted(points, key=lambda timed: timed.time_ns):
+        is_asked = all(point.tags.get(name, "") in values for name, values in question.where.items())
+        if point.measurement == question.measurement and is_asked and metric.field in point.fields:
+            key = tuple(point.tags.get(name, "") for name in question.by), repr(sorted(point.tags.items()))
+            found.setdefault(key, []).append((time_ns // 1_000_000, float(point.fields[metric.field])))
+    return found
+
+
+def quantile(values: list[float], share: float) -> float:
+    """Between the two values that lie about it."""
+    ordered = sorted(values)
+    below = int(share * (len(ordered) - 1))
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (share * (len(ordered) - 1) - below) * (ordered[above] - ordered[below])
+
+
+def in_metricsql(question: Question, series: Series, since_ms: int, until_ms: int) -> Answer:
+    """What a window's values give: from after its start to its end."""
+    groups: dict[tuple[str, ...], list[list[float]]] = {}
+    for (group, _), told in series.items():
+        if values := [value for ms, value in told if since_ms < ms <= until_ms]:
+            groups.setdefault(group, []).append(values)
+    found: Answer = {}
+    for group, of_series in groups.items():
+        together = [value for values in of_series for value in values]
+        statistic = getattr(question, "statistic", None)
+        if isinstance(question, ShareWithin):
+            found[group] = sum(value <= question.bound for value in together) / len(together)
+        elif isinstance(question, EachImage) or statistic == LATEST:
+            found[group] = max(values[-1] for values in of_series)
+        elif statistic in (COUNT, SUM, MEAN, SMALLEST, LARGEST):
+            found[group] = float(statistic.of(together))
+        else:
+            assert "quantile_over_time(0.95" in statistic.metricsql, statistic
+            if len(together) >= question.at_least:
+                found[group] = max(quantile(values, 0.95) for values in of_series)
+    return found
+
+
+def test_every_panels_answer_of_victoriametrics_is_the_stores_own(
+    site: KnownSite, victoria_metrics: VictoriaMetrics
+) -> None:
+    """To 12 digits, of which it keeps so many; bars by the offset from UTC that holds at the range's end."""
+    problems = []
+    for one, question in of_images("metricsql"):
+        at = steps(site, one.shown, one.target)
+        text = promql(one.target["expr"], site, at.step, {})
+        series = series_of(question, one.column, site.points)
+        form = {"query": text, "nocache": "1"}
+        if one.target["instant"]:
+            asked_for = {"time": f"{site.end_ms / 1000}"}
+            windows = {site.end_ms: (site.start_ms, site.end_ms)}
+            answer = fetch("POST", f"{victoria_metrics.url}/api/v1/query", fields=form | asked_for)
+        else:
+            asked_for = {"start": str(at.start), "end": str(at.end), "step": f"{at.step}s"}
+            ahead = {1: DAY_MS, 7: 4 * DAY_MS, 28: 4 * DAY_MS}
+            period = question.period.days if isinstance(question, PerPeriod | ShareWithin) else 0
+            long_ms = period * DAY_MS or at.step * 1000
+            windows = {
+                ms: (ms + ahead.get(period, 0) - long_ms, ms + ahead.get(period, 0))
+                for ms in range(at.start * 1000, at.end * 1000 + 1, at.step * 1000)
+            }
+            answer = fetch("POST", f"{victoria_metrics.url}/api/v1/query_range", fields=form | asked_for)
+        found = [
+            Row(
+                round(float(seconds) * 1000),
+                {name: each["metric"].get(name, "") for name in question.by},
+                {"": float(value)},
+            )
+            for each in answer.json()["data"]["result"]
+            for seconds, value in (each["values"] if "values" in each else [each["value"]])
+        ]
+        expected = [
+            Row(ms, dict(zip(question.by, group, strict=True)), {"": value})
+            for ms, window in windows.items()
+            for group, value in in_metricsql(question, series, *window).items()
+        ]
+        if not found:
+            problems.append(f"{one.name} is empty: {text}")
+        if off := wrong(expected, found, digits=11):
+            problems.append(f"{one.name}: {len(off)} of {len(expected)} rows, as {off[0]}: {text}")
+    assert len(of_images("metricsql")) > 30
     assert not problems, "\n".join(problems)

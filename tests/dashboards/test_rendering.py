@@ -37,6 +37,8 @@ from monitoring.dashboards.questions import Scope
 from monitoring.dashboards.rendering import PAGES, Site, chosen, render
 from monitoring.dashboards.thresholds import Thresholds
 from monitoring.metrics import catalogue
+from tests.application import identity
+from tests.support import REPOSITORY
 from tests.support.prometheus_servers import promtool
 
 SITES = {
@@ -191,6 +193,9 @@ def test_every_metricsql_expression_asks_for_what_is_sent() -> None:
                 for expression in query.question.metricsql(scope).values():
                     asked += 1
                     assert set(re.findall(r"leglength_\w+", expression)) <= series_names, (panel.title, expression)
+                    grouped = re.findall(r"\w+", " ".join(re.findall(r"\bby \(([^)]*)\)", expression)))
+                    tags = {*grouped, *re.findall(r"(\w+)=~?\"", expression)}
+                    assert tags <= TAGS[query.question.measurement], (panel.title, expression)
                     assert "_over_time(" in expression or "increase(" in expression
     assert asked > 40
 
@@ -270,6 +275,25 @@ def test_dashboards_hold_no_address_and_no_name_of_a_machine() -> None:
     for site in SITES.values():
         for page in PAGES:
             assert not re.search(r"https?://|localhost|\b\d+\.\d+\.\d+\.\d+\b|Token |Bearer ", render(page, site))
+
+
+def test_no_file_that_servers_read_holds_an_identity_or_a_secret() -> None:
+    paths = [
+        path for name in ("grafana", "prometheus", "alertmanager") for path in (REPOSITORY / "deploy" / name).rglob("*")
+    ]
+    files = [path for path in paths if path.is_file()]
+    assert len(files) > 7
+    words = identity.needles([])
+    for path in files:
+        text = path.read_text()
+        assert identity.found_in(text.encode(), words) == [], path
+        hosts = set(re.findall(r"https?://([^/\s\"':]+)", text))
+        assert hosts <= {"alert-receiver.example.org", "127.0.0.1", "github.com"}, (path, hosts)
+        assert not re.search(r"\b(?!127\.0\.0\.1\b)\d{1,3}(?:\.\d{1,3}){3}\b", text), path
+        # A key or token: long, of hexadecimal digits or of mixed letters and digits.
+        assert not re.findall(
+            r"\b[0-9a-f]{24,}\b|\b(?=[A-Za-z+/]*\d)(?=\d*[a-z]*[A-Z])[A-Za-z0-9+/]{32,}={0,2}", text
+        ), path
 
 
 def test_a_week_of_prometheus_stands_on_its_thursday_and_one_of_influxdb_on_its_monday() -> None:

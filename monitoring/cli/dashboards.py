@@ -214,6 +214,8 @@ def _sources(
 
     if not re.fullmatch(r"[1-9][0-9]*(ms|[smh])", scrape_interval):
         raise ConfigurationError(f"--scrape-interval {scrape_interval}: must be a number and a unit, as 15s")
+    if "@" in (prometheus_url or ""):
+        raise ConfigurationError("--prometheus-url: must not hold credentials, which would stand in a file")
     found = {"dashboards_path": str(pages), "scrape_interval": scrape_interval}
     if prometheus_url:
         found["prometheus_url"] = prometheus_url

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct, ValidationError, convert
+from msgspec.structs import asdict
+from promql_parser import parse_duration
 
 from monitoring.exceptions import ConfigurationError
 
@@ -138,6 +141,13 @@ DEFAULTS = Thresholds()
 def thresholds_from(document: Any) -> Thresholds:
     """A site's thresholds beside the defaults of the rest; ConfigurationError names the one that can't be used."""
     try:
-        return convert(document, Thresholds)
+        found = convert(document, Thresholds)
     except ValidationError as error:
         raise ConfigurationError(f"thresholds: {error}") from None
+    for name, value in asdict(found).items():
+        try:
+            if isinstance(value, str) and re.fullmatch(SPAN, value):
+                parse_duration(value)  # the pattern takes 0s and 5m1h, which Prometheus doesn't
+        except ValueError as error:
+            raise ConfigurationError(f"thresholds: {name} {value}: {error}") from None
+    return found

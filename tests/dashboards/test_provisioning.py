@@ -122,10 +122,14 @@ def test_what_cannot_be_rendered_is_said_in_a_line(tmp_path: Path) -> None:
     config = settings(tmp_path, prometheus=PROMETHEUS)
     wrong = tmp_path / "thresholds.json"
     wrong.write_text('{"silence": "for ever"}')
+    none = tmp_path / "none.json"
+    none.write_text('{"silence": "0s"}')
     for arguments, words in (
         (("--influxql", "--metricsql"), "--influxql and --metricsql exclude each other"),
         (("--time-zone", "Europe/Zurick"), "--time-zone Europe/Zurick: there is no such zone"),
         (("--scrape-interval", "often"), "--scrape-interval often"),
+        (("--prometheus-url", f"http://grafana:{SECRET}@prometheus.example"), "must not hold credentials"),
+        (("--thresholds", str(none)), "thresholds: silence 0s: duration must be greater than 0"),
         (("--thresholds", str(wrong)), "silence"),
     ):
         code, said = render("--config", config, *arguments, str(tmp_path / "out"))

@@ -7,7 +7,10 @@ computed of the stores' sessions: by the question, and for the panels that matte
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -107,6 +110,48 @@ def test_every_panels_answer_of_influxdb_is_the_stores_own(kind: str, site: Know
             problems.append(f"{one.name}: {len(differing)} rows, as {differing[0]}: {one.target['query']}")
     assert len(of_images(kind)) > 30
     assert not problems, "\n".join(problems)
+
+
+def test_what_matters_most_is_what_the_records_say(site: KnownSite, influxdb: InfluxDB1) -> None:
+    """Not by way of the questions, whose metrics, tags and statistics might be the wrong ones."""
+    first_ns, last_ns = site.time_range
+    records = sorted(
+        (record for one in site.instances for record in one.records if first_ns <= record.ended_ns <= last_ns),
+        key=lambda record: record.ended_ns,
+    )
+    of_operation = [pair for pair in of_images("influxdb-only") if pair[0].page.uid == "leglength-operation"]
+    by_title = {one.panel.title: (one, question) for one, question in of_operation}
+
+    def told(title: str, *tags: str) -> list[tuple[Any, ...]]:
+        rows = influxdb_rows(*by_title[title], site, influxdb, {})
+        return sorted((row.time_ns, *(row.tags[tag] for tag in tags), *row.values.values()) for row in rows)
+
+    assert told("Duration of each image", "status") == [
+        (record.ended_ns, str(record.status), record.duration_seconds) for record in records
+    ]
+    days = Counter((datetime.fromtimestamp(record.ended_ns // 10**9, ZONE).date(), record.status) for record in records)
+    per_day = [
+        (datetime.fromtimestamp(at // 10**9, ZONE), status, n) for at, status, n in told("Images a day", "status")
+    ]
+    assert {(at.date(), status): n for at, status, n in per_day if n} == days
+    assert {(at.hour, at.minute) for at, _, _ in per_day} == {(0, 0)}
+    assert told("Latest images", "status", "version") == [
+        (record.ended_ns, record.status, record.application_version, record.duration_seconds)
+        + ((record.landmarks_found,) if record.landmarks_found is not None else ())
+        for record in records[-20:]
+    ]
+    for title, resource, statistic in (
+        ("Memory at each image", "process_resident_memory_peak_bytes", "maximum"),
+        ("GPU utilisation at each image", "gpu_utilization_ratio/0", "average"),
+    ):
+        expected = [
+            (record.ended_ns, getattr(record.system[resource], statistic)) for record in records if record.system
+        ]
+        assert [
+            row[:1] + row[-4:][:1] if title.startswith("Memory") else (row[0], row[-1]) for row in told(title)
+        ] == expected
+    (latest,) = told("Last success")
+    assert latest[0] == max(record.ended_ns for record in records if record.status == "completed")
 
 
 def test_instances_and_applications_are_kept_apart(site: KnownSite, influxdb: InfluxDB1) -> None:

@@ -57,6 +57,8 @@ def test_the_contracts_are_kept(copy: Path) -> None:
         ("analysis/detectors/added.py", "analysis.ensemble", "Imports in analysis point down"),
         ("analysis/added_to_pipeline.py", "monitoring", "The application and the module know nothing of each other"),
         ("monitoring/store/added.py", "analysis", "The application and the module know nothing of each other"),
+        ("monitoring/analytics/added.py", "simulation.history", "What is simulated is known to neither"),
+        ("analysis/phantom/added.py", "simulation.history", "What is simulated is known to neither"),
     ],
 )
 def test_an_import_that_the_house_forbids_breaks_its_contract(

@@ -24,6 +24,8 @@ from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import SYSTEM, VALIDATION, Kind, Metric
 from monitoring.metrics.kinds import OWN_MEASUREMENTS
 from monitoring.metrics.samples import bucket_part, zero_changes
+from simulation import prometheus_past
+from simulation.prometheus_past import PROMTOOL_PAST, write_openmetrics, write_samples
 from tests.dashboards.known_site import (
     DAY_MS,
     Asked,
@@ -35,7 +37,7 @@ from tests.dashboards.known_site import (
     steps,
     two_instances,
 )
-from tests.support.history import History, script
+from tests.support.history import History
 from tests.support.servers import Prometheus, fetch, promtool
 
 pytestmark = pytest.mark.servers
@@ -143,8 +145,8 @@ def truth(
     samples: dict[str, list[tuple[int, float]]] = {}
     with pytest.MonkeyPatch.context() as patched:
         gauges = {metric.name for metric in catalogue.METRICS if metric.kind is Kind.GAUGE and metric.is_pushed}
-        patched.setattr(script(), "STATE_GAUGES", gauges)
-        patched.setattr(script(), "write_samples", lambda _, made: samples.update(made))
+        patched.setattr(prometheus_past, "STATE_GAUGES", gauges)
+        patched.setattr(prometheus_past, "write_samples", lambda _, made: samples.update(made))
         for number, one in enumerate(instances):
             checked = check_section(one.section(folder / one.instance, {"url": "http://127.0.0.1:1", "bucket": "b"}))
             stood: dict[Any, float] = {}
@@ -153,21 +155,16 @@ def truth(
                 for record in one.records:
                     assert store.commit(record, build)
                 until_ns = (end_ms + HOUR_MS) * 1_000_000
-                script().write_openmetrics(
-                    folder / "-", store, one.labels, until_ns, new_store_ns if number == 0 else None
-                )
+                write_openmetrics(folder / "-", store, one.labels, until_ns, new_store_ns if number == 0 else None)
                 for since_ns, before_ns in spans:
                     learn(found, one, totals_over_time(store, since_ns, before_ns), stood, is_new=since_ns > 0)
     invent(found, samples)
     for steps_of in (*found.grown.values(), *found.became.values()):
         steps_of.sort(key=lambda step: step.at_ms)
     write_samples(folder / "past.txt", samples)
-    promtool(*script().PROMTOOL_PAST, str(folder / "past.txt"), str(folder / "data"))
+    promtool(*PROMTOOL_PAST, str(folder / "past.txt"), str(folder / "data"))
     with Prometheus(folder=folder) as server:
         yield found, server
-
-
-write_samples = script().write_samples
 
 
 def learn(truth: Truth, one: Instance, moments: Iterable[Any], stood: dict[Any, float], *, is_new: bool) -> None:

@@ -1,23 +1,18 @@
-"""A simulated history for tests: `scripts/simulate-history`, and the application's records that it varies.
+"""A simulated history for tests: `simulation/`, and the application's records that it varies.
 
 The phantoms are processed once a test run, whichever worker comes first, and a history of 90 days then takes a second
-or two.
+or two. `simulation` is imported where it is used: it loads the application's libraries, which most tests don't need.
 """
 
 from __future__ import annotations
 
 import fcntl
-import functools
-import importlib.machinery
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,38 +22,21 @@ from monitoring.records.session_record import SessionRecord
 from monitoring.runtime.backends import session_writes_builder
 from monitoring.store.database import Database
 from monitoring.store.sessions import Store, open_store
-from tests.support import REPOSITORY
 from tests.support.prometheus_servers import Prometheus, promtool
+
+if TYPE_CHECKING:
+    from simulation.history import Plan
 
 NOW = datetime(2026, 11, 20, 18, 0, tzinfo=UTC)
 """A Friday evening; summer time ended on 25 October."""
 INSTANCE = "simulated-1"
 
 
-@functools.cache
-def script() -> ModuleType:
-    """The script, which has no `.py` to its name; it loads the application's libraries, which most tests don't need."""
-    path = REPOSITORY / "scripts" / "simulate-history"
-    loader = importlib.machinery.SourceFileLoader("simulate_history", str(path))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[loader.name] = module  # dataclasses look their module up
-    loader.exec_module(module)
-    return module
-
-
-def __getattr__(name: str) -> ModuleType:
-    if name != "simulate_history":
-        raise AttributeError(name)
-    return script()
-
-
 @dataclass(frozen=True)
 class History:
     """Simulated sessions in the order of their time; `plan.events()` says what happens when."""
 
-    plan: Any
+    plan: Plan
     records: Sequence[SessionRecord]
 
     def settings(self, folder: Path, **sections: Any) -> dict[str, Any]:
@@ -84,39 +62,47 @@ class History:
 
         With `new_store` the totals began at 0 once more, when `plan.events()` says so.
         """
+        from simulation.exams import nanoseconds
+        from simulation.prometheus_past import PROMTOOL_PAST, group_of, write_openmetrics
+
         began_anew_ns = self.plan.events()["new_store_ns"] if new_store else None
-        labels = script().group_of(check_section(self.settings(folder)).config)
-        until_ns = script().nanoseconds(self.plan.now)
+        labels = group_of(check_section(self.settings(folder)).config)
+        until_ns = nanoseconds(self.plan.now)
         folder.mkdir(parents=True, exist_ok=True)
-        script().write_openmetrics(folder / "past.txt", store, labels, until_ns, began_anew_ns)
-        promtool(*script().PROMTOOL_PAST, str(folder / "past.txt"), str(folder / "data"))
+        write_openmetrics(folder / "past.txt", store, labels, until_ns, began_anew_ns)
+        promtool(*PROMTOOL_PAST, str(folder / "past.txt"), str(folder / "data"))
         return Prometheus(folder=folder, **options)
 
 
 @pytest.fixture(scope="session")
 def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a dozen small phantoms lie with what run.py made of them."""
+    from simulation.history import base_records
+
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if base.name.startswith("popen-") else base) / "processed-phantoms"
     with folder.with_suffix(".lock").open("w") as lock:  # one worker makes them, the others wait
         fcntl.flock(lock, fcntl.LOCK_EX)
-        script().base_records(folder)
+        base_records(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def processed_phantoms(phantom_folder: Path) -> Mapping[str, Sequence[SessionRecord]]:
     """What run.py recorded of them, by kind."""
-    return script().base_records(phantom_folder)
+    from simulation.history import base_records
+
+    return base_records(phantom_folder)
 
 
 @pytest.fixture(scope="session")
 def simulated(processed_phantoms: Mapping[str, Sequence[SessionRecord]]) -> Callable[..., History]:
-    """`simulated(days=60, bias_mm=5.0, ...)`: a history to NOW; the fields are the script's `Plan`."""
+    """`simulated(days=60, bias_mm=5.0, ...)`: a history to NOW; the fields are those of `Plan`."""
+    from simulation.history import Plan, simulate
 
     def make(**fields: Any) -> History:
-        plan = script().Plan(**{"now": NOW, **fields})
-        return History(plan, list(script().simulate(plan, processed_phantoms)))
+        plan = Plan(**{"now": NOW, **fields})
+        return History(plan, list(simulate(plan, processed_phantoms)))
 
     return make
 

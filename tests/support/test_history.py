@@ -19,7 +19,8 @@ from monitoring.privacy.dicom_header import is_context
 from monitoring.records.foreign import foreign_record
 from monitoring.records.session_record import SessionRecord
 from monitoring.version import __version__
-from tests.support.history import History, simulate_history
+from simulation.exams import CHANGED_MODEL
+from tests.support.history import History
 
 ZURICH = ZoneInfo("Europe/Zurich")
 SUMMER_TIME_ENDS = datetime(2026, 10, 25, 1, tzinfo=UTC)
@@ -90,7 +91,7 @@ def test_equal_plans_give_equal_histories_and_a_fault_changes_only_what_it_touch
 
 
 def model_mm(record: SessionRecord) -> Mapping[str, float]:
-    found = [one for one in record.models if one.model == simulate_history.CHANGED_MODEL]
+    found = [one for one in record.models if one.model == CHANGED_MODEL]
     return found[0].measurements_mm if found else {}
 
 

@@ -108,18 +108,35 @@ def verify(
         str | None, typer.Option(metavar="URL", help="Prometheus' address, to look at the newest totals, too.")
     ] = None,
     time_zone: Annotated[str, typer.Option("--time-zone", help="Zone of the days, as Europe/Zurich.")] = "UTC",
+    grafana: Annotated[
+        str | None, typer.Option(metavar="URL", help="Ask through this Grafana, and look at the dashboards it has.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--grafana-token-file", metavar="FILE", help="Holds a token; else $GRAFANA_TOKEN.")
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--grafana-source", metavar="SERVER=UID", help="Which data source, where several may be meant."),
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask the backends what the dashboards ask, and compare with the store's own sessions.
 
     Exit 0 when all agrees, 1 when something differs or can't be asked, 2 when settings are wrong. A token that may
-    read is taken from $INFLUXDB_READ_TOKEN, else that of the settings.
+    read is taken from $INFLUXDB_READ_TOKEN, else that of the settings; Grafana's data sources have their own.
     """
     with exit_on_error(), needs_extra():
+        from monitoring.cli import servers
         from monitoring.cli import verify as verification
 
-        found = verification.verified(load_config(config), days, _zone(time_zone), prometheus)
+        if grafana is None and (token_file is not None or source):
+            raise ConfigurationError("--grafana-token-file and --grafana-source belong to --grafana URL")
+        if grafana is not None and prometheus is not None:
+            raise ConfigurationError("--grafana and --prometheus exclude each other: Grafana asks its own Prometheus")
+        settings, zone = load_config(config), _zone(time_zone)
+        shown = None if grafana is None else servers.shown(settings, zone.key, grafana, token_file, source or ())
+        found = verification.verified(settings, days, zone, prometheus, shown)
         if as_json:
             output.print_json(verification.as_dict(found))
         else:

@@ -5,7 +5,6 @@ Needs the libraries of the extra ``dashboards``; its caller loads it when it is 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -13,7 +12,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
@@ -22,13 +20,23 @@ from msgspec.structs import asdict, replace
 from monitoring.analytics.sent_points import NOT_MADE, REFUSED, WAITING, sent_points
 from monitoring.cli.common import existing_store
 from monitoring.cli.output import console, print_entry
+from monitoring.cli.servers import (
+    MOST_BYTES,
+    MS_NS,
+    TOKEN_VARIABLE,
+    Backend,
+    GrafanaSource,
+    RefusedQueryError,
+    Shown,
+    address,
+)  # fmt: skip
 from monitoring.cli.words import age, counted, instant, rfc3339_nano
 from monitoring.dashboards.aggregation import TimeRange
 from monitoring.dashboards.panels import Query, Totals
 from monitoring.dashboards.questions import OverRange, Row, Scope, TimedPoint, influxql_rows
-from monitoring.dashboards.rendering import Site
+from monitoring.dashboards.rendering import INFLUXDB, PROMETHEUS, VICTORIAMETRICS, Site
 from monitoring.dashboards.verification import Difference, Held, Sent, Verified, compare, verify
-from monitoring.exceptions import BackendConnectionError, ConfigurationError, MonitoringError
+from monitoring.exceptions import ConfigurationError, MonitoringError
 from monitoring.influx_client import authorization
 from monitoring.metrics import catalogue
 from monitoring.metrics.backends import STATES
@@ -42,12 +50,9 @@ from monitoring.store.clock import DAY_NS
 from monitoring.store.location import instance_name
 from monitoring.store.outbox import backend_statuses
 from monitoring.store.sessions import Store
-from monitoring.transport.deadline import Deadline
-from monitoring.transport.http import HttpTransport, Response, failure_detail
+from monitoring.transport.http import HttpTransport
 
-TOKEN_VARIABLE = "INFLUXDB_READ_TOKEN"  # noqa: S105 - a name
 _SETTLING_NS = 60 * NANOSECONDS  # VictoriaMetrics shows what it was told half a minute ago and earlier
-_MOST_BYTES = 256 * 1024 * 1024
 _MEASUREMENTS = sorted({metric.measurement for metric in catalogue.METRICS if metric.measurement})
 _PLACES = {
     f"{metric.measurement}_{metric.field}": (metric.measurement, metric.field)
@@ -56,56 +61,17 @@ _PLACES = {
 }
 
 
-class Backend(Struct, frozen=True):
-    """Where to ask, and as whom."""
-
-    name: str
-    url: str
-    headers: Mapping[str, str]
-    transport: HttpTransport
-    timeout: float
-
-    def asked(self, path: str, **fields: str) -> Response:
-        """The answer to a form; its status may be any."""
-        headers = {**self.headers, "Content-Type": "application/x-www-form-urlencoded"}
-        body = urlencode(fields, quote_via=quote).encode()
-        return self.transport.request("POST", self.url + path, headers, body, Deadline.after(self.timeout))
-
-    def document(self, response: Response) -> Any:
-        """An answer's JSON; raises :class:`MonitoringError` in a person's words where it is none."""
-        if response.status in (401, 403):
-            why = "the credentials may not read there" if response.status == 403 else failure_detail(response)
-            hint = f"; a token that may read can be given in ${TOKEN_VARIABLE}" if self.name == "influxdb" else ""
-            raise ConfigurationError(f"{self.name}: {why}{hint}")
-        if response.status != 200:
-            raise BackendConnectionError(f"{self.name}: {failure_detail(response)}")
-        if len(response.body) >= _MOST_BYTES:
-            raise MonitoringError(f"{self.name}: the answer is too large; ask for fewer --days")
-        try:
-            return json.loads(response.body)
-        except ValueError:
-            raise BackendConnectionError(f"{self.name}: what answers there speaks no JSON") from None
-
-
 class InfluxQL(Struct, frozen=True):
-    """InfluxDB 1, 2 or 3 by the query API of version 1; ``step_ns`` is what times are rounded down to."""
+    """InfluxDB 1, 2 or 3 by the query API of version 1."""
 
-    backend: Backend
+    backend: Backend | GrafanaSource
     scope: Scope
     time_range: TimeRange
     database: str
-    step_ns: int = 1
     language: str = "influxql"
 
     def _series(self, query: str) -> list[dict[str, Any]]:
-        response = self.backend.asked("/query", db=self.database, epoch="ns", q=query)
-        if response.status == 404 or b"database not found" in response.body:
-            raise ConfigurationError(f"influxdb: there is no database {self.database}")
-        document = self.backend.document(response)
-        result = document["results"][0]
-        if "error" in result or result.get("partial") or any(one.get("partial") for one in result.get("series", ())):
-            raise BackendConnectionError("influxdb: the query is refused or answered in part")
-        return list(result.get("series", ()))
+        return self.backend.series(self.database, query)
 
     def held(self) -> Iterator[TimedPoint]:
         """All points of the scope."""
@@ -124,7 +90,7 @@ class InfluxQL(Struct, frozen=True):
         with suppress(MonitoringError):  # a token that may only read isn't told
             for series in self._series(f'SHOW RETENTION POLICIES ON "{self.database}"'):
                 for cells in series.get("values", ()):
-                    policy = dict(zip(series["columns"], cells, strict=True))
+                    policy = {**series.get("tags", {}), **dict(zip(series["columns"], cells, strict=True))}
                     if policy.get("default"):
                         units = {"h": 3600, "m": 60, "s": 1}
                         parts = re.findall(r"(\d+)([hms])", str(policy["duration"]))
@@ -141,29 +107,21 @@ class InfluxQL(Struct, frozen=True):
 class MetricsQL(Struct, frozen=True):
     """VictoriaMetrics."""
 
-    backend: Backend
+    backend: Backend | GrafanaSource
     scope: Scope
     time_range: TimeRange
-    step_ns: int = 1_000_000
     language: str = "metricsql"
 
     def held(self) -> Iterator[TimedPoint]:
         """All points of the scope, each with one field."""
         names = "|".join(_MEASUREMENTS)
-        response = self.backend.asked(
-            "/api/v1/export",
-            **{"match[]": f'{{__name__=~"({names})_.+"{self.scope.metricsql_filters}}}'},
-            start=f"{self.time_range.start_ns / 1e9:.3f}", end=f"{self.time_range.end_ns / 1e9:.3f}",
-        )  # fmt: skip
-        if response.status != 200:
-            self.backend.document(response)
+        selector = f'{{__name__=~"({names})_.+"{self.scope.metricsql_filters}}}'
         points: dict[tuple[str, frozenset[tuple[str, str]], int], dict[str, float]] = {}
-        for line in response.body.decode().splitlines():
-            series = json.loads(line)
-            measurement, field = _PLACES.get(series["metric"].pop("__name__"), ("", ""))
-            tags = frozenset(pair for pair in series["metric"].items() if pair[0] != "db")
-            for time_ms, value in zip(series["timestamps"], series["values"], strict=True):
-                points.setdefault((measurement, tags, time_ms * self.step_ns), {})[field] = value
+        for labels, times_ms, values in self.backend.samples(selector, self.time_range):
+            measurement, field = _PLACES.get(labels.pop("__name__"), ("", ""))
+            tags = frozenset(pair for pair in labels.items() if pair[0] != "db")
+            for time_ms, value in zip(times_ms, values, strict=True):
+                points.setdefault((measurement, tags, time_ms * MS_NS), {})[field] = value
         for (measurement, tags, time_ns), fields in points.items():
             if measurement:
                 yield TimedPoint(Point(measurement, dict(tags), fields), time_ns)
@@ -179,17 +137,16 @@ class MetricsQL(Struct, frozen=True):
         question = query.question
         found: dict[tuple[str, ...], dict[str, float]] = {}
         for column, expression in question.metricsql(self.scope).items():
-            asked = self.backend.asked("/api/v1/query", query=expression, time=f"{self.time_range.end_ns / 1e9:.3f}")
-            for one in self.backend.document(asked)["data"]["result"]:
-                tags = tuple(one["metric"].get(name, "") for name in question.by)
-                found.setdefault(tags, {})[column] = float(one["value"][1])
+            for labels, value in self.backend.instant(expression, self.time_range.end_ns):
+                tags = tuple(labels.get(name, "") for name in question.by)
+                found.setdefault(tags, {})[column] = value
         return [Row(None, dict(zip(question.by, tags, strict=True)), values) for tags, values in found.items()]
 
 
 class PromQL(Struct, frozen=True):
     """Prometheus. Its answers aren't compared, but for the newest totals: when it was scraped isn't known here."""
 
-    backend: Backend
+    backend: Backend | GrafanaSource
     scope: Scope
     time_range: TimeRange
     wrong: Mapping[str, str] = {}
@@ -198,10 +155,9 @@ class PromQL(Struct, frozen=True):
     def totals(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """The newest value of each of the scope's series."""
         selector = f'{{__name__=~"leglength_.+"{self.scope.promql_filters}}}'
-        document = self.backend.document(self.backend.asked("/api/v1/query", query=selector))
         return {
-            (one["metric"].pop("__name__"), frozenset(one["metric"].items())): float(one["value"][1])
-            for one in document["data"]["result"]
+            (labels.pop("__name__"), frozenset(labels.items())): value
+            for labels, value in self.backend.instant(selector)
         }
 
     def problem(self, query: Totals) -> str | None:
@@ -210,9 +166,11 @@ class PromQL(Struct, frozen=True):
         for name, words in self.wrong.items():
             if name in expression:
                 return words
-        at = f"{self.time_range.end_ns / 1e9:.3f}"
-        response = self.backend.asked("/api/v1/query", query=expression, time=at)
-        return f"{self.backend.name} refuses the query" if response.status in (400, 422) else None
+        try:
+            self.backend.instant(expression, self.time_range.end_ns)
+        except RefusedQueryError as error:
+            return str(error)
+        return None
 
 
 # --- the command --------------------------------------------------------------------------------
@@ -233,32 +191,40 @@ class Found(Struct, frozen=True):
         return not (self.verified.differ or self.held.lost or self.held.changed)
 
 
-def verified(config: MonitoringConfig, days: int, zone: ZoneInfo, prometheus_url: str | None) -> Found:
-    """Ask the site's backends what the panels ask, and compare with the store's own sessions.
+def verified(
+    config: MonitoringConfig, days: int, zone: ZoneInfo, prometheus_url: str | None = None, shown: Shown | None = None
+) -> Found:
+    """Ask the site's backends, or a Grafana's data sources, what the panels ask, and compare with the store's sessions.
 
     Raises :class:`MonitoringError` where the store or a backend can't be asked.
     """
-    if not is_used(config.influxdb) and prometheus_url is None:
+    if not is_used(config.influxdb) and prometheus_url is None and shown is None:
         raise ConfigurationError("there is nothing to ask: name influxdb in the settings, or give --prometheus URL")
-    end_ns = time.time_ns() - _SETTLING_NS
+    end_ns = (time.time_ns() - _SETTLING_NS) // MS_NS * MS_NS
     time_range = TimeRange(end_ns - days * DAY_NS, end_ns)
     images, totals, held, names = None, None, Held(), []
     with existing_store(config) as store:
         instance = instance_name(config, store)
         labels = {"instance": instance, **common_labels(config)}
         if config.influxdb is not None and config.influxdb.enabled:
-            images = images_of(config.influxdb, Scope.of(time_range, zone.key, **labels), time_range)
+            images = images_of(config.influxdb, Scope.of(time_range, zone.key, **labels), time_range, shown)
+        if images is not None:
             if (kept := images.kept_seconds()) < days * 86_400:  # a shard's older points may be there, and may not
                 time_range = TimeRange(end_ns - round(kept) * NANOSECONDS, end_ns)
                 images = replace(images, scope=Scope.of(time_range, zone.key, **labels), time_range=time_range)
             names.append(images.backend.name)
         sessions = list(sent_points(store, session_writes_builder(config, instance), "influxdb", *time_range))
-        if prometheus_url is not None:
-            totals = totals_of(config, store, labels, prometheus_url, time_range, zone.key)
-            names.append(totals.backend.name)
+        if backend := totals_backend(config, prometheus_url, shown):
+            totals = totals_of(config, store, labels, backend, time_range, zone.key)
+            names.append(backend.name)
     if images is not None:
-        sent = [Sent(TimedPoint(point, one.time_ns), one.excuse) for one in sessions for point in one.points or ()]
-        held = compare(sent, images.held(), images.step_ns)
+        step_ns = images.backend.step_ns
+        sent = [
+            Sent(TimedPoint(point, one.time_ns // step_ns * step_ns), one.excuse)
+            for one in sessions
+            for point in one.points or ()
+        ]
+        held = compare(sent, images.held(), step_ns)
 
     def answer(query: Query) -> list[Row] | str | None:
         if isinstance(query, Totals):
@@ -266,30 +232,44 @@ def verified(config: MonitoringConfig, days: int, zone: ZoneInfo, prometheus_url
         return None if images is None else images.rows(query)
 
     language: Any = None if images is None else images.language
-    site = Site(images=language, totals=totals is not None, zone=zone.key)
-    found = verify(site, answer, held, time_range, zone)
+    site = Site(images=language, totals=totals is not None, zone=zone.key) if shown is None else shown.site
+    found = verify(site, answer, held, time_range, zone, {} if shown is None else shown.outdated)
     return Found(found, held, time_range, len(sessions), names)
 
 
-def images_of(config: InfluxDBConfig, scope: Scope, time_range: TimeRange) -> InfluxQL | MetricsQL:
-    """InfluxDB, or VictoriaMetrics where that answers."""
+def images_of(
+    config: InfluxDBConfig, scope: Scope, time_range: TimeRange, shown: Shown | None
+) -> InfluxQL | MetricsQL | None:
+    """InfluxDB, or VictoriaMetrics where that answers; None where a Grafana's pages have none."""
+    if shown is not None:
+        if source := shown.sources.get(VICTORIAMETRICS):
+            return MetricsQL(source, scope, time_range)
+        source = shown.sources.get(INFLUXDB)
+        return None if source is None else InfluxQL(source, scope, time_range, config.bucket)
     token = os.environ.get(TOKEN_VARIABLE)
     reader = config if not token else replace(config, token=Secret(token))
-    transport = HttpTransport(config.trust(), _MOST_BYTES)
+    transport = HttpTransport(config.trust(), MOST_BYTES)
     backend = Backend("influxdb", config.url, authorization(reader), transport, config.timeout)
     if backend.asked("/api/v1/query", query="1").status == 200:  # InfluxDB has no such path
-        return MetricsQL(replace(backend, name="VictoriaMetrics"), scope, time_range)
+        return MetricsQL(replace(backend, name="VictoriaMetrics", step_ns=MS_NS), scope, time_range)
     return InfluxQL(backend, scope, time_range, config.bucket)
 
 
+def totals_backend(config: MonitoringConfig, url: str | None, shown: Shown | None) -> Backend | GrafanaSource | None:
+    """The Prometheus that is named, or a Grafana's where the settings tell it anything."""
+    if url is not None:
+        section = config.prometheus or PrometheusConfig()
+        transport = HttpTransport(section.trust(), MOST_BYTES)
+        return Backend("Prometheus", address("--prometheus", url), {}, transport, section.timeout)
+    return None if shown is None or not is_used(config.prometheus) else shown.sources.get(PROMETHEUS)
+
+
 def totals_of(
-    config: MonitoringConfig, store: Store, labels: Mapping[str, str], url: str, time_range: TimeRange, zone: str
-) -> PromQL:
+    config: MonitoringConfig, store: Store, labels: Mapping[str, str], backend: Backend | GrafanaSource,
+    time_range: TimeRange, zone: str,
+) -> PromQL:  # fmt: skip
     """Prometheus, and what is wrong with its newest totals: nothing as long as the gateway isn't told of them."""
-    if not url.startswith(("http://", "https://")):
-        raise ConfigurationError("--prometheus: must be an address that begins with http:// or https://")
     section = config.prometheus or PrometheusConfig()
-    backend = Backend("Prometheus", url.rstrip("/"), {}, HttpTransport(section.trust(), _MOST_BYTES), section.timeout)
     promql = PromQL(backend, Scope.of(time_range, zone, job=section.job_name, **labels), time_range)
     with store.database.read_transaction() as connection:
         kept = totals.read(connection)

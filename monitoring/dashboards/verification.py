@@ -1,18 +1,23 @@
-"""Whether a backend answers the panels as the store's own sessions do, and if not, which points make the difference."""
+"""Whether a backend answers the panels as the store's own sessions do, and if not, which points make the difference.
+
+And whether a Grafana's panels ask what this version's do.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import tzinfo
+from typing import Any
 
 from msgspec import Struct, field
 
 from monitoring.dashboards.aggregation import TimeRange
 from monitoring.dashboards.panels import Panel, Query, Totals
 from monitoring.dashboards.questions import Question, Row, TimedPoint, differences
-from monitoring.dashboards.rendering import PAGES, Site, chosen
+from monitoring.dashboards.rendering import PAGES, Site, chosen, render
 from monitoring.metrics.kinds import OWN_MEASUREMENTS
 from monitoring.metrics.line_protocol import Point
 
@@ -102,15 +107,22 @@ Ask = Callable[[Query], "list[Row] | str | None"]
 """A backend's answer to a query, None where it can't be compared, or what it complains of."""
 
 
-def verify(site: Site, ask: Ask, held: Held, time_range: TimeRange, zone: tzinfo) -> Verified:
-    """Ask what each panel asks, and compare."""
+def verify(
+    site: Site,
+    ask: Ask,
+    held: Held,
+    time_range: TimeRange,
+    zone: tzinfo,
+    outdated: Mapping[tuple[str, int], Difference] = {},
+) -> Verified:
+    """Ask what each panel asks, and compare; what is ``outdated`` differs without being asked."""
     agree = not_compared = 0
-    differ = []
+    differ = list(dict.fromkeys(outdated.values()))
     answers: dict[str, list[Row] | str | None] = {}
     for page in PAGES:
         for panel in (panel for row in page.rows for panel in row.panels):
             answer = chosen(panel, site)
-            if answer is None:
+            if answer is None or (page.uid, panel.id) in outdated:
                 continue
             states: list[Difference | bool] = []
             for query in answer.queries:
@@ -156,3 +168,45 @@ def _asked_of(question: Question, points: Iterable[TimedPoint]) -> Iterator[Time
         is_asked = all(point.tags.get(name, "") in values for name, values in question.where.items())
         if point.measurement == question.measurement and is_asked and fields & point.fields.keys():
             yield timed
+
+
+# --- a Grafana's panels -------------------------------------------------------------------------
+
+
+class PanelQueries(Struct, frozen=True):
+    """A panel's title, and its targets as a page's JSON holds them."""
+
+    title: str
+    targets: list[dict[str, Any]]
+
+
+def outdated(site: Site, pages: Mapping[str, Mapping[int, PanelQueries]]) -> dict[tuple[str, int], Difference]:
+    """The panels, by page and id, whose queries in Grafana aren't those of this version, or whose page isn't there.
+
+    ``pages`` are what a Grafana has, by uid. What it adds to a target when a page is saved there makes no difference.
+    """
+    found: dict[tuple[str, int], Difference] = {}
+    for page in PAGES:
+        panels = json.loads(render(page, site))["panels"]
+        wanted = {
+            panel["id"]: PanelQueries(panel["title"], panel["targets"]) for panel in panels if panel["type"] != "row"
+        }
+        if (there := pages.get(page.uid)) is None:
+            missing = Difference(page.title, "all panels", problem="the dashboard isn't in Grafana: provision it")
+            found |= {(page.uid, number): missing for number in wanted}
+            continue
+        for number in wanted.keys() | there.keys():
+            ours, theirs = wanted.get(number), there.get(number)
+            if ours is None or theirs is None or not _asks_the_same(ours.targets, theirs.targets):
+                title = (ours or theirs or PanelQueries("", [])).title
+                found[page.uid, number] = Difference(page.title, title, problem=_OUTDATED)
+    return dict(sorted(found.items()))
+
+
+_OUTDATED = "the dashboard in Grafana is another version, or for other settings: render again"
+
+
+def _asks_the_same(wanted: list[dict[str, Any]], there: list[dict[str, Any]]) -> bool:
+    pairs = zip(wanted, there, strict=False)
+    is_same = all(theirs | ours == theirs and not theirs.get("hide") for ours, theirs in pairs)
+    return is_same and len(wanted) == len(there)

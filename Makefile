@@ -8,7 +8,7 @@ WORKERS ?= 3
 
 .PHONY: demo stack test lint house bench simulate servers docs clean say-demo say-stack say-test
 
-demo: say-demo $(VENV)/.app   ## make phantoms, run the application over them, show what was recorded
+demo: say-demo $(VENV)/.app   ## make phantoms, run the application over them, show what was recorded, and a report
 	$(BIN)/python scripts/demo
 
 stack: say-stack $(VENV)/.stack servers ## servers on this machine with months of simulated history, alerts on the console
@@ -45,11 +45,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.app: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[app,cli]'
+	$(PIP) -e '.[app,cli,report]'
 	@touch $@
 
 $(VENV)/.stack: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[app,cli,dashboards]'
+	$(PIP) -e '.[app,cli,dashboards,report]'
 	@touch $@ $(VENV)/.app
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
@@ -62,7 +62,7 @@ $(VENV)/.bench: $(VENV)/.dev
 
 # Said first, before anything is installed.
 say-demo:
-	@echo "make demo: half a minute on two cores; the first time some minutes more, to set up $(VENV). Writes demo/ only."
+	@echo "make demo: a minute on two cores; the first time some minutes more, to set up $(VENV). Writes demo/ only."
 
 say-stack:
 	@echo "make stack: half a minute the first time, once $(VENV) and Debian's servers are there; then until Ctrl-C. Writes stack/ only."

@@ -45,6 +45,8 @@ class Picture(Struct, frozen=True):
     first: str
     last: str
     words: str
+    valid_from: float
+    """Where the limits begin: at the first month of the present segment."""
     width: int = WIDTH
     height: int = HEIGHT
     left: int = _LEFT
@@ -101,5 +103,5 @@ def picture(months: Sequence[Month], unit: str, found: Limits | None) -> Picture
         )
     return Picture(
         tuple(marks), tuple(line for line in lines if " L" in line), tuple(levels), months[0].month, months[-1].month,
-        f"By month: {told}.",
+        f"By month: {told}.", next((mark.x for mark in marks if mark.kind != "earlier"), _LEFT + 8.0) - 8,
     )  # fmt: skip

@@ -189,14 +189,15 @@ class Report(Struct, frozen=True):
     losses: dict[str, int]
     false_alarms_per_year: float
     compared_month: str | None
+    application: str = ""
     version: str = __version__
     formulas: int = FORMULA_VERSION
     measured_false_alarms: str = NOT_MEASURED
     digest: str = ""
 
 
-def make(material: Material) -> Report:
-    """The report on what was read."""
+def make(material: Material, application: str = "") -> Report:
+    """The report on what was read, under the application's name in the settings, if it has one."""
     found, period = material.found, material.period
     current = [state for state in found.charts if state.is_current]
     # An alarm that people haven't answered is told whenever it was raised.
@@ -236,6 +237,7 @@ def make(material: Material) -> Report:
         losses=material.losses,
         false_alarms_per_year=found.false_alarms_per_year,
         compared_month=month,
+        application=application,
     )
     return replace(report, digest=sha256(msgspec.json.encode(report, order="deterministic")).hexdigest())
 
@@ -354,8 +356,7 @@ def _verdict(material: Material, charts: Sequence[ReportedChart]) -> str:
         alike = [alarm for alarm in open_ones if _series(alarm) == _series(first)]
         lead = max(alike, key=lambda alarm: abs(alarm.size))
         what, since, _ = change(lead)
-        title = title_of(lead.chart)
-        told = what if lead.chart == "silence" else f"{title[0].lower()}{title[1:]} {what}"
+        told = what if lead.chart == "silence" else f"{title_of(lead.chart, in_sentence=True)} {what}"
         more = f"; {len(open_ones) - 1} more open" if len(open_ones) > 1 else ""
         return f"{counted(len(open_ones), 'alarm')} to answer: {told} since {since}{more}."
     numbers = [chart for chart in charts if chart.kind == "number"]

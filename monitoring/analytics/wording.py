@@ -83,12 +83,13 @@ def in_unit(value: float, unit: str, is_change: bool = False) -> str:
     return f"{value:{sign}.3g}{'' if unit in ('1', 'ratio', 'as reported') else f' {unit}'}"
 
 
-def title_of(chart: str) -> str:
-    """A chart's name in words, its parts (a model, a bone, a stage) behind it."""
+def title_of(chart: str, in_sentence: bool = False) -> str:
+    """A chart's name in words, its parts (a model, a bone, a stage) behind it; with a capital where it begins."""
     name, *parts = chart.split("/")
     title = _TITLES.get(name, f"the host's own {name.removeprefix('custom_')}")
     words = [BONES.get(part, part.replace("_", " ")) for part in parts]
-    return f"{title[0].upper()}{title[1:]}{': ' if words else ''}{', '.join(words)}"
+    first = title[0] if in_sentence else title[0].upper()
+    return f"{first}{title[1:]}{': ' if words else ''}{', '.join(words)}"
 
 
 _TITLES: Final = {series.name: series.title for series in SERIES}

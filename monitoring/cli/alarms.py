@@ -19,7 +19,7 @@ from monitoring.cli.common import (
     load_config,
     refuse_as_another_user,
 )
-from monitoring.settings import AnalyticsConfig
+from monitoring.settings import MonitoringConfig
 from monitoring.store.location import store_path
 from monitoring.store.sessions import Store
 
@@ -38,7 +38,7 @@ def analyze(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     from monitoring.analytics.analysis import analyse
 
     with store_and_settings(config) as (store, settings):
-        found = analyse(store, settings, time.time_ns())
+        found = analyse(store, settings.analytics, time.time_ns())
     if as_json:
         output.print_json(output.analysis_as_dict(found))
     else:
@@ -59,7 +59,7 @@ def alarms(
     from monitoring.analytics.analysis import analyse
 
     with store_and_settings(config) as (store, settings):
-        found = analyse(store, settings, time.time_ns())
+        found = analyse(store, settings.analytics, time.time_ns())
     listed = [alarm for alarm in found.alarms if every or alarm.status == "open"]
     if as_json:
         output.print_json([output.alarm_as_dict(alarm) for alarm in listed])
@@ -101,15 +101,15 @@ def _act(config: Path | None, alarm_id: str, kind: str, person: str, words: str)
     from monitoring.analytics.analysis import act
 
     with store_and_settings(config) as (store, settings):
-        alarm = act(store, settings, alarm_id, kind, person, words, time.time_ns())
+        alarm = act(store, settings.analytics, alarm_id, kind, person, words, time.time_ns())
     output.print_alarms([alarm])
 
 
 @contextmanager
-def store_and_settings(config: Path | None) -> Iterator[tuple[Store, AnalyticsConfig]]:
-    """The store, in which a look at it is kept, and what it is watched for."""
+def store_and_settings(config: Path | None) -> Iterator[tuple[Store, MonitoringConfig]]:
+    """The store, in which a look at it is kept, and the settings."""
     with exit_on_error():
         settings = load_config(config)
         refuse_as_another_user(store_path(settings))
         with existing_store(settings, only_reads=False) as store:
-            yield store, settings.analytics
+            yield store, settings

@@ -236,6 +236,10 @@ def test_a_picture_holds_its_marks_and_says_them_in_words() -> None:
     found = picture(months, "mm", limits(values))
     assert found is not None
     assert all(found.left < mark.x < WIDTH and 0 < mark.y < HEIGHT - 15 for mark in found.marks)
+    assert found.valid_from < found.marks[0].x
+    later = picture([Month("2025-12", 9, 4.0, is_earlier=True), *months], "mm", limits(values))
+    assert later is not None
+    assert later.marks[0].x < later.valid_from < later.marks[1].x
     assert [line.count("L") for line in found.lines] == [1, 3]  # broken where March is missing
     assert [mark.kind for mark in found.marks] == ["common"] * 5 + ["changed"]
     assert "2026-02: -1.5 mm of 9" in found.words
@@ -252,6 +256,8 @@ def test_a_picture_holds_its_marks_and_says_them_in_words() -> None:
 
 def test_words() -> None:
     assert title_of("model_difference/unet/PLL_R_FEM").endswith("others': unet, right femur")
+    assert title_of("z_score/PLL_R_FEM", in_sentence=True) == "SD from the mean for age and sex: right femur"
+    assert title_of("failed", in_sentence=True) == "sessions that failed"
     assert title_of("custom_dose") == "The host's own dose"
     assert [in_unit(0.05, "share"), in_unit(0.05, "share", is_change=True)] == ["5.0 %", "+5.0 percentage points"]
     assert [in_unit(-1.25, "mm"), in_unit(0.1234, "ratio"), in_unit(2.0, "s", is_change=True)] == [

@@ -310,6 +310,11 @@ def _chart(state: ChartState, material: Material) -> ReportedChart:
             f"Its score is {abs(state.score):.3g}, its limit {state.limit:.3g}; it alarms for nothing once in"
             f" {state.once_in:,.0f} {kind}."
         )
+        if alarm is not None:  # since when the score began at 0 again
+            sure = (
+                f"Its score was {abs(alarm.score):.3g}, its limit {alarm.limit:.3g}; that comes for nothing once in"
+                f" {alarm.once_in:,.0f} {kind}."
+            )
     if alarm is not None:
         icon, letter = icon_of(state.series, alarm.size)
         words, since, between = change(alarm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -68,6 +69,8 @@ def test_an_icon_follows_the_alarm_and_every_chart_says_what_it_would_have_notic
     assert (one.icon, one.letter, one.count) == ("neither", "H", EXAMS)
     assert one.looked_at == f"{EXAMS} exams since 2026-06-01"
     assert one.noticed.endswith("within 30 exams")
+    score, limit = map(float, re.findall(r"score was ([\d.]+), its limit ([\d.]+);", one.sure)[0])
+    assert score > limit
     assert {month.month for month in one.months if month.is_changed} == {"2026-08", "2026-09"}
     assert sum(month.count for month in one.months) == EXAMS
     [group] = [group for group in groups(biased.charts) if group.series == "model_difference"]

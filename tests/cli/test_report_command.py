@@ -50,7 +50,7 @@ FAINT = """() => {
     const style = getComputedStyle(one), ink = one.ownerSVGElement ? style.fill : style.color;
     const pair = [light(ink), light(behind(one))];
     return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05) < 4.5; }).map(one => one.outerHTML); }"""
-SCREEN = {"width": 1100, "height": 800}
+SCREEN, PHONE = {"width": 1100, "height": 800}, {"width": 390, "height": 800}
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +167,8 @@ def test_it_opens_without_a_word_or_a_request_in_light_and_dark(sites: dict[str,
             assert (heard, page.evaluate(CUT_OFF), page.evaluate(UNNAMED), page.evaluate(FAINT)) == ([], [], [], []), (
                 name
             )
+            page.set_viewport_size(PHONE)
+            assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"], name
             papers.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
             page.close()
         assert len(papers) == 2

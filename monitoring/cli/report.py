@@ -61,9 +61,10 @@ def report(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Write what the store says of a period into one HTML file, without scripts and without a request.
+    """Write what the store says of a period into one HTML file.
 
-    First comes a sentence of verdict; then a page for each reader, and every chart. It can be printed, on A4.
+    It holds no script, and asks nothing of the network. First comes a sentence of verdict; then a page for each
+    reader, and every chart. It can be printed, on A4.
     """
     now_ns = time.time_ns()
     with exit_on_error():

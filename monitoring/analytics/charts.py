@@ -6,9 +6,9 @@ and no distribution:
 - **Numbers**: each value's rank among the earlier ones of its stratum (a device, a site) becomes a normal score, and
   an exponentially weighted moving average (EWMA) of the scores is held against its limit. Source: Conover WJ,
   Tercero-Gomez VG, Cordero-Franco AE. The sequential normal scores transformation. arXiv:1705.03496.
-- **Events**: Shiryaev-Roberts statistics of several larger rates against a rate that people accept. As long as the
-  true rate is no larger, an alarm comes once in ``every`` exams or less, whatever else is true. Source: Shin J,
-  Ramdas A, Rinaldo A. E-detectors: a nonparametric framework for sequential change detection. arXiv:2203.03532.
+- **Events**: Shiryaev-Roberts statistics of several larger rates against a rate that people accept. As long as no
+  exam's chance of an event, given those before it, is larger, an alarm comes once in ``every`` exams or less. Source:
+  Shin J, Ramdas A, Rinaldo A. E-detectors: a nonparametric framework for sequential change detection. arXiv:2203.03532.
 - **Silence**: working days without an exam, under exponential gaps.
 
 ``every`` (exams, or clinic days) is a chart's mean time between false alarms, its share of the one budget
@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from math import ceil, fsum, inf, log, sqrt
 from operator import mul
-from statistics import NormalDist
+from statistics import NormalDist, median
 from typing import Final, NamedTuple
 
 from msgspec import Struct, field
@@ -35,6 +35,7 @@ LEARNING_UNTIL, LIMITED_UNTIL = 20, 100
 FEWEST_BEFORE: Final = 5
 WINDOW: Final = 500
 """A change is looked for in so many points before its alarm."""
+_SPREAD: Final = 200  # so many earlier values, evenly spread, stand for all
 REFERENCE: Final = 5_000
 """So many earlier values of a stratum are ranked against; then they stay as they are. It bounds memory and time."""
 DAY_NS: Final = 86_400_000_000_000
@@ -79,9 +80,10 @@ def rate_gain(before: float, k: int, total: float, count: int) -> float:
     return 2 * found  # without the part that is the same for every k
 
 
-def change_point(values: Sequence[float], gain: Gain = shift_gain) -> Change | None:
+def change_point(values: Sequence[float], gain: Gain = shift_gain, direction: float = 0.0) -> Change | None:
     """Where the mean changed: after the k of 5 and more points that gains most; None for less than 6 values.
 
+    With a ``direction`` other than 0, where it rose (or fell, below 0); None where it nowhere did.
     The range holds each k whose log likelihood is at most 2.97 below the largest: on either side of the true one the
     ratio is a random walk that ever exceeds x with a probability of exp(-x) or less, and (1 - exp(-2.97))^2 = 0.90.
     """
@@ -89,7 +91,7 @@ def change_point(values: Sequence[float], gain: Gain = shift_gain) -> Change | N
     gains = {}
     for k, value in enumerate(values[: count - 1], 1):
         before += value
-        if k >= FEWEST_BEFORE:
+        if k >= FEWEST_BEFORE and (not direction or ((total - before) / (count - k) - before / k) * direction > 0):
             gains[k] = gain(before, k, total, count)
     if not gains:
         return None
@@ -106,7 +108,9 @@ class Crossing(Struct, frozen=True):
     """A limit was crossed: by the point at ``time_ns``, the chart's ``exams``-th. ``every`` is what it was held to.
 
     The change is estimated: it lies at ``change_ns``, the first point after it, with about 90 % within ``earliest_ns``
-    to ``latest_ns``, and is ``size`` large in the series' unit. ``strata`` are where it sits, none where in all.
+    to ``latest_ns``, and is ``size`` large in the series' unit: of numbers the median difference (Hodges-Lehmann), of
+    events that of the shares; against the reference or the accepted share where the change is older than what is
+    remembered. ``strata`` are where it sits, none where in all. The sign of ``score`` is its direction.
     """
 
     time_ns: int
@@ -121,26 +125,31 @@ class Crossing(Struct, frozen=True):
     strata: tuple[str, ...] = ()
 
 
-def _crossing(chart: Chart, score: float, at: float, gain: Gain) -> Crossing:
+def _crossing(chart: Chart, score: float, at: float) -> Crossing:
     """What a chart says where it crosses its limit ``at``; it goes on remembering what lies after the change."""
-    past, last = chart.past[-WINDOW:], chart.last_ns
-    change = change_point([its_score for _, its_score, _, _ in past], gain)
-    if change is None:
-        return Crossing(last, chart.exams, score, at, chart.every, past[0][0], past[0][0], last, 0.0)
-    before, after = _by_stratum(past[: change.after]), _by_stratum(past[change.after :])
-    chart.past[:] = past[change.after :]
-    shifts, weights, moved = [], [], []
+    past, accepted = chart.past[-WINDOW:], chart.accepted if isinstance(chart, EventChart) else None
+    all_scores = [its_score for _, its_score, _, _ in past]
+    change = change_point(all_scores, shift_gain if accepted is None else rate_gain, score)
+    cut, first, last = change.after if change else 0, past[0][0], past[-1][0]
+    before, after = _by_stratum(past[:cut]), _by_stratum(past[cut:])
+    if change is None and isinstance(chart, NumberChart):  # a change that is as old as what is remembered
+        before = {of: ([0.0], chart.earlier[of][:: len(chart.earlier[of]) // _SPREAD + 1]) for of in after}
+    chart.past[:] = past[cut:]
+    size, weight, moved = 0.0, 0, []
     for stratum in sorted(before.keys() & after.keys()):
         (old_scores, old_values), (scores, values) = before[stratum], after[stratum]
-        shifts.append((mean(values) - mean(old_values)) * len(values))
-        weights.append(len(values))
+        # Not of the means: one hung session among the earlier ones would make a slower machine a faster one.
+        size += median(value - old for value in values for old in old_values) * len(values)
+        weight += len(values)
         rise = mean(scores) - mean(old_scores)
         if rise * score > 0 and abs(rise) * sqrt(len(scores)) > 2.0:
             moved.append(stratum)
     if len(moved) == len(before.keys() | after.keys()):
         moved = []
-    first, earliest, latest = (past[k][0] for k in change)
-    size = fsum(shifts) / max(sum(weights), 1)
+    size /= max(weight, 1)
+    if accepted is not None:
+        size = mean(all_scores[cut:]) - (mean(all_scores[:cut]) if cut else accepted)
+    first, earliest, latest = (past[k][0] for k in change) if change else (first, first, last)
     return Crossing(last, chart.exams, score, at, chart.every, first, earliest, latest, size, tuple(moved))
 
 
@@ -337,7 +346,7 @@ class NumberChart(Chart, kw_only=True):
         self.limit = limit(self.every, weight) * sqrt(weight / (2 - weight))
 
     def _alarm(self, at: float) -> Crossing:
-        found = _crossing(self, self.z, at, shift_gain)
+        found = _crossing(self, self.z, at)
         self.z = 0.0
         return found
 
@@ -394,7 +403,7 @@ class EventChart(Chart, kw_only=True):
                 if running[number] > _LARGEST:
                     running[number] = _LARGEST
             if (score := sum(statistics) / len(statistics)) >= self.every:
-                yield _crossing(self, score, self.every, rate_gain)
+                yield _crossing(self, score, self.every)
                 statistics[:] = [0.0] * len(ratios)
             if len(self.past) >= 2 * WINDOW:
                 self._forget()

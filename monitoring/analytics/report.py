@@ -285,7 +285,7 @@ def _alarm(alarm: Alarm) -> ReportedAlarm:
     series = _series(alarm)
     return ReportedAlarm(
         alarm_id=alarm.alarm_id, chart=alarm.chart, title=title_of(alarm.chart),
-        icon=icon_of(series, alarm.size)[0], what=what, since=since, between=between, found=day(alarm.raised_ns),
+        icon=icon_of(series, alarm.score)[0], what=what, since=since, between=between, found=day(alarm.raised_ns),
         sure=f"for nothing once in {alarm.once_in:,.0f} points", status=alarm.status,
         answer=f"{alarm.person}: {alarm.words}" if alarm.person else "", segment=alarm.segment,
         audience=trait_of(series).audience,
@@ -316,7 +316,7 @@ def _chart(state: ChartState, material: Material) -> ReportedChart:
                 f" {alarm.once_in:,.0f} {kind}."
             )
     if alarm is not None:
-        icon, letter = icon_of(state.series, alarm.size)
+        icon, letter = icon_of(state.series, alarm.score)
         words, since, between = change(alarm)
         what = f"{words[0].upper()}{words[1:]}, found on {day(alarm.raised_ns)}."
         since = f"{since} (with about 90 % between {between})"

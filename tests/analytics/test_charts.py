@@ -442,3 +442,35 @@ def test_a_burst_of_events_is_no_better_date_than_the_larger_rate_that_it_is_of(
     assert found is not None
     assert 96 <= found.after <= 104
     assert change_point([0.0] * 30, rate_gain) is not None
+
+
+def test_a_slower_machine_is_slower_whatever_hung_before() -> None:
+    generator, chart, points = random.Random(1), NumberChart(), []
+    for number in range(200):
+        seconds = 600.0 if number in (40, 90) else generator.lognormvariate(0.7, 0.2)
+        points.append((number // 2 * DAY_NS + number, seconds * (1.8 if number >= 150 else 1.0), ""))
+    [first, *later] = chart.extend(points, Budget(2.0, lambda _: 48))
+    assert first.size == pytest.approx(0.8 * 2.0, abs=0.5)
+    assert all(crossing.size > 0 and crossing.score > 0 for crossing in later)
+
+
+def test_what_fails_from_the_first_session_on_is_too_much() -> None:
+    chart = EventChart(accepted=0.05)
+    found = list(chart.extend([(number * DAY_NS, True, "") for number in range(1, 11)], Budget(2.0, lambda _: 1)))
+    assert found
+    assert all(crossing.size == pytest.approx(0.95) for crossing in found)
+    assert {crossing.change_ns for crossing in found} == {DAY_NS}
+
+
+def test_events_of_a_new_device_have_a_size() -> None:
+    chart = EventChart(accepted=0.05)
+    points = [(number * DAY_NS, number > 40, "new" if number > 40 else "old") for number in range(1, 51)]
+    found = next(chart.extend(points, Budget(2.0, lambda _: 1)))
+    assert (found.size, found.change_ns) == (1.0, 41 * DAY_NS)
+
+
+def test_the_change_that_is_looked_for_has_the_alarms_direction() -> None:
+    falls_then_rises = [2.0] * 20 + [0.0] * 60 + [1.0] * 6
+    either, up = change_point(falls_then_rises), change_point(falls_then_rises, direction=1.0)
+    assert (either and either.after, up and up.after) == (20, 80)
+    assert change_point([3.0] * 10 + [1.0] * 10, direction=1.0) is None

@@ -286,6 +286,7 @@ class Shown(Struct, frozen=True):
 
 def shown(config: MonitoringConfig, zone: str, url: str, token_file: Path | None, named: Sequence[str]) -> Shown:
     """Look at a Grafana's pages and data sources; ``named`` are ``TYPE=UID``. Raises :class:`MonitoringError`."""
+    chosen = _chosen(named)
     section = config.influxdb or config.prometheus
     trust = Trust(None if section is None else section.ca_file)
     timeout = 10.0 if section is None else section.timeout
@@ -308,7 +309,6 @@ def shown(config: MonitoringConfig, zone: str, url: str, token_file: Path | None
         images="influxql" if INFLUXDB in variables else "metricsql" if VICTORIAMETRICS in variables else None,
         totals=PROMETHEUS in variables, zone=zone, application=config.application is not None,
     )  # fmt: skip
-    chosen = _chosen(named)
     sources = {variable: _source(grafana, has, variable, kind, chosen) for variable, kind in site.sources.items()}
     queries = {uid: {panel.id: PanelQueries(panel.title, panel.targets) for panel in _flat(page.panels)}
                for uid, page in pages.items()}  # fmt: skip
@@ -319,6 +319,8 @@ def address(option: str, url: str) -> str:
     """A server's address as it is given to an option; raises :class:`ConfigurationError`."""
     if not url.startswith(("http://", "https://")):
         raise ConfigurationError(f"{option}: must be an address that begins with http:// or https://")
+    if "@" in url:
+        raise ConfigurationError(f"{option}: must not hold credentials")
     return url.rstrip("/")
 
 

@@ -88,6 +88,10 @@ class Charting:
         found: dict[str, dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
         for session in sessions:
             self.sort(session, found)
+        self.put(found)
+
+    def put(self, found: Mapping[str, Mapping[str, Sequence[Point]]]) -> None:
+        """Chart further points, by segment and chart, each in the order of time."""
         by_key: dict[str, list[Point]] = {}
         for code, by_name in found.items():
             for name, its_points in by_name.items():

@@ -1,4 +1,4 @@
-"""`leglength-monitor analyze` and `alarms`: what the charts of the stored sessions say, and what people do about it."""
+"""`leglength-monitor analyze`, `drill`, `alarms`: what the charts of stored sessions say, and what people answer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from monitoring.cli import output
@@ -43,6 +44,30 @@ def analyze(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         output.print_json(output.analysis_as_dict(found))
     else:
         output.print_analysis(found)
+
+
+def drill(
+    exams: Annotated[
+        int,
+        typer.Option(min=150, max=5000, help="Of how many of the last exams; a third, 120 at most, gets the fault."),
+    ] = 360,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put faults into a copy of the last exams, and say after how many exams the charts notice.
+
+    And how many false alarms a year there are, by shuffling the clinic days. It changes nothing in the store.
+    """
+    from monitoring.analytics import drill as drills
+
+    with exit_on_error():
+        settings = load_config(config)
+        with existing_store(settings) as store:
+            found = drills.drill(store, settings.analytics, exams)
+    if as_json:
+        output.print_json(msgspec.to_builtins(found))
+    else:
+        output.print_drill(found)
 
 
 @app.callback(invoke_without_command=True)

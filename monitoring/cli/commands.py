@@ -55,6 +55,7 @@ app.add_typer(readings.app, name="readings")
 app.add_typer(dashboards.app, name="dashboards")
 app.add_typer(alarms.app, name="alarms")
 app.command()(alarms.analyze)
+app.command()(alarms.drill)
 app.command()(reports.report)
 
 

@@ -32,6 +32,7 @@ from monitoring.store.rows import StoredSession
 
 if TYPE_CHECKING:
     from monitoring.analytics.analysis import Alarm, Analysis, ChartState
+    from monitoring.analytics.drill import Drill
 
 
 class _Console(Console):
@@ -346,6 +347,32 @@ def print_analysis(found: Analysis) -> None:
         f"{counted(len(current), 'chart')} of {counted(found.sessions, 'session')};"
         f" {found.false_alarms_per_year:g} false alarms a year are accepted of all together"
     )
+
+
+def print_drill(found: Drill) -> None:
+    """Each fault with the exams until an alarm and its chart, and the rate of false alarms."""
+    rows = [
+        (
+            finding.fault,
+            *(
+                f"{alarms[0].exams}: {alarms[0].chart}" if alarms else "not noticed"
+                for alarms in (finding.alarms, finding.without_readers)
+            ),
+        )
+        for finding in found.findings
+    ]
+    print_table(("Fault", "Exams to alarm", "Without readers"), rows)
+    shuffled = found.shuffled
+    console.print(
+        f"\neach fault was put into {found.exams_with_fault} exams ({found.read} of them read) after"
+        f" {found.exams_before} as they are\n"
+        f"{shuffled.alarms_a_year:.1f} false alarms a year (+- {shuffled.two_errors:.1f}), where"
+        f" {shuffled.accepted_a_year:g} are accepted: {counted(shuffled.clinic_days, 'clinic day')} in"
+        f" {counted(shuffled.shuffles, 'random order')}"
+    )
+    if shuffled.by_chart:
+        most = ", ".join(f"{chart} {count}" for chart, count in list(shuffled.by_chart.items())[:5])
+        console.print(f"most of them: {most}")
 
 
 def print_alarms(alarms: Sequence[Alarm]) -> None:

@@ -1,0 +1,190 @@
+"""The fire drill: what faults in the site's own last exams make of the records, and whether the charts notice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from monitoring.analytics import drill as drills
+from monitoring.analytics.analysis import analyse
+from monitoring.analytics.drill import Drill, Fault, drill, faults, lengths_mm, present_sessions, shuffled, with_fault
+from monitoring.cli.commands import app
+from monitoring.records.session_record import SessionRecord
+from monitoring.settings import AnalyticsConfig
+from monitoring.store import analysis as kept
+from monitoring.store.sessions import Store
+from tests.support.exams import BIAS, NOW_NS, a_store, exams
+from tests.support.history import History
+
+CONFIG = AnalyticsConfig()
+
+
+@pytest.fixture(scope="module")
+def months(simulated: Callable[..., History]) -> History:
+    return simulated(days=50, changes=False, outage=False)
+
+
+@pytest.fixture(scope="module")
+def measured(months: History) -> list[SessionRecord]:
+    return [record for record in months.records if drills.is_usable(record)]
+
+
+@pytest.fixture(scope="module")
+def site(months: History, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the store, and task.json beside it."""
+    folder = tmp_path_factory.mktemp("site")
+    with months.store(folder):
+        pass
+    settings = {"process": {"settings": {"monitoring": months.settings(folder)}}}
+    (folder / "task.json").write_text(json.dumps(settings))
+    return folder
+
+
+def kept_state(store: Store) -> object:
+    with store.database.read_transaction() as connection:
+        return kept.checkpoint(connection), kept.kept_alarms(connection), kept.actions(connection)
+
+
+@pytest.fixture(scope="module")
+def found(months: History, site: Path) -> Drill:
+    with months.store(site, ()) as store:
+        before = kept_state(store)
+        made = drill(store, CONFIG, shuffles=2)
+        assert kept_state(store) == before
+    return made
+
+
+def named(of: Mapping[str, Fault], words: str) -> Fault:
+    [fault] = [fault for name, fault in of.items() if words in name]
+    return fault
+
+
+# --- what a fault makes of a record ---------------------------------------------------------------
+
+
+def test_what_the_application_computed_is_what_it_would_compute_of_the_shifted_boxes(
+    measured: Sequence[SessionRecord],
+) -> None:
+    from analysis import ensemble, measurements
+    from analysis.detectors.protocol import Detections
+    from analysis.landmarks import Spacing
+
+    for fault in faults(measured).values():
+        for record in measured[:25]:
+            after = with_fault(record, fault)
+            spacing = Spacing(*(float(after.context[f"{axis}_spacing_mm"]) for axis in ("row", "column")))
+            seen = {one.model: Detections.of(one.boxes, one.labels, one.scores) for one in after.predictions}
+            fused = ensemble.fuse(seen)
+            expected = measurements.measure(fused, spacing)
+            assert after.measurements_mm == pytest.approx({name: mm["millimeters"] for name, mm in expected.items()})
+            for model in after.models:
+                alone = measurements.measure(ensemble.fuse({"alone": seen[model.model]}), spacing)
+                lengths = {name: mm["millimeters"] for name, mm in alone.items()}
+                assert model.measurements_mm == pytest.approx(lengths)
+
+
+def test_faults_are_as_large_as_they_say(measured: Sequence[SessionRecord]) -> None:
+    made = faults(measured)
+    record = next(each for each in measured if len(each.measurements_mm) == 6 and len(each.models) == 3)
+    names = {"R": "PLL_R_FEM", "T": "PLL_R_TIB", "G": "PLL_R_LGL"}
+    before = {key: record.measurements_mm[name] for key, name in names.items()}
+
+    def changes(words: str) -> list[float]:
+        after = with_fault(record, named(made, words)).measurements_mm
+        return [after[name] - before[key] for key, name in names.items()]
+
+    assert changes("knees 2 mm") == pytest.approx([2.0, -2.0, 0.0])
+    for words in ("magnified by 2 %", "spacing that is 2 %"):
+        assert changes(words) == pytest.approx([0.02 * length for length in before.values()])
+    assert changes("scatter 1.5") == pytest.approx([0.0] * 3, abs=1e-6)
+    worse = with_fault(record, named(made, "scatter 1.5"))
+    assert worse.ensemble.get("mean_distance", 0.0) == pytest.approx(1.5 * record.ensemble.get("mean_distance", 0.0))
+    model = record.models[0]
+    off = with_fault(record, named(made, f"{model.model} places")).models[0]
+    assert off.measurements_mm["PLL_R_TIB"] - model.measurements_mm["PLL_R_TIB"] == pytest.approx(5.0)
+    swapped = [with_fault(each, named(made, "swapped")) for each in measured]
+    changed = sum(now.predictions != each.predictions for now, each in zip(swapped, measured, strict=True))
+    assert 0 < changed < 0.12 * len(measured)
+
+
+def test_a_host_with_a_way_of_its_own_to_measure_keeps_it(measured: Sequence[SessionRecord]) -> None:
+    record = measured[0]
+    stated = {"a": 11.0, "gone": 1.0, "other": 3.0}
+    now = drills.carried(stated, {"a": 10.0, "gone": 1.0}, {"a": 12.0, "new": 5.0})
+    assert now == {"a": 13.0, "other": 3.0, "new": 5.0}
+    assert lengths_mm(record.predictions, drills.spacing_mm(record)) == pytest.approx(dict(record.measurements_mm))
+
+
+# --- what the charts say --------------------------------------------------------------------------
+
+
+def test_charts_notice_what_they_can_and_nothing_is_said_of_what_they_can_not(found: Drill) -> None:
+    assert 0 < found.read < found.exams_with_fault <= found.exams_before // 2
+    by_fault = {finding.fault: finding for finding in found.findings}
+    for name, finding in by_fault.items():
+        if name.endswith("ankles 5 mm too low"):
+            its_chart = f"model_difference/{name.partition(' ')[0]}/"
+            own = [alarm.exams for alarm in finding.without_readers if alarm.chart.startswith(its_chart)]
+            assert own
+            assert min(own) <= 15
+    [scatter] = [finding for name, finding in by_fault.items() if "scatter" in name]
+    assert {"model_distance", "disagreement"} & {alarm.chart for alarm in scatter.without_readers}
+    [scale] = [finding for name, finding in by_fault.items() if "magnified" in name]
+    assert sum(alarm.chart.startswith("reader_") for alarm in scale.alarms) >= 2
+    assert len(scale.without_readers) <= 1  # by chance
+    assert all(alarm.exams > 30 for alarm in scale.without_readers)
+    [spacing] = [finding for name, finding in by_fault.items() if "spacing that is 2 %" in name]
+    assert {alarm.chart.partition("/")[0] for alarm in spacing.alarms} <= {"reader_error_over_5_mm"}
+    [swaps] = [finding for name, finding in by_fault.items() if "swapped" in name]
+    assert swaps.alarms == ()
+
+
+def test_a_lasting_change_goes_when_the_days_are_shuffled(tmp_path: Path) -> None:
+    with a_store(tmp_path, exams()) as store:
+        in_order = {alarm.chart for alarm in analyse(store, CONFIG, NOW_NS).alarms}
+        sessions = present_sessions(store)
+    assert BIAS in in_order
+    once, again = (shuffled(sessions, CONFIG, 4) for _ in range(2))
+    assert once == again
+    assert once.by_chart.get(BIAS, 0) <= 1
+    assert once.alarms_a_year == pytest.approx(sum(once.by_chart.values()) / (4 * once.years))
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def run(folder: Path, *options: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["drill", *options, "--config", str(folder / "task.json")])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_the_command_says_what_was_noticed_and_what_not(
+    site: Path, found: Drill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drills.drill, "__defaults__", (360, 2))
+    code, said, _ = run(site, "--json")
+    assert (code, json.loads(said)) == (0, json.loads(msgspec.json.encode(found)))  # the same at each drill
+    monkeypatch.setattr(drills, "drill", lambda *_: found)
+    code, said, _ = run(site)
+    assert code == 0
+    for finding in found.findings:
+        [line] = [line for line in said.splitlines() if line.startswith(finding.fault)]
+        assert line.rstrip().endswith("not noticed") is (not finding.without_readers)
+    assert f"{found.shuffled.alarms_a_year:.1f} false alarms a year" in said
+
+
+def test_too_few_exams_are_told_in_one_sentence(tmp_path: Path) -> None:
+    with a_store(tmp_path, exams(range(40))):
+        pass
+    section = {"enabled": True, "store": {"path": str(tmp_path), "min_free_mb": 0}}
+    (tmp_path / "task.json").write_text(json.dumps({"process": {"settings": {"monitoring": section}}}))
+    code, said, error = run(tmp_path)
+    assert (code, said) == (1, "")
+    assert error.count("\n") == 1
+    assert "a drill needs 150 exams of the last year" in error
+    assert error.rstrip().endswith("there are 0")

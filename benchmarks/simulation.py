@@ -268,7 +268,7 @@ def event_run(
 def events() -> None:
     head("Events: mean exams to an alarm", "accepted", "A", "none (must be A or more)", *(f"x{m:g}" for m in MULTIPLES))
     for every in (360.0, 3_600.0, 36_000.0):
-        for accepted in (0.01, 0.02, 0.05, 0.10):
+        for accepted in (0.001, 0.01, 0.02, 0.05, 0.10):
             still, left = event_run(
                 accepted, accepted, every, 1_000, round(4 * every) if every < 10_000 else 20_000, 1, 0
             )

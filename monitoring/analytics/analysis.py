@@ -37,6 +37,7 @@ CHECKPOINT_VERSION: Final = 2
 WITHIN: Final = 30
 ACKNOWLEDGE, REBASE = "acknowledge", "rebase"
 _PAGE: Final = 500
+_NEVER_NS: Final = 2**63
 
 
 class Alarm(Struct, frozen=True):
@@ -174,14 +175,14 @@ def _last(connection: sqlite3.Connection, config: AnalyticsConfig, today: int) -
         msgspec.json.encode((CHECKPOINT_VERSION, FORMULA_VERSION, config), order="deterministic")
     ).hexdigest()
     encoded, which = kept.checkpoint(connection)
-    found, reason = Checkpoint(made_by, Seen(), 0), ""
+    found, reason = Checkpoint("", Seen(), 0), ""
     if encoded is None:
         reason = "there was no earlier look, or a chart's past was changed"
     else:
         with suppress(msgspec.MsgspecError):
             found = _DECODE.decode(encoded)
         earliest_ns = kept.earliest_new(connection, found.seen)
-        if found.made_by != made_by or found.seen == Seen():
+        if found.made_by != made_by:
             reason = "the formulas, the settings or the version have changed"
         elif found.today > today:
             reason = "the clock was set back"
@@ -266,7 +267,16 @@ def _alarms(
                 strata=crossing.strata,
             )
         )  # fmt: skip
-    return [_after(alarm, [action for action in done if action.instant_ns >= alarm.raised_ns]) for alarm in found]
+    # What was done before the next alarm, or about this one by name: a later one's re-basing is no answer to it, and a
+    # session from a clock that is ahead can be answered, too.
+    ends = [*(alarm.raised_ns for alarm in found[1:]), _NEVER_NS]
+    return [
+        _after(
+            alarm,
+            [each for each in done if each.alarm_id == alarm.alarm_id or alarm.raised_ns <= each.instant_ns < end_ns],
+        )
+        for alarm, end_ns in zip(found, ends, strict=False)
+    ]
 
 
 def _after(alarm: Alarm, done: Sequence[Action]) -> Alarm:
@@ -322,10 +332,13 @@ def _chart_state(
 def act(store: Store, config: AnalyticsConfig, alarm_id: str, kind: str, person: str, words: str, now_ns: int) -> Alarm:
     """Acknowledge an open alarm, or start its chart anew at the estimated change; returns it as it is then.
 
-    Raises :class:`ConfigurationError` for an alarm that isn't there, and for the re-basing of what has no baseline.
+    Raises :class:`ConfigurationError` for an alarm that isn't there, for an answer without a name or words, and for the
+    re-basing of what has no baseline.
     """
     alarms = {alarm.alarm_id: alarm for alarm in analyse(store, config, now_ns).alarms}
     alarm = alarms.get(alarm_id)
+    if not person.strip() or not words.strip():
+        raise ConfigurationError("an answer needs who gave it, and words")
     if alarm is None or alarm.status == "rebased" or (alarm.status == "acknowledged" and kind == ACKNOWLEDGE):
         raise ConfigurationError(f"there is no {'alarm' if alarm is None else 'open alarm'} {alarm_id}")
     if kind == REBASE and not alarm.segment:

@@ -70,6 +70,7 @@ class Material(Struct):
     points: dict[str, list[Placed]] = {}
     exams: Counter[tuple[int, str, str]] = field(default_factory=Counter)
     pairs: dict[str, list[tuple[float, float]]] = {}
+    exams_read: int = 0
     readings: int = 0
     readers: int = 0
     losses: dict[str, int] = {}
@@ -98,10 +99,14 @@ def gather(store: Store, config: AnalyticsConfig, period: Period, now_ns: int) -
                 for name, its_points in by_name.items():
                     points[name] += [Placed(time_ns, value, code) for time_ns, value, _ in its_points]
     made.points = dict(points)
+    read: set[str] = set()
     for compared in readings.compared(store.database):
         if period.start_ns <= compared.timestamp_ns < period.end_ns:
+            ours = compared.record
+            read.add(ours.study_key or ours.accession_key or ours.series_key)
             for name, reader_mm in compared.reference_mm.items():
-                made.pairs.setdefault(name, []).append((compared.record.measurements_mm[name], reader_mm))
+                made.pairs.setdefault(name, []).append((ours.measurements_mm[name], reader_mm))
+    made.exams_read = len(read)
     made.pairs = {name: made.pairs[name][::-1] for name in MEASUREMENTS if name in made.pairs}
     with store.database.read_transaction() as connection:
         counts = readings.counts(connection)

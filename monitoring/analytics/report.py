@@ -42,6 +42,7 @@ from monitoring.analytics.wording import (
     icon_of,
     in_unit,
     noticed,
+    points_of,
     title_of,
     trait_of,
 )
@@ -224,7 +225,7 @@ def make(material: Material, application: str = "") -> Report:
         by_status={status: statuses[status] for status in STATUSES},
         failure_interval=rate_interval(len(material.sessions), statuses["failed"]) if material.sessions else None,
         exams=material.exams.total(),
-        exams_read=max((len(pairs) for pairs in material.pairs.values()), default=0),
+        exams_read=material.exams_read,
         readings=material.readings,
         readers=material.readers,
         charts=tuple(charts),
@@ -305,7 +306,7 @@ def _chart(state: ChartState, material: Material) -> ReportedChart:
     what, since, to_do = _unchanged(state), "", "Nothing."
     sure = "It can't alarm yet."
     if state.once_in and state.limit is not None:
-        kind = "clinic days" if state.by_days else "exams" if state.kind == "number" else "sessions"
+        kind = points_of(state)
         sure = (
             f"Its score is {abs(state.score):.3g}, its limit {state.limit:.3g}; it alarms for nothing once in"
             f" {state.once_in:,.0f} {kind}."
@@ -319,7 +320,7 @@ def _chart(state: ChartState, material: Material) -> ReportedChart:
         icon, letter = icon_of(state.series, alarm.score)
         words, since, between = change(alarm)
         what = f"{words[0].upper()}{words[1:]}, found on {day(alarm.raised_ns)}."
-        since = f"{since} (with about 90 % between {between})"
+        since += "" if state.kind == "silence" else f" (with about 90 % between {between})"
         to_do = trait.to_do if alarm.status == "open" else f"Answered by {alarm.person}: {alarm.words}"
     months = by_month(points, state.segment, alarm.change_ns if alarm else None)
     base = [month.value for month in months if not month.is_earlier and not month.is_changed]
@@ -329,7 +330,7 @@ def _chart(state: ChartState, material: Material) -> ReportedChart:
     return ReportedChart(
         chart=state.chart, series=state.series, title=title_of(state.chart), unit=state.unit, kind=state.kind,
         audience=trait.audience, state=state.state, icon=icon, letter=letter, what=what, since=since, sure=sure,
-        looked_at=f"{state.exams:,} {'exams' if state.kind == 'number' else 'sessions'} since {day(state.first_ns)}",
+        looked_at=f"{state.exams:,} {points_of(replace(state, by_days=False))} since {day(state.first_ns)}",
         to_do=to_do, noticed=noticed(state), notices=state.notices, misses=state.misses, exams=state.exams,
         count=len(present), value=sum(present) / len(present) if present and not is_silence else None,
         interval=rate_interval(len(present), events) if events is not None else None, events=events,
@@ -364,6 +365,10 @@ def _verdict(material: Material, charts: Sequence[ReportedChart]) -> str:
         told = what if lead.chart == "silence" else f"{title_of(lead.chart, in_sentence=True)} {what}"
         more = f"; {len(open_ones) - 1} more open" if len(open_ones) > 1 else ""
         return f"{counted(len(open_ones), 'alarm')} to answer: {told} since {since}{more}."
+    if answered := [chart for chart in charts if chart.state == "acknowledged"]:
+        title, what = title_of(answered[0].chart, in_sentence=True), answered[0].what
+        more = f"; {len(answered) - 1} more" if len(answered) > 1 else ""
+        return f"No alarm is open; acknowledged, and perhaps not over: {title} {what[0].lower()}{what[1:-1]}{more}."
     numbers = [chart for chart in charts if chart.kind == "number"]
     learning = sum(chart.state == "learning" for chart in numbers)
     if learning == len(numbers):
@@ -464,8 +469,10 @@ def _strange(material: Material) -> Iterable[Strange]:
             continue
         reach = 0 if len(points) < _FEWEST_RANKED else int(len(points) * _EXTREME / (1 + (trait.better == NEITHER)))
         ordered = sorted(points, key=lambda point: point.value)
-        ends = {"smallest": ordered[:reach] if trait.better != LOWER else []}
-        ends["largest"] = ordered[-reach:] if reach and trait.better != HIGHER else []
+        # Of equal values none is odder than the others: those as the first one within count as within.
+        low, high = (ordered[at].value for at in (reach, -reach - 1))
+        ends = {"smallest": [each for each in ordered[:reach] if each.value < low] if trait.better != LOWER else []}
+        ends["largest"] = [each for each in ordered if each.value > high] if trait.better != HIGHER and reach else []
         for end, outermost in ends.items():
             for point in outermost:
                 reasons.setdefault(point.time_ns, {})[series] = f"{title_of(chart)}: among the {end} of {len(points):,}"

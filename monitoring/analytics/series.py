@@ -302,7 +302,7 @@ class Points:
     def of(self, look: Look) -> list[tuple[str, float]]:
         """A session's: the chart's name, ``series`` or ``series/part``, and the value; without what is not finite."""
         derived = look.derived
-        found = [(name, derived[key]) for key, name in self._derived if key in derived]
+        found = [(name, derived[key]) for key, name in self._derived if key in derived and isfinite(derived[key])]
         for name, parts in self._made:
             found += [(f"{name}/{part}" if part else name, value) for part, value in parts(look) if isfinite(value)]
         return found

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from monitoring.analytics.analysis import WITHIN, Alarm, ChartState
-from monitoring.analytics.series import SERIES
+from monitoring.analytics.series import SERIES, Of
 from monitoring.domain.anatomy import MEASUREMENTS
 from monitoring.metrics import catalogue
 
@@ -96,15 +96,25 @@ _TITLES: Final = {series.name: series.title for series in SERIES}
 BONES: Final = {name: f"{catalogue.SIDE_NAMES[name[4]]} {catalogue.BONE_NAMES[name[6:]]}" for name in MEASUREMENTS}
 
 
+def points_of(state: ChartState) -> str:
+    """What a chart's points are."""
+    if state.by_days:
+        return "clinic days"
+    return "sessions" if _OF.get(state.series) is Of.SESSION else "exams"
+
+
+_OF: Final = {series.name: series.of for series in SERIES}
+
+
 def noticed(state: ChartState) -> str:
     """What a chart would have told of, and how soon."""
     if state.detectable is None:
         return "nothing yet"
     if state.kind == "number":
-        points = "clinic days" if state.by_days else "exams"
-        return f"a shift of {in_unit(state.detectable, state.unit)} within {WITHIN} {points}"
+        return f"a shift of {in_unit(state.detectable, state.unit)} within {WITHIN} {points_of(state)}"
     if state.kind == "event":
-        return f"twice the accepted {in_unit(state.accepted or 0.0, 'share')} after {state.detectable:,.0f} sessions"
+        rate = in_unit(state.accepted or 0.0, "share")
+        return f"twice the accepted {rate}, on average after {state.detectable:,.0f} {points_of(state)}"
     return f"{state.detectable:g} working days without a session"
 
 
@@ -124,7 +134,7 @@ def change(alarm: Alarm) -> tuple[str, str, str]:
     between = f"{day(alarm.earliest_ns)} and {day(alarm.latest_ns)}"
     if alarm.chart == "silence":
         return f"no session for {alarm.size:g} working days", day(alarm.change_ns), between
-    where = f", in {' and in '.join(alarm.strata)}" if alarm.strata else ""
+    where = f", in {' and in '.join(words or 'what tells no device' for words in alarm.strata)}" if alarm.strata else ""
     if len(alarm.strata) > _FEW_STRATA:
         where = f", in {len(alarm.strata)} kinds of device, view and spacing"
     return f"changed by {in_unit(alarm.size, alarm.unit, is_change=True)}{where}", day(alarm.change_ns), between

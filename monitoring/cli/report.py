@@ -38,7 +38,7 @@ _QUESTIONS: Final = {
     "operator": "is it up, fast, and ending well?",
     "regulator": "what was watched, how, and with what result?",
 }
-_FORMULA: Final = ("=", "@")  # not + and -, which begin numbers
+_FORMULA: Final = ("=", "@", "+", "-", "\t", "\r")  # of texts: numbers are none
 _AUDIENCES: Final = tuple(_QUESTIONS)
 
 
@@ -141,6 +141,8 @@ def _table(rows: Iterable[Mapping[str, object]]) -> str:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         for row in rows:
-            texts = {name: f"'{cell}" for name, cell in row.items() if str(cell).startswith(_FORMULA)}
+            texts = {
+                name: f"'{cell}" for name, cell in row.items() if isinstance(cell, str) and cell.startswith(_FORMULA)
+            }
             writer.writerow({**row, **texts})
     return file.getvalue()

@@ -13,13 +13,15 @@ from msgspec.structs import replace
 from monitoring.analytics import analysis as module
 from monitoring.analytics.analysis import ACKNOWLEDGE, REBASE, Alarm, Analysis, ChartState, act, analyse
 from monitoring.analytics.charting import Charting
-from monitoring.analytics.charts import DAY_NS
+from monitoring.analytics.charts import DAY_NS, Crossing, NumberChart
+from monitoring.analytics.series import watched
 from monitoring.domain.derivation import FORMULA_VERSION, Facts
 from monitoring.exceptions import ConfigurationError
 from monitoring.metrics.session_writes import DerivedValues
 from monitoring.settings import AnalyticsConfig
 from monitoring.store import analysis as kept
 from monitoring.store import readings
+from monitoring.store.analysis import Action
 from monitoring.store.erasure import erase
 from monitoring.store.sessions import Store
 from tests.support.exams import BIAS, BONE, EXAMS, HOUR_NS, MODELS, NOW_NS, SINCE, a_store, exam, exams, writes
@@ -300,7 +302,7 @@ def test_an_alarm_stays_until_somebody_acknowledges_it(once: Analysis, tmp_path:
         with pytest.raises(ConfigurationError, match="no open alarm"):
             act(store, CONFIG, alarm.alarm_id, ACKNOWLEDGE, "dr", "again", NOW_NS)
         with pytest.raises(ConfigurationError, match="no alarm nobody"):
-            act(store, CONFIG, "nobody", ACKNOWLEDGE, "dr", "", NOW_NS)
+            act(store, CONFIG, "nobody", ACKNOWLEDGE, "dr", "seen", NOW_NS)
 
 
 def test_a_chart_that_is_rebased_begins_at_the_change(once: Analysis, tmp_path: Path) -> None:
@@ -324,6 +326,40 @@ def test_a_chart_that_is_rebased_begins_at_the_change(once: Analysis, tmp_path: 
         with store.database.transaction() as connection:
             kept.forget_checkpoint(connection)
         assert said(analyse(store, CONFIG, NOW_NS)) == said(after)
+
+
+def test_an_answer_is_to_its_own_alarm() -> None:
+    """Of two alarms of one chart the first was acknowledged; the second is re-based."""
+    series, chart_of, key = watched()[0], NumberChart(), f"{BIAS}@abc"
+    crossings = [Crossing(at, 100, 0.6, 0.5, 3600.0, at, at, at, 8.0) for at in (10, 30)]
+    ids = [
+        alarm.alarm_id for alarm in module._alarms(key, series, chart_of, crossings, [Action("", key, "", 20, *"   ")])
+    ]
+    done = [
+        Action(ids[0], key, ACKNOWLEDGE, 20, "first", "looked at", ""),
+        Action(ids[1], key, REBASE, 40, "second", "new weights", ""),
+    ]
+    found = module._alarms(key, series, chart_of, crossings, done)
+    assert [(alarm.status, alarm.person) for alarm in found] == [("acknowledged", "first"), ("rebased", "second")]
+    # A clock was ahead when the exam was measured: its alarm can be answered all the same.
+    ahead = module._alarms(key, series, chart_of, crossings[1:], [done[1]._replace(instant_ns=20)])
+    assert [alarm.status for alarm in ahead] == ["rebased"]
+
+
+def test_an_answer_needs_a_name_and_words(once: Analysis, tmp_path: Path) -> None:
+    with a_store(tmp_path) as store:
+        for person, words in ((" ", "seen"), ("dr", "")):
+            with pytest.raises(ConfigurationError, match="needs who gave it"):
+                act(store, CONFIG, once.alarms[0].alarm_id, ACKNOWLEDGE, person, words, NOW_NS)
+
+
+def test_a_second_look_at_an_empty_store_goes_on_from_the_first(tmp_path: Path) -> None:
+    with a_store(tmp_path) as store:
+        analyse(store, CONFIG, exam(0).ended_ns)
+        assert not analyse(store, CONFIG, exam(0).ended_ns).anew
+        store.commit(exam(0), writes)
+        found = analyse(store, CONFIG, exam(0).ended_ns)
+    assert (found.anew, found.sessions) == ("", 1)
 
 
 def test_rates_and_silence_have_no_baseline_to_move(tmp_path: Path) -> None:

@@ -293,3 +293,35 @@ def test_an_exam_is_odd_by_the_worse_end_of_several_series() -> None:
     assert found[0].reasons[0] == "Quality of the measurements: among the smallest of 200"
     alone = reports.make(Material(nothing, PERIOD, NOW_NS, sessions=sessions, points={"quality": points["quality"]}))
     assert alone.strange == ()
+
+
+def test_equal_values_are_not_odd() -> None:
+    times = [MONDAY_NS + number * DAY_NS for number in range(200)]
+    sessions = [Seen(time_ns, f"{number:032x}", "completed") for number, time_ns in enumerate(times)]
+    points = {name: [Placed(time_ns, 0.5, "s") for time_ns in times] for name in ("quality", "confidence", "z_score")}
+    nothing = Analysis((), (), {}, {}, 200, 2.0)
+    assert reports.make(Material(nothing, PERIOD, NOW_NS, sessions=sessions, points=points)).strange == ()
+
+
+def test_what_is_acknowledged_is_not_told_as_unchanged(tmp_path: Path) -> None:
+    config = AnalyticsConfig()
+    with a_store(tmp_path, exams()) as store:
+        for alarm in analyse(store, config, NOW_NS).alarms:
+            act(store, config, alarm.alarm_id, ACKNOWLEDGE, "physicist", "known", NOW_NS)
+        found = reports.make(gather(store, config, PERIOD, NOW_NS))
+    assert found.verdict.startswith("No alarm is open; acknowledged, and perhaps not over: ")
+    assert " changed by " in found.verdict
+
+
+def test_exams_that_were_read_are_counted_as_exams_and_events_in_their_own_points(tmp_path: Path) -> None:
+    with a_store(tmp_path, exams(range(4))) as store:
+        with store.database.transaction() as connection:
+            for number, name in enumerate(("PLL_R_FEM", "PLL_L_FEM", "PLL_R_TIB")):
+                reader_mm = {name: exam(number).measurements_mm[name] + 1.0}
+                readings.keep(connection, exam(number).study_key or "", "reader_1", reader_mm, NOW_NS)
+        found = reports.make(gather(store, AnalyticsConfig(), PERIOD, NOW_NS))
+    assert found.exams_read == 3  # by three bones, one exam each
+    noticed = {chart.chart: chart.noticed for chart in found.charts}
+    assert noticed["reader_error_over_5_mm"].endswith(" exams")
+    assert noticed["failed"].endswith(" sessions")
+    assert all("on average" in words for words in (noticed["failed"], noticed["reader_error_over_5_mm"]))

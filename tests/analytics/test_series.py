@@ -125,6 +125,7 @@ def test_what_is_no_number_is_no_point():
     look = Look(record(duration_seconds=float("nan"), stages_seconds={"load": float("inf"), "inference": 1.0}), {}, {})
     assert taken("session_seconds", look) == {}
     assert taken("stage_seconds", look) == {"stage_seconds/inference": 1.0}
+    assert taken("quality", Look(record(), {"leglength_quality_ratio": float("nan")}, {})) == {}
 
 
 def test_a_segment_is_what_measured_and_a_stratum_where():

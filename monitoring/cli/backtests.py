@@ -24,7 +24,7 @@ from monitoring.exceptions import ConfigurationError, StoreError
 from monitoring.metrics.samples import zero_changes
 from monitoring.runtime.backends import session_writes_builder
 from monitoring.settings import MonitoringConfig, PrometheusConfig, common_labels
-from monitoring.store.location import instance_name
+from monitoring.store.location import known_instance
 
 _MS, _LONGEST_SCRAPE_MS = 1_000_000, 300_000
 
@@ -38,7 +38,7 @@ def print_backtests(
         raise ConfigurationError("--scrape-interval: Prometheus shows no sample that is older than 5m")
     span_ms = _milliseconds("--backtest", looked_back)
     with existing_store(config) as store:
-        instance = instance_name(config, store)
+        instance = known_instance(config, store)
         zeros, build = zero_changes(declared=config.metrics.declared), session_writes_builder(config, instance)
         moments = list(totals_over_time(store, zeros=zeros, build=build))
     if not moments[1:]:

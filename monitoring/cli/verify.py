@@ -47,7 +47,7 @@ from monitoring.runtime.backends import session_writes_builder
 from monitoring.settings import InfluxDBConfig, MonitoringConfig, PrometheusConfig, Secret, common_labels, is_used
 from monitoring.store import totals
 from monitoring.store.clock import DAY_NS
-from monitoring.store.location import instance_name
+from monitoring.store.location import known_instance
 from monitoring.store.outbox import backend_statuses
 from monitoring.store.sessions import Store
 from monitoring.transport.http import HttpTransport
@@ -204,7 +204,7 @@ def verified(
     time_range = TimeRange(end_ns - days * DAY_NS, end_ns)
     images, totals, held, names = None, None, Held(), []
     with existing_store(config) as store:
-        instance = instance_name(config, store)
+        instance = known_instance(config, store)
         labels = {"instance": instance, **common_labels(config)}
         if config.influxdb is not None and config.influxdb.enabled:
             images = images_of(config.influxdb, Scope.of(time_range, zone.key, **labels), time_range, shown)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from monitoring.exceptions import StoreError
+from monitoring.exceptions import ConfigurationError, StoreError
 from monitoring.settings import MonitoringConfig
 from monitoring.store.sessions import Store
 
@@ -56,6 +56,16 @@ def instance_name(config: MonitoringConfig, store: Store) -> str:
     if store.database.path is None and in_container():
         return "leglength"
     return str(store.state("instance", _new_instance_name))
+
+
+def known_instance(config: MonitoringConfig, store: Store) -> str:
+    """:func:`instance_name` for who only reads the store; raises :class:`ConfigurationError` where it keeps none."""
+    is_set = config.prometheus is not None and config.prometheus.instance is not None
+    if not is_set and store.state("instance") is None:
+        raise ConfigurationError(
+            "prometheus.instance: not set, and the store keeps none; set the name that its sessions were sent under"
+        )
+    return instance_name(config, store)
 
 
 def _new_instance_name() -> str:

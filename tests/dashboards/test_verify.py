@@ -154,6 +154,15 @@ def test_what_the_backend_keeps_no_longer_is_not_missed(tmp_path: Path, influxdb
     assert 18 <= found["sessions"] <= 20
 
 
+@pytest.mark.parametrize("command", [("verify",), ("alerts", "--backtest", "30d")])
+def test_a_store_that_keeps_no_instance_asks_for_it(site: Site, command: tuple[str, ...]) -> None:
+    del site.section["prometheus"]["instance"]
+    site.write()
+    done = site.run("dashboards", *command)
+    assert (done.exit_code, done.output.count("\n")) == (2, 1)
+    assert "prometheus.instance: not set" in done.output
+
+
 def test_what_cannot_be_asked_is_said_without_a_secret(site: Site, influxdb: InfluxDB1, tmp_path: Path) -> None:
     site.section["influxdb"] = {**influxdb.write_settings(), "token": "writer:a-wrong-secret"}
     site.write()

@@ -9,6 +9,7 @@ the ranks as long as nothing else asks for a computation from the start.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -38,6 +39,7 @@ WITHIN: Final = 30
 ACKNOWLEDGE, REBASE = "acknowledge", "rebase"
 _PAGE: Final = 500
 _NEVER_NS: Final = 2**63
+_IDENTITY: Final = re.compile(r"\^|\d{6}|(\d+\.){4}")  # a DICOM name, a number or compact date, a UID; no version
 
 
 class Alarm(Struct, frozen=True):
@@ -309,7 +311,7 @@ def _chart_state(
         score=0.0, limit=None, once_in=chart.every or None, notices=series.notices, misses=series.misses,
     )  # fmt: skip
     if isinstance(chart, NumberChart):
-        sd, shift = chart.sd(), chart.detectable_sd(WITHIN)
+        sd, shift = chart.sd() or None, chart.detectable_sd(WITHIN)  # of equal values no SD is known
         return replace(
             found, score=chart.z, limit=chart.limit if chart.every else None, by_days=chart.by_days,
             detectable=None if sd is None or shift is None else sd * shift, detectable_sd=shift,
@@ -332,13 +334,15 @@ def _chart_state(
 def act(store: Store, config: AnalyticsConfig, alarm_id: str, kind: str, person: str, words: str, now_ns: int) -> Alarm:
     """Acknowledge an open alarm, or start its chart anew at the estimated change; returns it as it is then.
 
-    Raises :class:`ConfigurationError` for an alarm that isn't there, for an answer without a name or words, and for the
-    re-basing of what has no baseline.
+    Raises :class:`ConfigurationError` for an alarm that isn't there, for an answer without a name or words or with what
+    looks like a patient's identity, and for the re-basing of what has no baseline.
     """
     alarms = {alarm.alarm_id: alarm for alarm in analyse(store, config, now_ns).alarms}
     alarm = alarms.get(alarm_id)
     if not person.strip() or not words.strip():
         raise ConfigurationError("an answer needs who gave it, and words")
+    if _IDENTITY.search(person) or _IDENTITY.search(words):
+        raise ConfigurationError("an answer stands in reports: no patient's name (A^B), no UID, no six digits in a row")
     if alarm is None or alarm.status == "rebased" or (alarm.status == "acknowledged" and kind == ACKNOWLEDGE):
         raise ConfigurationError(f"there is no {'alarm' if alarm is None else 'open alarm'} {alarm_id}")
     if kind == REBASE and not alarm.segment:

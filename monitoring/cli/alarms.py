@@ -27,7 +27,7 @@ from monitoring.store.sessions import Store
 app = typer.Typer(help="List the alarms, acknowledge one, or let its chart begin anew.", rich_markup_mode=None)
 
 IdArgument = Annotated[str, typer.Argument(help="The alarm's ID, as `alarms` lists it.")]
-ByOption = Annotated[str, typer.Option("--by", help="Who says so; a role will do. It is kept.")]
+ByOption = Annotated[str, typer.Option("--by", help="Who says so; a role will do. It stands in reports.")]
 
 
 def analyze(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -97,7 +97,7 @@ def acknowledge(
     context: typer.Context,
     alarm_id: IdArgument,
     by: ByOption,
-    note: Annotated[str, typer.Option("--note", help="What was found, and done. Name no patient: it is kept.")],
+    note: Annotated[str, typer.Option("--note", help="What was found, and done. Name no patient: reports show it.")],
     config: ConfigOption = None,
 ) -> None:
     """Say that an alarm was looked at.
@@ -112,7 +112,9 @@ def rebase(
     context: typer.Context,
     alarm_id: IdArgument,
     by: ByOption,
-    reason: Annotated[str, typer.Option("--reason", help="Why the change is accepted. Name no patient: it is kept.")],
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why the change is accepted. Name no patient: reports show it.")
+    ],
     config: ConfigOption = None,
 ) -> None:
     """Accept a change: the alarm's chart begins anew at its estimated date.

@@ -351,6 +351,19 @@ def test_an_answer_needs_a_name_and_words(once: Analysis, tmp_path: Path) -> Non
         for person, words in ((" ", "seen"), ("dr", "")):
             with pytest.raises(ConfigurationError, match="needs who gave it"):
                 act(store, CONFIG, once.alarms[0].alarm_id, ACKNOWLEDGE, person, words, NOW_NS)
+        for words in ("seen with DOE^JANE", "patient 1234567", "of 20260801", "see 1.2.840.10008.1"):
+            with pytest.raises(ConfigurationError, match="stands in reports"):
+                act(store, CONFIG, once.alarms[0].alarm_id, ACKNOWLEDGE, "dr", words, NOW_NS)
+            with pytest.raises(ConfigurationError, match="stands in reports"):
+                act(store, CONFIG, once.alarms[0].alarm_id, ACKNOWLEDGE, words, "seen", NOW_NS)
+        with pytest.raises(ConfigurationError, match="no alarm"):
+            act(store, CONFIG, "nobody", ACKNOWLEDGE, "dr", "weights 1.5.0 since 2026-08-01, ticket 4821", NOW_NS)
+
+
+def test_equal_values_say_nothing_of_what_would_be_noticed(tmp_path: Path) -> None:
+    with a_store(tmp_path, [replace(exam(number), duration_seconds=1.0) for number in range(60)]) as store:
+        state = chart(analyse(store, CONFIG, NOW_NS), "session_seconds")
+    assert (state.exams, state.detectable) == (60, None)
 
 
 def test_a_second_look_at_an_empty_store_goes_on_from_the_first(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from itertools import pairwise
-from math import comb, erfc, sqrt
+from math import comb, erfc, inf, sqrt
 from typing import Final, NamedTuple
 
 from msgspec import Struct
@@ -71,14 +71,17 @@ def by_month(points: Iterable[Placed], segment: str, change_ns: int | None) -> l
     ]
 
 
-def limits(values: Sequence[float]) -> Limits | None:
-    """Mean -+ 2.66 times the mean moving range, ranges of more than 3.267 means left out once; None for two or less."""
+def limits(values: Sequence[float], least: float = -inf, most: float = inf) -> Limits | None:
+    """Mean -+ 2.66 times the mean moving range, ranges of more than 3.267 means left out once; None for two or less.
+
+    ``least`` and ``most`` are what a value can be: no share lies below 0.
+    """
     ranges = [abs(after - before) for before, after in pairwise(values)]
     if len(ranges) < 2:
         return None
     largest, centre = _LARGE_RANGE * mean(ranges), mean(values)
     reach = _OF_MOVING_RANGE * mean([each for each in ranges if each <= largest])
-    return Limits(centre, centre - reach, centre + reach)
+    return Limits(centre, max(centre - reach, least), min(centre + reach, most))
 
 
 # --- one month against those before -------------------------------------------------------------

@@ -53,6 +53,7 @@ from monitoring.records.session_record import STATUSES
 from monitoring.version import __version__
 
 NOT_MEASURED: Final = "not measured"
+_POSSIBLE: Final = {"share": (0.0, 1.0), "s": (0.0,)}  # by unit
 
 
 class ReportedAlarm(Struct, frozen=True):
@@ -336,7 +337,9 @@ def _chart(state: ChartState, material: Material) -> ReportedChart:
         interval=rate_interval(len(present), events) if events is not None else None, events=events,
         accepted=state.accepted, limit=state.limit, score=state.score, once_in=state.once_in, by_days=state.by_days,
         detectable=state.detectable, first=day(state.first_ns), months=() if is_silence else tuple(months),
-        limits=limits(base) if len(base) >= LIMITS_FROM_MONTHS and not is_silence else None,
+        limits=limits(base, *_POSSIBLE.get(state.unit, ()))
+        if len(base) >= LIMITS_FROM_MONTHS and not is_silence
+        else None,
     )  # fmt: skip
 
 

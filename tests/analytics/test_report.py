@@ -192,6 +192,9 @@ def test_limits_are_those_of_an_individuals_chart() -> None:
     assert even is not None
     assert (even.low, even.high) == pytest.approx((11.2 - 2.66 * 2, 11.2 + 2.66 * 2))
     assert limits([1.0, 2.0]) is None
+    rare = limits([0.0, 0.04, 0.0, 0.02, 0.0, 0.05], 0.0, 1.0)
+    assert rare is not None
+    assert rare.low == 0.0 < rare.centre < rare.high < 1.0
 
 
 def test_months_keep_segments_apart_and_say_what_changed() -> None:
@@ -325,3 +328,18 @@ def test_exams_that_were_read_are_counted_as_exams_and_events_in_their_own_point
     assert noticed["reader_error_over_5_mm"].endswith(" exams")
     assert noticed["failed"].endswith(" sessions")
     assert all("on average" in words for words in (noticed["failed"], noticed["reader_error_over_5_mm"]))
+
+
+def test_the_limits_of_a_share_are_shares(tmp_path: Path) -> None:
+    records = [
+        replace(
+            exam(n, False),
+            ended_ns=at(1 + n // 20, 1) + n * 10**9,
+            status="failed" if n in (3, 45, 83, 90) else "completed",
+        )
+        for n in range(160)
+    ]
+    found = report_of(tmp_path, records, Period(date(2026, 1, 1), date(2026, 9, 14)))
+    [failed] = [chart for chart in found.charts if chart.chart == "failed"]
+    assert failed.limits is not None
+    assert failed.limits.low == 0.0 < failed.limits.high <= 1.0

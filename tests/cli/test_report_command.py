@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from typer.testing import CliRunner, Result
 
 from monitoring.cli.commands import app
+from monitoring.cli.report import _table
 from tests.support.exams import BIAS, EXAMS, a_store, exam, exams
 from tests.support.processes import require
 
@@ -188,3 +189,8 @@ def test_it_prints_on_a4_with_nothing_cut_off(sites: dict[str, Path], browser: B
         assert pages == 3 if name == "empty" else 3 < pages < 24, name
         assert heard == []
         page.close()
+
+
+def test_what_people_wrote_is_no_formula_to_a_spreadsheet() -> None:
+    row = {"answer": "+cmd: seen", "note": "-2", "by": "=A1", "mail": "@x", "size": -1.5, "plain": "2026-08-01"}
+    assert _table([row]).splitlines()[1] == "'+cmd: seen,'-2,'=A1,'@x,-1.5,2026-08-01"

@@ -54,9 +54,10 @@ def drill(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put faults into a copy of the last exams, and say after how many exams the charts notice.
+    """Put faults into a copy of the last exams: are they noticed?
 
-    And how many false alarms a year there are, by shuffling the clinic days. It changes nothing in the store.
+    After how many exams the charts alarm, and how many false alarms a year there are, by shuffling the clinic
+    days. It changes nothing in the store.
     """
     from monitoring.analytics import drill as drills
 

@@ -1,9 +1,8 @@
-"""The monthly picture of a chart, and the monthly table: individuals limits (XmR), and comparisons of one month. Pure.
+"""The monthly picture of a chart: its values by month, and the monthly table: comparisons of one month. Pure.
 
 Neither sets a chart's state: by their usual rules limits over months flag 18 % of unchanged charts of two years.
-Sources: Wheeler DJ, Chambers DS. Understanding Statistical Process Control. SPC Press 1992 (limits from moving ranges).
-Mann HB, Whitney DR. On a test of whether one of two random variables is stochastically larger than the other. Ann Math
-Stat 1947;18:50-60, by its normal approximation with the correction for ties. Fisher's exact test, of one side.
+Sources: Mann HB, Whitney DR. On a test of whether one of two random variables is stochastically larger than the other.
+Ann Math Stat 1947;18:50-60, by its normal approximation with the correction for ties. Fisher's exact test, of one side.
 """
 
 from __future__ import annotations
@@ -12,9 +11,8 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
-from itertools import pairwise
-from math import comb, erfc, inf, sqrt
-from typing import Final, NamedTuple
+from math import comb, erfc, sqrt
+from typing import Final
 
 from msgspec import Struct
 
@@ -23,8 +21,6 @@ from monitoring.domain.statistics import mean
 
 LIMITS_FROM_MONTHS: Final = 6
 FEWEST_IN_MONTH, FEWEST_BEFORE = 5, 20
-_OF_MOVING_RANGE: Final = 2.66  # three SD of values, by the mean of two neighbours' ranges
-_LARGE_RANGE: Final = 3.267  # times their mean: a jump, no scatter
 
 
 class Month(Struct, frozen=True):
@@ -38,14 +34,6 @@ class Month(Struct, frozen=True):
     value: float
     is_earlier: bool = False
     is_changed: bool = False
-
-
-class Limits(NamedTuple):
-    """The centre and the natural process limits of months' values."""
-
-    centre: float
-    low: float
-    high: float
 
 
 def month_of(time_ns: int) -> str:
@@ -69,19 +57,6 @@ def by_month(points: Iterable[Placed], segment: str, change_ns: int | None) -> l
         Month(month, len(values), mean(values), is_earlier, bool(changed_from and month >= changed_from))
         for (month, is_earlier), values in sorted(found.items(), key=lambda item: (item[0][0], not item[0][1]))
     ]
-
-
-def limits(values: Sequence[float], least: float = -inf, most: float = inf) -> Limits | None:
-    """Mean -+ 2.66 times the mean moving range, ranges of more than 3.267 means left out once; None for two or less.
-
-    ``least`` and ``most`` are what a value can be: no share lies below 0.
-    """
-    ranges = [abs(after - before) for before, after in pairwise(values)]
-    if len(ranges) < 2:
-        return None
-    largest, centre = _LARGE_RANGE * mean(ranges), mean(values)
-    reach = _OF_MOVING_RANGE * mean([each for each in ranges if each <= largest])
-    return Limits(centre, max(centre - reach, least), min(centre + reach, most))
 
 
 # --- one month against those before -------------------------------------------------------------

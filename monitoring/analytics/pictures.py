@@ -11,7 +11,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from monitoring.analytics.months import Limits, Month, months_between
+from monitoring.analytics.control_limits import Limits
+from monitoring.analytics.months import Month, months_between
 from monitoring.analytics.wording import in_unit
 
 WIDTH: Final = 340

@@ -18,15 +18,14 @@ from msgspec.structs import replace
 
 from monitoring.analytics.analysis import WITHIN, Alarm, ChartState
 from monitoring.analytics.charts import LEARNING_UNTIL, LIMITED_UNTIL
+from monitoring.analytics.control_limits import Limits, individuals
 from monitoring.analytics.intervals import benjamini_hochberg, mean_interval, rate_interval
 from monitoring.analytics.material import Material, Placed
 from monitoring.analytics.months import (
     LIMITS_FROM_MONTHS,
-    Limits,
     Month,
     by_month,
     last_whole_month,
-    limits,
     month_of,
     p_value,
 )
@@ -337,7 +336,7 @@ def _chart(state: ChartState, material: Material) -> ReportedChart:
         interval=rate_interval(len(present), events) if events is not None else None, events=events,
         accepted=state.accepted, limit=state.limit, score=state.score, once_in=state.once_in, by_days=state.by_days,
         detectable=state.detectable, first=day(state.first_ns), months=() if is_silence else tuple(months),
-        limits=limits(base, *_POSSIBLE.get(state.unit, ()))
+        limits=individuals(base, *_POSSIBLE.get(state.unit, ()))
         if len(base) >= LIMITS_FROM_MONTHS and not is_silence
         else None,
     )  # fmt: skip

@@ -17,9 +17,10 @@ from scipy import stats
 from monitoring.analytics import report as reports
 from monitoring.analytics.analysis import ACKNOWLEDGE, Analysis, act, analyse
 from monitoring.analytics.charts import DAY_NS
+from monitoring.analytics.control_limits import individuals
 from monitoring.analytics.intervals import mean_interval, rate_interval
 from monitoring.analytics.material import Material, Period, Placed, Seen, gather
-from monitoring.analytics.months import Month, by_month, last_whole_month, limits, p_value
+from monitoring.analytics.months import Month, by_month, last_whole_month, p_value
 from monitoring.analytics.pictures import HEIGHT, WIDTH, picture
 from monitoring.analytics.report import Report, groups
 from monitoring.analytics.wording import icon_of, in_unit, title_of
@@ -182,21 +183,6 @@ def test_the_digest_is_of_all_else_and_nobody_is_named(biased: Report) -> None:
 # --- months -------------------------------------------------------------------------------------
 
 
-def test_limits_are_those_of_an_individuals_chart() -> None:
-    values = [10.0, 12, 11, 13, 10, 30, 12, 11, 10, 12, 13, 11]
-    found = limits(values)
-    assert found is not None
-    # qicharts2 0.8.1, moving ranges over 3.267 means left out once
-    assert (found.low, found.high) == pytest.approx((8.4840, 17.3493), abs=2e-3)
-    even = limits([10.0, 12, 11, 13, 10])
-    assert even is not None
-    assert (even.low, even.high) == pytest.approx((11.2 - 2.66 * 2, 11.2 + 2.66 * 2))
-    assert limits([1.0, 2.0]) is None
-    rare = limits([0.0, 0.04, 0.0, 0.02, 0.0, 0.05], 0.0, 1.0)
-    assert rare is not None
-    assert rare.low == 0.0 < rare.centre < rare.high < 1.0
-
-
 def test_months_keep_segments_apart_and_say_what_changed() -> None:
     points = [Placed(at(6, 3), 1.0, "old"), Placed(at(6, 9), 3.0, "old"), Placed(at(6, 20), 8.0, "new")]
     points.append(Placed(at(8, 2), 9.0, "new"))
@@ -239,11 +225,11 @@ def test_p_values_are_those_of_scipy() -> None:
 def test_a_picture_holds_its_marks_and_says_them_in_words() -> None:
     values = [0.2, -1.5, 3.0, 0.4, -0.3, 0.0, 1.1]
     months = [Month(f"2026-{n + 1:02d}", 9, value, is_changed=n > 5) for n, value in enumerate(values) if n != 2]
-    found = picture(months, "mm", limits(values))
+    found = picture(months, "mm", individuals(values))
     assert found is not None
     assert all(found.left < mark.x < WIDTH and 0 < mark.y < HEIGHT - 15 for mark in found.marks)
     assert found.valid_from < found.marks[0].x
-    later = picture([Month("2025-12", 9, 4.0, is_earlier=True), *months], "mm", limits(values))
+    later = picture([Month("2025-12", 9, 4.0, is_earlier=True), *months], "mm", individuals(values))
     assert later is not None
     assert later.marks[0].x < later.valid_from < later.marks[1].x
     assert [line.count("L") for line in found.lines] == [1, 3]  # broken where March is missing

@@ -7,11 +7,13 @@ of measuring stays in it. A length is |row of the femoral head or ankle - row of
 the sum of its bones. The last third of the exams, 120 at most, gets the fault; the others come before it as they are.
 
 Beside it the rate of false alarms that the site really has: its clinic days in random order, so that no change
-is left that lasts, but all that exams of one day have in common. Nothing is written to the store.
+is left that lasts, but all that exams of one day have in common. A drill reads the store alone; what it found is kept
+there afterwards, for the report, with no session in it.
 """
 
 from __future__ import annotations
 
+import sqlite3
 from bisect import bisect_right
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +42,7 @@ from monitoring.settings import AnalyticsConfig
 from monitoring.store import analysis as kept
 from monitoring.store.analysis import Analysed
 from monitoring.store.sessions import Store
+from monitoring.version import __version__
 
 FEWEST_EXAMS: Final = 150
 MOST_EXAMS: Final = 5_000
@@ -87,14 +90,29 @@ class Shuffled(Struct, frozen=True):
 
 
 class Drill(Struct, frozen=True):
-    """A drill: so many exams as they are, then so many with each fault, of which readers measured ``read``."""
+    """A drill: so many exams as they are, then so many with each fault, of which readers measured ``read``.
 
+    ``segment`` is the code of what measured them.
+    """
+
+    segment: str
     exams_before: int
     exams_with_fault: int
     read: int
     findings: tuple[Finding, ...]
     shuffled: Shuffled
 
+
+class KeptDrill(Struct, frozen=True):
+    """A drill as the store keeps it: when it was (UTC ns), and by which version of this package and its formulas."""
+
+    made_ns: int
+    version: str
+    formulas: int
+    found: Drill
+
+
+_DECODE: Final = msgspec.json.Decoder(KeptDrill)
 
 # --- faults -------------------------------------------------------------------------------------
 
@@ -300,7 +318,24 @@ def drill(store: Store, config: AnalyticsConfig, exams: int = 360, shuffles: int
         findings.append(Finding(name, alarms, without))
     count_before, count = (sum(session.is_first_of_exam for session in part) for part in (before, after))
     read = sum(session.is_first_of_exam and bool(session.reader_mm) for session in after)
-    return Drill(count_before, count, read, tuple(findings), shuffled(sessions, config, shuffles))
+    code, _ = segment(sessions[of_exams[-1]].stored.record)
+    return Drill(code, count_before, count, read, tuple(findings), shuffled(sessions, config, shuffles))
+
+
+def keep(store: Store, found: Drill, now_ns: int) -> None:
+    """Keep what a drill found; raises :class:`StoreError`."""
+    made = KeptDrill(now_ns, __version__, FORMULA_VERSION, found)
+    with store.database.transaction() as connection:
+        kept.keep_drill(connection, msgspec.json.encode(made), now_ns)
+
+
+def kept_drills(connection: sqlite3.Connection) -> list[KeptDrill]:
+    """The drills that are kept, the newest first, without those of a form that this version doesn't know."""
+    found = []
+    for value in kept.drills(connection):
+        with suppress(msgspec.MsgspecError):
+            found.append(_DECODE.decode(value))
+    return found
 
 
 def first_alarms(sessions: Sequence[Analysed], before: bytes, config: AnalyticsConfig) -> dict[str, int]:

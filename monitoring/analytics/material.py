@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from monitoring.analytics.analysis import Analysis, analyse
 from monitoring.analytics.charting import Charting, Point, Progress
+from monitoring.analytics.drill import KeptDrill, kept_drills
 from monitoring.analytics.series import stratum
 from monitoring.domain.anatomy import MEASUREMENTS
 from monitoring.settings import AnalyticsConfig
@@ -59,7 +60,7 @@ class Placed(NamedTuple):
 
 class Material(Struct):
     """``exams`` are counted by year, segment and stratum; ``pairs`` are a measurement's and its readers' mean, mm, in
-    the order of time; ``losses`` are of the store's whole life.
+    the order of time; ``losses`` and ``drills`` (the newest first) are of the store's whole life.
     """
 
     found: Analysis
@@ -74,6 +75,7 @@ class Material(Struct):
     readings: int = 0
     readers: int = 0
     losses: dict[str, int] = {}
+    drills: list[KeptDrill] = []
 
 
 def gather(store: Store, config: AnalyticsConfig, period: Period, now_ns: int) -> Material:
@@ -111,5 +113,6 @@ def gather(store: Store, config: AnalyticsConfig, period: Period, now_ns: int) -
     with store.database.read_transaction() as connection:
         counts = readings.counts(connection)
         made.readings, made.readers = counts.readings, counts.readers
+        made.drills = kept_drills(connection)
         made.losses, made.oldest_ns = totals.losses(connection), kept.oldest_session(connection)
     return made

@@ -13,21 +13,32 @@ from hashlib import sha256
 from typing import Final
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from monitoring.analytics.analysis import WITHIN, Alarm, ChartState
 from monitoring.analytics.charts import LEARNING_UNTIL, LIMITED_UNTIL
-from monitoring.analytics.control_limits import Limits, individuals
+from monitoring.analytics.control_limits import individuals
 from monitoring.analytics.intervals import benjamini_hochberg, mean_interval, rate_interval
 from monitoring.analytics.material import Material, Placed
 from monitoring.analytics.months import (
     LIMITS_FROM_MONTHS,
-    Month,
     by_month,
     last_whole_month,
     month_of,
     p_value,
+)
+from monitoring.analytics.reported import (
+    NOT_MEASURED,
+    Counted,
+    DrilledFault,
+    Group,
+    Report,
+    ReportedAgreement,
+    ReportedAlarm,
+    ReportedChart,
+    ReportedDrill,
+    Segment,
+    Strange,
 )
 from monitoring.analytics.wording import (
     BONES,
@@ -45,156 +56,11 @@ from monitoring.analytics.wording import (
     title_of,
     trait_of,
 )
-from monitoring.domain.agreement import Agreement, Verdict, compare_readings, verdict
+from monitoring.domain.agreement import compare_readings, verdict
 from monitoring.domain.anatomy import MEASUREMENTS
-from monitoring.domain.derivation import FORMULA_VERSION
 from monitoring.records.session_record import STATUSES
-from monitoring.version import __version__
 
-NOT_MEASURED: Final = "not measured"
 _POSSIBLE: Final = {"share": (0.0, 1.0), "s": (0.0,)}  # by unit
-
-
-class ReportedAlarm(Struct, frozen=True):
-    """An alarm in words; dates are UTC days. ``status`` is ``open``, ``acknowledged`` or ``rebased``."""
-
-    alarm_id: str
-    chart: str
-    title: str
-    icon: str
-    what: str
-    since: str
-    between: str
-    found: str
-    sure: str
-    status: str
-    answer: str
-    segment: str
-    audience: str
-
-
-class ReportedChart(Struct, frozen=True):
-    """One chart of what is in use now.
-
-    ``icon`` is ``common``, ``concern``, ``improvement``, ``neither`` or ``learning``, ``letter`` H, L or "".
-    ``value`` and ``interval`` are of the period's points: a mean, or a share with an interval that survives daily
-    looks.
-    ``p`` compares the last whole month with those before, ``is_discovery`` by Benjamini-Hochberg at 5 %.
-    """
-
-    chart: str
-    series: str
-    title: str
-    unit: str
-    kind: str
-    audience: str
-    state: str
-    icon: str
-    letter: str
-    what: str
-    since: str
-    sure: str
-    looked_at: str
-    to_do: str
-    noticed: str
-    notices: str
-    misses: str
-    exams: int
-    count: int
-    value: float | None = None
-    interval: tuple[float, float] | None = None
-    events: int | None = None
-    accepted: float | None = None
-    limit: float | None = None
-    score: float | None = None
-    once_in: float | None = None
-    by_days: bool = False
-    detectable: float | None = None
-    first: str = ""
-    months: tuple[Month, ...] = ()
-    limits: Limits | None = None
-    p: float | None = None
-    is_discovery: bool = False
-
-
-class Group(Struct, frozen=True):
-    """A series' charts at a glance: icons of those that changed, how many are in which state, what they notice."""
-
-    series: str
-    title: str
-    icons: tuple[tuple[str, str], ...]
-    states: str
-    noticed: str
-    charts: int
-
-
-class ReportedAgreement(Struct, frozen=True):
-    """One measurement against readers: Bland-Altman, ICC, and the bias' interval that survives daily looks (mm)."""
-
-    measurement: str
-    title: str
-    agreement: Agreement
-    verdict: Verdict
-    interval: tuple[float, float] | None
-
-
-class Counted(Struct, frozen=True):
-    """Sessions of a month (``2026-06``), by how they ended."""
-
-    month: str
-    by_status: dict[str, int]
-
-
-class Segment(Struct, frozen=True):
-    """What measured, since when until when, and what was found of it. ``exams`` are the period's."""
-
-    code: str
-    words: str
-    first: str
-    last: str
-    is_current: bool
-    exams: int
-    alarms: int
-    verdict: str
-
-
-class Strange(Struct, frozen=True):
-    """An exam worth a second look: its session's ID, its day, and why."""
-
-    session_id: str
-    day: str
-    reasons: tuple[str, ...]
-
-
-class Report(Struct, frozen=True):
-    """All that a report shows. ``digest`` is the SHA-256 of everything else in it, as canonical JSON."""
-
-    verdict: str
-    first: str
-    last: str
-    made: str
-    sessions: int
-    by_status: dict[str, int]
-    failure_interval: tuple[float, float] | None
-    exams: int
-    exams_read: int
-    readings: int
-    readers: int
-    charts: tuple[ReportedChart, ...]
-    alarms: tuple[ReportedAlarm, ...]
-    agreements: tuple[ReportedAgreement, ...]
-    months: tuple[Counted, ...]
-    strange: tuple[Strange, ...]
-    segments: tuple[Segment, ...]
-    strata: tuple[tuple[int, str, int], ...]
-    losses: dict[str, int]
-    false_alarms_per_year: float
-    compared_month: str | None
-    application: str = ""
-    version: str = __version__
-    formulas: int = FORMULA_VERSION
-    measured_false_alarms: str = NOT_MEASURED
-    digest: str = ""
 
 
 def make(material: Material, application: str = "") -> Report:
@@ -216,6 +82,7 @@ def make(material: Material, application: str = "") -> Report:
     by_stratum: Counter[tuple[int, str]] = Counter()
     for (year, _, words), count in material.exams.items():
         by_stratum[year, words or "not told"] += count
+    drills = tuple(_drills(material))
     report = Report(
         verdict=_verdict(material, charts),
         first=f"{period.first}",
@@ -239,6 +106,8 @@ def make(material: Material, application: str = "") -> Report:
         false_alarms_per_year=found.false_alarms_per_year,
         compared_month=month,
         application=application,
+        drills=drills,
+        measured_false_alarms=measured_in_words(drills[0]) if drills else NOT_MEASURED,
     )
     return replace(report, digest=sha256(msgspec.json.encode(report, order="deterministic")).hexdigest())
 
@@ -275,6 +144,11 @@ def tables(report: Report) -> dict[str, list[dict[str, object]]]:
         "charts": plain["charts"], "chart_months": months, "alarms": plain["alarms"], "agreement": agreements,
         "sessions": [{"month": one["month"], **one["by_status"]} for one in plain["months"]],
         "segments": plain["segments"],
+        "drills": [
+            {"day": one["day"], "version": one["version"], "is_of_present": one["is_of_present"], **fault}
+            for one in plain["drills"]
+            for fault in one["faults"]
+        ],
     }  # fmt: skip
 
 
@@ -450,6 +324,35 @@ def _segments(material: Material) -> Iterable[Segment]:
         yield Segment(
             code, seen.words, day(seen.first_ns), day(seen.last_ns), code in current, exams[code], len(alarms), words
         )
+
+
+def _drills(material: Material) -> Iterable[ReportedDrill]:
+    current = {state.segment for state in material.found.charts if state.is_current}
+    for kept in material.drills:
+        found, shuffled = kept.found, kept.found.shuffled
+        faults = []
+        for finding in found.findings:
+            firsts = [
+                f"after {counted(alarms[0].exams, 'exam')}: {title_of(alarms[0].chart, in_sentence=True)}"
+                if alarms
+                else ""
+                for alarms in (finding.alarms, finding.without_readers)
+            ]
+            faults.append(DrilledFault(finding.fault, *firsts))
+        yield ReportedDrill(
+            day(kept.made_ns), kept.version, found.segment in current, found.exams_before, found.exams_with_fault,
+            found.read, tuple(faults), shuffled.alarms_a_year, shuffled.two_errors, shuffled.accepted_a_year,
+            shuffled.clinic_days, shuffled.shuffles,
+        )  # fmt: skip
+
+
+def measured_in_words(drill: ReportedDrill) -> str:
+    """The rate of false alarms that a drill measured, with its error, when, and of what."""
+    of = "" if drill.is_of_present else ", of an earlier segment than the one in use"
+    return (
+        f"{drill.false_alarms_a_year:.1f} a year (+- {drill.two_errors:.1f}, two standard errors):"
+        f" {counted(drill.clinic_days, 'clinic day')} in {counted(drill.shuffles, 'random order')}, on {drill.day}{of}"
+    )
 
 
 _EXTREME: Final = 0.01

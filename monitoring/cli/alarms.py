@@ -13,6 +13,7 @@ import typer
 
 from monitoring.cli import output
 from monitoring.cli.common import (
+    NOT_ALL_DONE,
     ConfigOption,
     JsonOption,
     existing_store,
@@ -20,6 +21,7 @@ from monitoring.cli.common import (
     load_config,
     refuse_as_another_user,
 )
+from monitoring.exceptions import StoreError
 from monitoring.settings import MonitoringConfig
 from monitoring.store.location import store_path
 from monitoring.store.sessions import Store
@@ -57,18 +59,28 @@ def drill(
     """Put faults into a copy of the last exams: are they noticed?
 
     After how many exams the charts alarm, and how many false alarms a year there are, by shuffling the clinic
-    days. It changes nothing in the store.
+    days. It changes no session; what it found is kept in the store, the last 20 times, for `report`. Exits 1
+    where that can't be kept, as in a store that is read-only.
     """
     from monitoring.analytics import drill as drills
 
+    not_kept = ""
     with exit_on_error():
         settings = load_config(config)
         with existing_store(settings) as store:
             found = drills.drill(store, settings.analytics, exams)
+        try:
+            with _store_to_write(settings) as store:
+                drills.keep(store, found, time.time_ns())
+        except StoreError as error:
+            not_kept = str(error)
     if as_json:
         output.print_json(msgspec.to_builtins(found))
     else:
         output.print_drill(found)
+    if not_kept:
+        typer.echo(f"not kept for the report: {not_kept}", err=True)
+        raise typer.Exit(NOT_ALL_DONE)
 
 
 @app.callback(invoke_without_command=True)
@@ -138,6 +150,12 @@ def store_and_settings(config: Path | None) -> Iterator[tuple[Store, MonitoringC
     """The store, in which a look at it is kept, and the settings."""
     with exit_on_error():
         settings = load_config(config)
-        refuse_as_another_user(store_path(settings))
-        with existing_store(settings, only_reads=False) as store:
+        with _store_to_write(settings) as store:
             yield store, settings
+
+
+@contextmanager
+def _store_to_write(settings: MonitoringConfig) -> Iterator[Store]:
+    refuse_as_another_user(store_path(settings))
+    with existing_store(settings, only_reads=False) as store:
+        yield store

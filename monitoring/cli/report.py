@@ -21,7 +21,7 @@ from monitoring.cli.common import WRONG_INPUT, ConfigOption, exit_on_error
 from monitoring.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from monitoring.analytics.report import Report
+    from monitoring.analytics.reported import Report
 
 _DAYS: Final = 365
 _MOST_ALARMS: Final = 5  # on the page of one reader
@@ -102,7 +102,7 @@ def report(
 def _page(jinja2: Any, made: Report, audience: str | None) -> str:
     from monitoring.analytics.months import LIMITS_FROM_MONTHS
     from monitoring.analytics.pictures import picture
-    from monitoring.analytics.report import groups
+    from monitoring.analytics.report import groups, measured_in_words
     from monitoring.analytics.wording import in_unit
 
     folder = files("monitoring.analytics")
@@ -125,6 +125,7 @@ def _page(jinja2: Any, made: Report, audience: str | None) -> str:
         style=jinja2.utils.markupsafe.Markup((folder / "report.css").read_text(encoding="utf-8")),
         in_unit=in_unit,
         groups=groups,
+        measured_in_words=measured_in_words,
         ICONS=_ICONS,
         VERDICTS=_VERDICTS,
         QUESTIONS=_QUESTIONS,

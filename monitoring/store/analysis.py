@@ -2,7 +2,8 @@
 
 Sessions are read in the order of their points' time, which is unique. The checkpoint is what the analysis knew at its
 last look; whoever takes a session out of its series (:mod:`monitoring.store.erasure`) forgets it. Alarms stay as they
-were first found; what people did about one is kept with the alarm as they saw it.
+were first found; what people did about one is kept with the alarm as they saw it. The newest 20 fire drills are kept:
+their figures are of 150 exams at the least, name no exam, and so outlast an erasure, as totals do.
 """
 
 from __future__ import annotations
@@ -136,6 +137,31 @@ def forget_alarms(connection: sqlite3.Connection, instants_ns: Iterable[int]) ->
     """Delete the alarms that name an exam at one of these instants, save for what people did about them."""
     patterns = [(f"%{instant_ns}%",) for instant_ns in instants_ns]
     connection.executemany("DELETE FROM alarms WHERE document LIKE ?", patterns)
+
+
+# --- fire drills --------------------------------------------------------------------------------
+
+MOST_DRILLS: Final = 20
+_OF_DRILLS: Final = "name GLOB 'drill *'"
+
+
+def keep_drill(connection: sqlite3.Connection, value: bytes, made_ns: int) -> None:
+    """Keep what a drill found, and of all drills the newest :data:`MOST_DRILLS`."""
+    row = (f"drill {made_ns:020d}", value)
+    connection.execute("INSERT OR REPLACE INTO analysis VALUES (?, ?, ?)", (*row, checksum(*row)))
+    connection.execute(
+        f"DELETE FROM analysis WHERE {_OF_DRILLS} AND name NOT IN"  # noqa: S608 - constants
+        f" (SELECT name FROM analysis WHERE {_OF_DRILLS} ORDER BY name DESC LIMIT ?)",
+        (MOST_DRILLS,),
+    )
+
+
+def drills(connection: sqlite3.Connection) -> list[bytes]:
+    """What drills found, the newest first; damaged ones are left out."""
+    rows = connection.execute(
+        f"SELECT name, value, checksum FROM analysis WHERE {_OF_DRILLS} ORDER BY name DESC"  # noqa: S608 - constants
+    )
+    return [bytes(row[1]) for row in rows if is_intact(row)]
 
 
 # --- alarms and what people did about them ------------------------------------------------------

@@ -1,8 +1,9 @@
 """Erases one patient's sessions from the store, down to the file's bytes.
 
 What is deleted in SQLite stays in free pages and in the write-ahead log until these are used again; so the file
-is rewritten and the log emptied. The totals stay: they are counts over everybody. A latest value that is the
-patient's goes. What the backends have already is not this file's: it is to be deleted there, by the points' times.
+is rewritten and the log emptied. The totals stay: they are counts over everybody. So do fire drills: they count exams
+until an alarm, over 150 or more. A latest value that is the patient's goes. What the backends have already is not
+this file's: it is to be deleted there, by the points' times.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def keep_missing(connection: sqlite3.Connection, row: Sequence[Any]) -> bool:
     """Keep a row of another store's, whole, unless the reader's measurements of the exam are here; whether it was."""
     is_new = connection.execute("INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?, ?)", tuple(row)).rowcount == 1
     if is_new:  # kept long ago: no analysis could tell by its instant that it is new here
-        connection.execute("UPDATE analysis SET value = randomblob(8)")
+        connection.execute("UPDATE analysis SET value = randomblob(8) WHERE name = 'checkpoint'")
     return is_new
 
 

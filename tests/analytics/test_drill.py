@@ -14,10 +14,15 @@ from monitoring.analytics import drill as drills
 from monitoring.analytics.analysis import analyse
 from monitoring.analytics.drill import Drill, Fault, drill, faults, lengths_mm, present_sessions, shuffled, with_fault
 from monitoring.cli.commands import app
+from monitoring.exceptions import StoreError
 from monitoring.records.session_record import SessionRecord
 from monitoring.settings import AnalyticsConfig
 from monitoring.store import analysis as kept
+from monitoring.store import readings
+from monitoring.store.erasure import erase
+from monitoring.store.rows import checksum
 from monitoring.store.sessions import Store
+from monitoring.version import __version__
 from tests.support.exams import BIAS, NOW_NS, a_store, exams
 from tests.support.history import History
 
@@ -55,6 +60,8 @@ def found(months: History, site: Path) -> Drill:
     with months.store(site, ()) as store:
         before = kept_state(store)
         made = drill(store, CONFIG, shuffles=2)
+        assert kept_state(store) == before
+        drills.keep(store, made, NOW_NS)
         assert kept_state(store) == before
     return made
 
@@ -175,6 +182,53 @@ def test_the_command_says_what_was_noticed_and_what_not(
     for finding in found.findings:
         [line] = [line for line in said.splitlines() if line.startswith(finding.fault)]
         assert line.rstrip().endswith("not noticed") is (not finding.without_readers)
+    assert f"{found.shuffled.alarms_a_year:.1f} false alarms a year" in said
+
+
+def test_what_was_found_is_kept_for_the_report_with_no_session_and_no_patient_in_it(
+    site: Path, months: History, found: Drill
+) -> None:
+    with months.store(site, ()) as store, store.database.read_transaction() as connection:
+        [value, *_], [made, *_] = kept.drills(connection)[::-1], drills.kept_drills(connection)[::-1]
+    assert (made.made_ns, made.version, made.found) == (NOW_NS, __version__, found)
+    text = value.decode()
+    for record in months.records:
+        for secret in (record.session_id, record.series_key, record.study_key, record.patient_key):
+            assert not secret or secret not in text
+
+
+def test_the_newest_twenty_are_kept_and_outlast_erasures_and_late_readings(tmp_path: Path, found: Drill) -> None:
+    def days() -> list[int]:
+        with store.database.read_transaction() as connection:
+            return [made.made_ns for made in drills.kept_drills(connection)]
+
+    with a_store(tmp_path, exams(range(3))) as store:
+        for number in range(25):
+            drills.keep(store, found, number)
+        newest = list(range(24, 4, -1))
+        assert days() == newest
+        erased = erase(store.database, exams(range(3))[0].patient_key)
+        assert (erased.sessions, days()) == (1, newest)
+        row = ("1" * 32, "reader_1", '{"PLL_R_FEM":301.0}', 5)
+        with store.database.transaction() as connection:
+            assert readings.keep_missing(connection, (*row, checksum(*row)))
+        assert days() == newest
+        with store.database.transaction() as connection:
+            connection.execute("UPDATE analysis SET value = x'00' WHERE name LIKE '%24'")
+            kept.keep_drill(connection, b'{"of": "a later version"}', 30)
+        assert days() == newest[1:-1]
+
+
+def test_a_store_that_is_read_only_is_drilled_all_the_same(
+    site: Path, found: Drill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreError("the store is read-only")
+
+    monkeypatch.setattr(drills, "drill", lambda *_: found)
+    monkeypatch.setattr(drills, "keep", refuse)
+    code, said, error = run(site)
+    assert (code, error) == (1, "not kept for the report: the store is read-only\n")
     assert f"{found.shuffled.alarms_a_year:.1f} false alarms a year" in said
 
 

@@ -18,11 +18,13 @@ from monitoring.analytics import report as reports
 from monitoring.analytics.analysis import ACKNOWLEDGE, Analysis, act, analyse
 from monitoring.analytics.charts import DAY_NS
 from monitoring.analytics.control_limits import individuals
+from monitoring.analytics.drill import Alarmed, Drill, Finding, Shuffled, keep
 from monitoring.analytics.intervals import mean_interval, rate_interval
 from monitoring.analytics.material import Material, Period, Placed, Seen, gather
 from monitoring.analytics.months import Month, by_month, last_whole_month, p_value
 from monitoring.analytics.pictures import HEIGHT, WIDTH, picture
-from monitoring.analytics.report import Report, groups
+from monitoring.analytics.report import groups
+from monitoring.analytics.reported import DrilledFault, Report
 from monitoring.analytics.wording import icon_of, in_unit, title_of
 from monitoring.records.session_record import SessionRecord
 from monitoring.settings import AnalyticsConfig
@@ -178,6 +180,36 @@ def test_the_digest_is_of_all_else_and_nobody_is_named(biased: Report) -> None:
     tables = reports.tables(biased)
     assert {name: len(rows) for name, rows in tables.items()}["charts"] == len(biased.charts)
     assert len({tuple(row) for row in tables["agreement"]}) == 1
+
+
+def test_the_regulator_is_told_of_drills_and_of_the_rate_that_they_measured(tmp_path: Path) -> None:
+    findings = (
+        Finding("knees 2 mm too low", (Alarmed("reader_error/PLL_R_FEM", 12),), ()),
+        Finding("ankles 5 mm too low", (Alarmed(BIAS, 4),), (Alarmed(BIAS, 4),)),
+    )
+    shuffled = Shuffled(20, 200, 0.8, 4.06, 1.24, 2.0, {BIAS: 3})
+    with a_store(tmp_path, exams(range(30))) as store:
+        config = AnalyticsConfig()
+        none = reports.make(gather(store, config, PERIOD, NOW_NS))
+        code = next(iter(analyse(store, config, NOW_NS).segments))
+        keep(store, Drill("another", 240, 120, 40, findings[:1], shuffled), at(8, 1))
+        earlier = reports.make(gather(store, config, PERIOD, NOW_NS))
+        keep(store, Drill(code, 240, 120, 40, findings, shuffled), at(9, 1))
+        found = reports.make(gather(store, config, PERIOD, NOW_NS))
+    assert (none.drills, none.measured_false_alarms) == ((), "not measured (`leglength-monitor drill` does)")
+    assert earlier.measured_false_alarms.endswith("on 2026-08-01, of an earlier segment than the one in use")
+    assert found.measured_false_alarms == (
+        "4.1 a year (+- 1.2, two standard errors): 200 clinic days in 20 random orders, on 2026-09-01"
+    )
+    assert [(drill.day, drill.is_of_present) for drill in found.drills] == [("2026-09-01", True), ("2026-08-01", False)]
+    words = "after 4 exams: one model's length less the mean of the others': middle, left tibia"
+    assert found.drills[0].faults == (
+        DrilledFault("knees 2 mm too low", "after 12 exams: measurement less the readers' mean: right femur", ""),
+        DrilledFault("ankles 5 mm too low", words, words),
+    )
+    assert [row["fault"] for row in reports.tables(found)["drills"]] == [
+        "knees 2 mm too low", "ankles 5 mm too low", "knees 2 mm too low",
+    ]  # fmt: skip
 
 
 # --- months -------------------------------------------------------------------------------------

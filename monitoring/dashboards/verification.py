@@ -18,7 +18,7 @@ from monitoring.dashboards.aggregation import TimeRange
 from monitoring.dashboards.panels import Panel, Query, Totals
 from monitoring.dashboards.questions import Question, Row, TimedPoint, differences
 from monitoring.dashboards.rendering import PAGES, Site, chosen, render
-from monitoring.metrics.kinds import OWN_MEASUREMENTS
+from monitoring.metrics.kinds import ANALYSIS_MEASUREMENTS, OWN_MEASUREMENTS
 from monitoring.metrics.line_protocol import Point
 
 _Place = tuple[str, frozenset[tuple[str, str]], int]
@@ -67,7 +67,8 @@ def compare(sent: Sequence[Sent], held: Iterable[TimedPoint], step_ns: int = 1) 
         elif not _has_equal_fields(one.timed.point, other.point):
             found.changed.append(one.timed)
     found.truth.extend(there.values())
-    unknown = sum(timed.point.measurement not in OWN_MEASUREMENTS for timed in there.values())
+    of_no_session = (*OWN_MEASUREMENTS, *ANALYSIS_MEASUREMENTS)
+    unknown = sum(timed.point.measurement not in of_no_session for timed in there.values())
     return Held(len(sent), found.truth, found.lost, found.changed, dict(excused), unknown)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from monitoring.domain.anatomy import FEMUR, LABELS, LEG, MEASUREMENTS, TIBIA
 from monitoring.domain.plausibility import RULES, SEVERITIES
 from monitoring.exceptions import DELIVERY_FAILURES
+from monitoring.metrics import chart_metrics
 from monitoring.metrics.backends import BACKENDS
 from monitoring.metrics.kinds import OWN_MEASUREMENTS as OWN_MEASUREMENTS
 from monitoring.metrics.kinds import Kind as Kind
@@ -472,6 +473,7 @@ _DECLARED: tuple[Metric, ...] = (
     *SYSTEM.values(), CUSTOM, MONITORING_PENDING, MONITORING_OLDEST, MONITORING_DELIVERED, MONITORING_DEAD,
     MONITORING_FAILURES, MONITORING_DROPPED, MONITORING_RECOVERED, MONITORING_LAST_DELIVERY, LOG_FILTER_HITS, ERASURES,
     RELAY_LAST_SEEN, REFUSED, FORMULA_FAILURES,
+    *chart_metrics.METRICS,
 )  # fmt: skip
 
 _LABEL_NAMES = {label.name for metric in _DECLARED for label in metric.labels}

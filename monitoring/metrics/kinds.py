@@ -11,6 +11,12 @@ from msgspec import Struct
 
 from monitoring.records import coerce
 
+ANALYSIS_MEASUREMENTS = (
+    "leglength_analysis", "leglength_analysis_detectable", "leglength_analysis_alarm", "leglength_analysis_alarms",
+    "leglength_analysis_look",
+)  # fmt: skip
+"""InfluxDB's measurements of what the charts say: points with the time of the look at the store, and no session's;
+of an alarm with the day on which the change began."""
 OWN_MEASUREMENTS = (
     "leglength_monitoring", "leglength_monitoring_failure", "leglength_monitoring_loss", "leglength_monitoring_store",
 )  # fmt: skip
@@ -64,7 +70,8 @@ class Metric(Struct, frozen=True):
     @property
     def is_of_an_image(self) -> bool:
         """Whether its latest value tells of one image, and is the patient's."""
-        return self.kind is Kind.GAUGE and self.one_per is None and self.measurement not in (None, *OWN_MEASUREMENTS)
+        of_none = (None, *OWN_MEASUREMENTS, *ANALYSIS_MEASUREMENTS)
+        return self.kind is Kind.GAUGE and self.one_per is None and self.measurement not in of_none
 
     def known_series(self, declared: Mapping[Label, Iterable[str]] = _NOTHING_DECLARED) -> Iterator[dict[str, str]]:
         """Every label combination that is known beforehand, to be exported at 0 from the first push.

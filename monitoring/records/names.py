@@ -96,6 +96,12 @@ def short_digest(value: Any) -> str | None:
     return found[0] if found else None
 
 
+def chart_name(value: Any) -> str | None:
+    """``value`` when it can be a chart's: plain names (:func:`coerce.metric_name`) with ``/`` between them."""
+    text = coerce.plain_text(value)
+    return text if all(map(coerce.metric_name, text.split("/"))) else None
+
+
 def plain_name(value: Any, pseudonym: Pseudonym | None = None) -> str | None:
     """``value`` as a plain name (:func:`coerce.metric_name`), itself where it is one; None when it can't name anything.
 

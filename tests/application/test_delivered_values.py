@@ -17,6 +17,7 @@ from analysis.phantom import Phantom
 from monitoring.domain.derivation import Facts
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Kind, Metric
+from monitoring.metrics.kinds import ANALYSIS_MEASUREMENTS
 from monitoring.metrics_collector import samples
 from monitoring.records.session_record import SessionRecord
 from tests.application.app import App, Run, assert_clean, with_backends
@@ -25,7 +26,8 @@ from tests.support.servers import InfluxDB1, Prometheus, Pushgateway, VictoriaMe
 
 Labels = dict[str, str]
 Key = tuple[str, str, frozenset[tuple[str, str]]]
-PLACED = [m for m in catalogue.METRICS if m.measurement not in (None, *catalogue.OWN_MEASUREMENTS)]
+OF_NO_SESSION = (None, *catalogue.OWN_MEASUREMENTS, *ANALYSIS_MEASUREMENTS)
+PLACED = [m for m in catalogue.METRICS if m.measurement not in OF_NO_SESSION]
 # No GPU here, and run.py has no metrics of its own; the phantom is plausible, and nobody has read it.
 NOT_REPORTED = {"leglength_gpu", "leglength_custom", "leglength_finding", "leglength_reading", "leglength_issue"}
 DEPENDS_ON_THE_MACHINE = ("leglength_container_", "leglength_process_resident_memory_peak_", "leglength_torch_")

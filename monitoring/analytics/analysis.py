@@ -33,7 +33,7 @@ from monitoring.store import analysis as kept
 from monitoring.store.analysis import Action, Seen
 from monitoring.store.sessions import Store
 
-CHECKPOINT_VERSION: Final = 2
+CHECKPOINT_VERSION: Final = 3
 """Raised when a chart says another thing of the same sessions, or its fields change."""
 WITHIN: Final = 30
 ACKNOWLEDGE, REBASE = "acknowledge", "rebase"

@@ -20,8 +20,8 @@ from msgspec.structs import replace
 from monitoring.analytics.charts import Budget, Crossing, EventChart, NumberChart, SilenceChart
 from monitoring.analytics.series import (
     DERIVED,
+    LATER_STRATA,
     MOST_STRATA,
-    OTHER,
     Kind,
     Look,
     Of,
@@ -129,7 +129,7 @@ class Charting:
     def _stratum(self, words: str, time_ns: int) -> str:
         strata = self.progress.strata
         if words not in strata and len(strata) >= MOST_STRATA:
-            words = OTHER
+            words = LATER_STRATA
         strata[words] = replace(strata.get(words) or FirstSeen(words, time_ns), last_ns=time_ns)
         return words
 

@@ -187,8 +187,8 @@ def faults(records: Sequence[SessionRecord]) -> dict[str, Fault]:
     }
     for where, count in strata[:1] if len(strata) > 1 else ():
         fault = partial(lower, labels=_ANKLES, millimeters=5.0, model=models[0])
-        share = f"{count / len(records):.0%} of the exams"
-        found[f"the same of {models[0]}, of one device and spacing alone ({where}, {share})"] = partial(
+        share = f"{100 * count / len(records):.0f} % of them"
+        found[f"the same of {models[0]} in one kind of exams alone: {where} ({share})"] = partial(
             at_one, where=where, fault=fault
         )
     return found | {

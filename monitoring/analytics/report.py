@@ -81,7 +81,7 @@ def make(material: Material, application: str = "") -> Report:
         per_month.setdefault(month_of(session.time_ns), Counter())[session.status] += 1
     by_stratum: Counter[tuple[int, str]] = Counter()
     for (year, _, words), count in material.exams.items():
-        by_stratum[year, words or "not told"] += count
+        by_stratum[year, words] += count
     drills = tuple(_drills(material))
     report = Report(
         verdict=_verdict(material, charts),

@@ -27,7 +27,7 @@ from monitoring.settings import ACCEPTED_RATES
 
 BONES: Final = tuple(measurement_name(side, bone) for bone in (FEMUR, TIBIA) for side in SIDES)
 MOST_STRATA: Final = 8
-OTHER: Final = catalogue.OTHER
+UNTOLD, LATER_STRATA = "device and spacing not told", "devices and spacings that came later"
 
 Record = SessionRecord | RecordOutline
 Part = tuple[str, float]
@@ -336,8 +336,13 @@ def segment(record: Record) -> tuple[str, str]:
 
 
 def stratum(record: Record) -> str:
-    """Device, view and pixel spacing: exams of different ones are not ranked against each other."""
+    """Device, view and pixel spacing, in words: exams of different ones are not ranked against each other."""
     context = record.context
-    names = [context.get(name) for name in ("manufacturer", "device_model", "body_part")]
+    maker, model = (context.get(name) for name in ("manufacturer", "device_model"))
+    words = [str(name) for name in (maker, model) if name and name != catalogue.OTHER]
+    device = " ".join(words) or ("device not listed" if maker or model else "")
+    if maker not in (None, catalogue.OTHER) and model == catalogue.OTHER:
+        device += ", model not listed"
     spacing = context.get("row_spacing_mm")
-    return " ".join([*(str(name) for name in names if name), *([f"{spacing:.4g} mm"] if is_number(spacing) else [])])
+    told = f"{spacing:.4g} mm per pixel" if is_number(spacing) else ""
+    return ", ".join(filter(None, (device, str(context.get("body_part") or "").lower(), told))) or UNTOLD

@@ -134,7 +134,7 @@ def change(alarm: Alarm) -> tuple[str, str, str]:
     between = f"{day(alarm.earliest_ns)} and {day(alarm.latest_ns)}"
     if alarm.chart == "silence":
         return f"no session for {alarm.size:g} working days", day(alarm.change_ns), between
-    where = f", in {' and in '.join(words or 'what tells no device' for words in alarm.strata)}" if alarm.strata else ""
+    where = f", in {' and in '.join(alarm.strata)}" if alarm.strata else ""
     if len(alarm.strata) > _FEW_STRATA:
         where = f", in {len(alarm.strata)} kinds of device, view and spacing"
     return f"changed by {in_unit(alarm.size, alarm.unit, is_change=True)}{where}", day(alarm.change_ns), between

@@ -393,7 +393,7 @@ def _sentence(alarm: Alarm) -> str:
     share = 100 * alarm.size if alarm.unit == "share" else alarm.size
     size = f"{share:+.3g} {'points of a percentage' if alarm.unit == 'share' else alarm.unit}"
     first, last = (instant(when)[:10] for when in (alarm.earliest_ns, alarm.latest_ns))
-    where = f" ({', '.join(alarm.strata)})" if alarm.strata else ""
+    where = f" ({'; '.join(alarm.strata)})" if alarm.strata else ""
     again = f", and {alarm.crossings - 1} times again" if alarm.crossings > 1 else ""
     return (
         f"{alarm.chart}: {size}{where} since {instant(alarm.change_ns)[:10]} (between {first} and {last}),"

@@ -14,7 +14,7 @@ from monitoring.analytics import analysis as module
 from monitoring.analytics.analysis import ACKNOWLEDGE, REBASE, Alarm, Analysis, ChartState, act, analyse
 from monitoring.analytics.charting import Charting
 from monitoring.analytics.charts import DAY_NS, Crossing, NumberChart
-from monitoring.analytics.series import watched
+from monitoring.analytics.series import LATER_STRATA, watched
 from monitoring.domain.derivation import FORMULA_VERSION, Facts
 from monitoring.exceptions import ConfigurationError
 from monitoring.metrics.session_writes import DerivedValues
@@ -271,7 +271,7 @@ def test_devices_are_ranked_apart_and_there_are_few_of_them(tmp_path: Path) -> N
     with a_store(tmp_path, records) as store:
         found = analyse(store, CONFIG, NOW_NS)
     assert len(found.strata) == 9
-    assert list(found.strata)[-1] == "other"
+    assert list(found.strata)[-1] == LATER_STRATA
     assert next(iter(found.strata.values())).last_ns == records[36].ended_ns
     assert chart(found, "session_seconds").strata == 9
 
@@ -407,4 +407,4 @@ def test_an_alarm_that_is_not_found_any_more_is_withdrawn_and_told(tmp_path: Pat
 
 def test_the_document_of_an_alarm_is_read_back(once: Analysis) -> None:
     assert all(msgspec.json.decode(msgspec.json.encode(alarm), type=Alarm) == alarm for alarm in once.alarms)
-    assert module.CHECKPOINT_VERSION == 2
+    assert module.CHECKPOINT_VERSION == 3

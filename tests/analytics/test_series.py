@@ -135,6 +135,9 @@ def test_a_segment_is_what_measured_and_a_stratum_where():
     assert segment(record(application_version="1.4.0", models=two[::-1])) == (code, words)
     others = [record(application_version="1.5.0", models=two), record(models=two), record(models=two[:1])]
     assert len({code, *(segment(other)[0] for other in others)}) == 4
-    context = {"manufacturer": "siemens", "device_model": "ysio", "row_spacing_mm": 0.14299999, "age_years": 9.0}
-    assert stratum(record(context=context)) == "siemens ysio 0.143 mm"
-    assert stratum(record()) == ""
+    context = {"manufacturer": "Agfa", "device_model": "DX-D", "row_spacing_mm": 0.14299999, "age_years": 9.0}
+    assert stratum(record(context=context)) == "Agfa DX-D, 0.143 mm per pixel"
+    named = {"device_model": "other", "body_part": "LOWER LIMB"}
+    assert stratum(record(context=named | {"manufacturer": "other"})) == "device not listed, lower limb"
+    assert stratum(record(context=named | {"manufacturer": "Agfa"})) == "Agfa, model not listed, lower limb"
+    assert stratum(record()) == "device and spacing not told"

@@ -24,7 +24,8 @@ from monitoring.analytics import charts
 from monitoring.analytics.charting import Charting, FirstSeen, Progress
 from monitoring.analytics.charts import DAY_NS, Chart, Crossing, EventChart, NumberChart, SilenceChart
 from monitoring.analytics.limits import MULTIPLES, exams_to_alarm
-from monitoring.analytics.series import Series
+from monitoring.analytics.machines import Machines, disk, memory
+from monitoring.analytics.series import MEMORY, Series
 from monitoring.domain.derivation import FORMULA_VERSION
 from monitoring.domain.statistics import mean
 from monitoring.exceptions import ConfigurationError
@@ -124,6 +125,7 @@ class Analysis(Struct, frozen=True):
     strata: Mapping[str, FirstSeen]
     sessions: int
     false_alarms_per_year: float
+    machines: Machines = Machines()
     anew: str = ""
     appeared: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
@@ -243,7 +245,19 @@ def _analysis(charting: Charting, config: AnalyticsConfig, actions: Sequence[Act
         strata=progress.strata,
         sessions=progress.sessions,
         false_alarms_per_year=config.false_alarms_per_year,
+        machines=_machines(progress, now_ns // DAY_NS),
     )
+
+
+def _machines(progress: Progress, today: int) -> Machines:
+    in_order = sorted(progress.segments, key=lambda code: progress.segments[code].last_ns)
+    names = [key.partition("@")[0] for key in sorted(progress.numbers) if key.endswith(f"@{progress.segment}")]
+    of_memory = [
+        memory(name, [(code, each) for code in in_order if (each := progress.numbers.get(f"{name}@{code}"))])
+        for name in names
+        if name.partition("/")[0] in MEMORY
+    ]
+    return Machines(tuple(disk(*each, today) for each in sorted(progress.disks.items())), tuple(of_memory))
 
 
 def _newest_last(alarm: Alarm) -> tuple[int, str]:

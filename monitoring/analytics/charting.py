@@ -17,9 +17,11 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from monitoring.analytics.charts import Budget, Crossing, EventChart, NumberChart, SilenceChart
+from monitoring.analytics.charts import DAY_NS, Budget, Crossing, EventChart, NumberChart, SilenceChart
+from monitoring.analytics.machines import DayFree, add_free
 from monitoring.analytics.series import (
     DERIVED,
+    DISKS,
     LATER_STRATA,
     MOST_STRATA,
     Kind,
@@ -66,6 +68,8 @@ class Progress(Struct):
     strata: dict[str, FirstSeen] = {}
     segment: str = NO_SEGMENT
     sessions: int = 0
+    disks: dict[str, DayFree] = {}
+    """By volume."""
 
 
 class Charting:
@@ -121,6 +125,9 @@ class Charting:
             return
         where = self._stratum(stratum_of(record), time_ns)
         look = Look(record, derived_values(stored), reader_errors(record, session.reader_mm))
+        for volume, key in DISKS.items():
+            if key in look.derived:
+                add_free(progress.disks, volume, time_ns // DAY_NS, look.derived[key])
         by_name = found[progress.segment]
         for of in wanted:
             for name, value in self._points[of].of(look):

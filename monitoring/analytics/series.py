@@ -145,6 +145,21 @@ def _landmark_missed(look: Look) -> Iterator[Part]:
         yield "", float(any(misses))
 
 
+def _gpu_memory(look: Look) -> Iterator[Part]:
+    """What torch holds is this process' alone, and as large as what it ever needed; others are seen by the GPU."""
+    for gpu in _GPUS:
+        value = look.derived.get(_TORCH_MEMORY[gpu], look.derived.get(_GPU_MEMORY[gpu]))
+        if value is not None:
+            yield gpu, value
+
+
+_GPUS: Final = catalogue.GPU.values[:4]
+_TORCH_MEMORY: Final = _derived(catalogue.SYSTEM["torch_memory_reserved_bytes", "maximum"], *_GPUS)
+_GPU_MEMORY: Final = _derived(catalogue.SYSTEM["gpu_memory_used_bytes", "maximum"], *_GPUS)
+MEMORY: Final = ("process_memory", "memory_growth", "gpu_memory")
+"""The series of memory, which are compared from segment to segment, too."""
+DISKS: Final = _derived(catalogue.SYSTEM["disk_free_bytes", "minimum"], *catalogue.VOLUME.values)
+"""The derived values that say what was free of each volume at the least, in bytes."""
 _MISSES: Final = tuple(_derived(catalogue.LANDMARK_MISSES, *catalogue.LANDMARK.values).values())
 _RATIOS: Final = _derived(catalogue.FEMUR_TIBIA, *catalogue.SIDE_NAMES.values())
 
@@ -219,6 +234,23 @@ SERIES: Final[tuple[Series, ...]] = (
             if model.inference_seconds is not None
         ],
         "measured", "the model that became slower", "rare long runs: they are an exam each",
+    ),
+    Series(
+        "process_memory", "largest resident memory while one image was processed", "bytes",
+        _derived(catalogue.SYSTEM["process_resident_memory_bytes", "maximum"]), "/proc/self",
+        "more memory for the same images, a process that grows from image to image where that grew worse",
+        "what a new version takes more: it begins a segment (see Machines); child processes",
+    ),
+    Series(
+        "memory_growth", "resident memory after one image more of the same process", "bytes",
+        _derived(catalogue.SYSTEM["process_resident_memory_growth_bytes", "maximum"]), "/proc/self",
+        "a leak that began: each image leaves more behind than before",
+        "a leak that was there from the version's first image; processes of one image each",
+    ),
+    Series(
+        "gpu_memory", "largest GPU memory while one image was processed", "bytes", _gpu_memory,
+        "torch, else NVML", "more memory for the same images, another process on the GPU (by NVML)",
+        "what a new version takes more; GPUs beyond the first four",
     ),
     Series(
         "failed", "sessions that failed", "share", _stop("failed"), "how sessions end",
@@ -312,8 +344,11 @@ DERIVED: Final = (
     *(key for each in SERIES if isinstance(each.parts, Mapping) for key in each.parts.values()),
     *_RATIOS.values(),
     *_MISSES,
+    *_TORCH_MEMORY.values(),
+    *_GPU_MEMORY.values(),
+    *DISKS.values(),
 )
-"""The derived values that the series are made of."""
+"""The derived values that the series, and the forecasts of full volumes, are made of."""
 
 
 def reader_errors(record: Record, reader_mm: Mapping[str, float]) -> dict[str, float]:

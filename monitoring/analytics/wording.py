@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from monitoring.analytics.analysis import WITHIN, Alarm, ChartState
+from monitoring.analytics.machines import HORIZON_DAYS, Disk, Machines, MemoryOfSegment
 from monitoring.analytics.series import SERIES, Of
 from monitoring.domain.anatomy import MEASUREMENTS
 from monitoring.metrics import catalogue
@@ -34,6 +35,7 @@ _BIAS: Final = (
 )
 _PATIENTS: Final = "Ask whether other patients came, or another protocol. If not, have ten recent exams read."
 _SLOW: Final = "Look at the machine's load, memory and processor, and at what was installed about that date."
+_GROWN: Final = "Look at what was installed about that date, and for what a process keeps from image to image."
 TRAITS: Final[Mapping[str, Trait]] = {
     "model_difference": Trait(NEITHER, CLINICIAN, _MODELS),
     "model_distance": Trait(LOWER, CLINICIAN, _MODELS),
@@ -49,6 +51,9 @@ TRAITS: Final[Mapping[str, Trait]] = {
     "session_seconds": Trait(LOWER, OPERATOR, _SLOW),
     "stage_seconds": Trait(LOWER, OPERATOR, _SLOW),
     "model_seconds": Trait(LOWER, OPERATOR, _SLOW),
+    "process_memory": Trait(LOWER, OPERATOR, _GROWN),
+    "memory_growth": Trait(LOWER, OPERATOR, _GROWN),
+    "gpu_memory": Trait(LOWER, OPERATOR, _GROWN),
     "failed": Trait(LOWER, OPERATOR, "List the failed sessions with their places in the code, and repair the first."),
     "crashed": Trait(LOWER, OPERATOR, "Look for memory that ran out, and for who ended the process."),
     "skipped_input": Trait(LOWER, OPERATOR, "Look at what is routed here, and at the modality's headers."),
@@ -78,6 +83,8 @@ def in_unit(value: float, unit: str, is_change: bool = False) -> str:
     sign = "+" if is_change else ""
     if unit == "share":
         return f"{100 * value:{sign}.1f} {'percentage points' if is_change else '%'}"
+    if unit == "bytes":
+        return f"{value / 1e6:{sign},.4g} MB"
     if unit in ("mm", "s", "SD"):
         return f"{value:{sign}.{1 if unit == 'mm' else 2}f} {unit}"
     return f"{value:{sign}.3g}{'' if unit in ('1', 'ratio', 'as reported') else f' {unit}'}"
@@ -143,3 +150,26 @@ def change(alarm: Alarm) -> tuple[str, str, str]:
 def counted(number: int, unit: str) -> str:
     """``1 exam``, ``4,802 exams``."""
     return f"{number:,} {unit}{'' if number == 1 else 's'}"
+
+
+def machine_words(found: Machines) -> list[tuple[str, str]]:
+    """What is known of the machine, each thing by its name: forecasts and comparisons, none of which is an alarm."""
+    disks = [(f"disk: {each.volume}", _disk_words(each)) for each in found.disks]
+    return [*disks, *((title_of(each.chart), _memory_words(each)) for each in found.memory)]
+
+
+def _disk_words(found: Disk) -> str:
+    free = f"{found.free_bytes / 1e9:,.1f} GB free at the least on {day(found.last_ns)}"
+    if found.full_ns is None or found.earliest_ns is None or found.latest_ns is None or found.bytes_a_day is None:
+        return f"{free}; no clear trend towards full within {HORIZON_DAYS} days"
+    return (
+        f"{free}; full on {day(found.full_ns)} (between {day(found.earliest_ns)} and {day(found.latest_ns)}) if it goes"
+        f" on to lose {found.bytes_a_day / 1e9:.3g} GB a day, as since {day(found.since_ns)}"
+    )
+
+
+def _memory_words(found: MemoryOfSegment) -> str:
+    words = f"{in_unit(found.median_bytes, 'bytes')} in the middle of {counted(found.exams, 'exam')}"
+    if found.difference_bytes is None:
+        return words
+    return f"{words}; {in_unit(found.difference_bytes, 'bytes', is_change=True)} against segment {found.before_segment}"

@@ -328,7 +328,9 @@ def alarm_as_dict(alarm: Alarm) -> dict[str, Any]:
 
 
 def print_analysis(found: Analysis) -> None:
-    """The charts of what is in use now, the alarms, and the budget that they share."""
+    """The charts of what is in use now, the alarms, what is known of the machine, and the charts' budget."""
+    from monitoring.analytics.wording import machine_words
+
     for reason in filter(None, [found.anew]):
         print_entry("computed", f"from the first session: {reason}")
     current = [state for state in found.charts if state.is_current]
@@ -343,6 +345,11 @@ def print_analysis(found: Analysis) -> None:
         print_table(("Chart", "State", "Exams", "Score", "Would have been noticed"), rows)
         console.print()
     print_alarms([alarm for alarm in found.alarms if alarm.status == "open"])
+    if machines := machine_words(found.machines):
+        console.print("\nMachines (what is foreseen is no alarm)")
+        for label, words in machines:
+            print_entry("", f"{label}: {words}")
+        console.print()
     console.print(
         f"{counted(len(current), 'chart')} of {counted(found.sessions, 'session')};"
         f" {found.false_alarms_per_year:g} false alarms a year are accepted of all together"
@@ -390,8 +397,7 @@ def _answer(alarm: Alarm) -> str:
 def _sentence(alarm: Alarm) -> str:
     if alarm.chart == "silence":
         return f"silence: no session for {alarm.size:g} working days after {instant(alarm.change_ns)}"
-    share = 100 * alarm.size if alarm.unit == "share" else alarm.size
-    size = f"{share:+.3g} {'points of a percentage' if alarm.unit == 'share' else alarm.unit}"
+    size = "{:+.3g} {}".format(*_scaled(alarm.size, alarm.unit))
     first, last = (instant(when)[:10] for when in (alarm.earliest_ns, alarm.latest_ns))
     where = f" ({'; '.join(alarm.strata)})" if alarm.strata else ""
     again = f", and {alarm.crossings - 1} times again" if alarm.crossings > 1 else ""
@@ -401,12 +407,18 @@ def _sentence(alarm: Alarm) -> str:
     )
 
 
+def _scaled(value: float, unit: str) -> tuple[float, str]:
+    factor, words = {"share": (100.0, "points of a percentage"), "bytes": (1e-6, "MB")}.get(unit, (1.0, unit))
+    return value * factor, words
+
+
 def _noticed(state: ChartState) -> str:
     """What a chart that is silent would have told of."""
     if state.detectable is None:
         return "nothing yet" if state.kind == "number" else "-"
     if state.kind == "number":
-        return f"{state.detectable:.3g} {state.unit} within 30 {'clinic days' if state.by_days else 'exams'}"
+        shift = "{:.3g} {}".format(*_scaled(state.detectable, state.unit))
+        return f"{shift} within 30 {'clinic days' if state.by_days else 'exams'}"
     if state.kind == "event":
         return f"twice {state.accepted:.3g} after {state.detectable:.0f}"
     return f"{state.detectable:g} working days"

@@ -342,6 +342,9 @@ _SYSTEM: dict[str, tuple[str, str, tuple[Label, ...]]] = {
     "container_cpu_limit_processors": ("1", "Processors that the container may use, where that is limited", ()),
     "process_resident_memory_bytes": ("bytes", "Resident memory of this process without its children", ()),
     "process_resident_memory_peak_bytes": ("bytes", "Largest resident memory of this process since it began", ()),
+    "process_resident_memory_growth_bytes": (
+        "bytes", "Resident memory of this process, less what it was when its session before ended", (),
+    ),
     "system_memory_available_bytes": (
         "bytes", "Memory that can be had without swapping, within the container's limit", (),
     ),
@@ -358,7 +361,8 @@ _SYSTEM: dict[str, tuple[str, str, tuple[Label, ...]]] = {
     "torch_memory_reserved_bytes": ("bytes", "GPU memory that torch holds; GPUs in torch's order", (GPU,)),
 }  # fmt: skip
 _ONE_FIGURE = (
-    "container_cpu_limit_processors", "container_memory_limit_bytes", "process_resident_memory_peak_bytes",
+    "container_cpu_limit_processors", "container_memory_limit_bytes", "process_resident_memory_growth_bytes",
+    "process_resident_memory_peak_bytes",
 )  # fmt: skip
 """Of these the figure at the session's end is kept, as its ``maximum``; a mean of them would say nothing."""
 _OF_WHAT_IS_LEFT = ("disk_free_bytes", "system_memory_available_bytes")

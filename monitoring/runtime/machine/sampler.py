@@ -6,6 +6,7 @@ driver) has a thread of its own for each, and a session's end waits for these no
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -17,8 +18,9 @@ from monitoring.delivery.threads import ErrorGuard
 from monitoring.records.session_record import Usage
 from monitoring.runtime.machine.gpu import open_gpus, torch_figures
 from monitoring.runtime.machine.probes import SystemProbe, VolumeProbe
-from monitoring.runtime.machine.usage import Figure, Figures, Recording
+from monitoring.runtime.machine.usage import Figure, Figures, Latest, Level, Recording
 
+_RESIDENT = "process_resident_memory_bytes"
 PATIENCE_SECONDS = 0.008
 """What a session's end waits at most for the figures of other threads, all together."""
 
@@ -78,6 +80,7 @@ class Sampler:
         self._slow_lanes.append(_Lane("gpus", open_gpus, is_prompt=False))  # opening alone can take a second
         self._recordings: set[Recording] = set()
         self._is_closed = False
+        self._resident_at_end: tuple[int, Figure | None] = (0, None)
         lock = threading.RLock()  # a signal's handler may come in between, and end a session
         self._question, self._answer = threading.Condition(lock), threading.Condition(lock)
 
@@ -111,7 +114,8 @@ class Sampler:
     def _finish(self, recording: Recording) -> None:
         # Asked before the own reading, so that they are at it meanwhile.
         tickets = self._ask(recording, self._slow_lanes)
-        recording.add(self._quick.read(), time.monotonic())
+        figures = self._quick.read()
+        recording.add({**figures, **self._growth(figures)}, time.monotonic())
         with self._answer:
             can_answer = self._quick_lane.is_running  # it starts the others
             waited_for = {lane: ticket for lane, ticket in tickets.items() if can_answer and lane.is_prompt}
@@ -121,6 +125,15 @@ class Sampler:
             # What has hung once would cost each further session the whole wait.
             for lane, ticket in waited_for.items():
                 lane.is_prompt = lane.answered >= ticket
+
+    def _growth(self, figures: Figures) -> Figures:
+        """What a session left behind in memory, with what the host did since the one before it in this process."""
+        now, process = figures.get(_RESIDENT), os.getpid()
+        with self._question:
+            before, self._resident_at_end = self._resident_at_end, (process, now)
+        if isinstance(now, Level) and isinstance(before[1], Level) and before[0] == process:  # a fork begins anew
+            return {"process_resident_memory_growth_bytes": Latest(now.value - before[1].value)}
+        return {}
 
     def _ask(self, recording: Recording, lanes: Iterable[_Lane]) -> dict[_Lane, int]:
         """For a sample of each; it is there once ``answered`` is what is returned."""

@@ -235,6 +235,44 @@ def test_a_spike_of_memory_between_two_samples_is_the_sessions_maximum_and_not_t
     assert second[2] >= first[2]
 
 
+GROWTH = """
+import json, os
+from monitoring.runtime.machine.sampler import Sampler
+sampler = Sampler(3600.0, {}, lambda _, made, *arguments: made(*arguments))
+kept, growths = [], []
+def session(inside, between):
+    recording = sampler.begin()
+    kept.append(b"x" * (inside << 20))
+    usage = sampler.finish(recording).get("process_resident_memory_growth_bytes")
+    growths.append(usage and usage.maximum)
+    kept.append(b"x" * (between << 20))
+session(100, 0)
+session(40, 30)
+session(0, 0)
+kept.clear()
+session(0, 0)
+if os.fork():
+    os.wait()
+else:
+    growths.clear()
+    session(0, 0)
+print(json.dumps(growths), flush=True)
+os._exit(0)
+"""
+
+
+def test_what_a_session_leaves_in_memory_is_told_from_the_second_of_a_process_on() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GROWTH], cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=True
+    )
+    of_child, (first, second, third, after_release) = map(json.loads, done.stdout.splitlines())
+    assert first is None
+    assert second == pytest.approx(40 * 2**20, abs=8 * 2**20)
+    assert third == pytest.approx(30 * 2**20, abs=8 * 2**20)  # what the host keeps between two counts as well
+    assert after_release == pytest.approx(-170 * 2**20, abs=8 * 2**20)
+    assert of_child == [None]  # its memory is not its parent's, grown
+
+
 # --- what hangs -----------------------------------------------------------------------------------
 
 

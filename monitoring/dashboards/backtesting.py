@@ -20,10 +20,9 @@ from msgspec.structs import asdict
 
 from monitoring.dashboards import promql
 from monitoring.dashboards.evaluation import NAME, EvaluationError, Evaluator, Labels, Vector, combined, put, without
-from monitoring.dashboards.rules import Rule, rendered
 from monitoring.dashboards.scraped_series import Grid, Samples
-from monitoring.dashboards.thresholds import SPAN, Thresholds
-from monitoring.metrics import catalogue
+from monitoring.dashboards.thresholds import SPAN, Rule, Thresholds, rendered
+from monitoring.metrics import catalogue, chart_metrics
 from monitoring.metrics.catalogue import Kind
 from monitoring.metrics.samples import Change, bucket_part
 
@@ -121,6 +120,7 @@ _NOT_KEPT: Mapping[str, str] = {
         for metric in catalogue.METRICS
         if metric.source in ("the store", "the relay", "the log filter")
     },
+    **{metric.name: "what the charts said earlier isn't kept" for metric in chart_metrics.METRICS},
     **{metric.name: "how well readers agreed earlier isn't kept" for metric in catalogue.VALIDATION.values()},
 }
 """The metrics and functions that no session's record tells of."""

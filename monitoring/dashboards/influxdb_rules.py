@@ -12,9 +12,9 @@ from msgspec import Struct
 from promql_parser import parse_duration
 
 from monitoring.dashboards.questions import COMMON_TAGS
-from monitoring.dashboards.rules import RULES, Audience, Severity, filled, named
-from monitoring.dashboards.thresholds import DEFAULTS, Thresholds
-from monitoring.metrics import catalogue
+from monitoring.dashboards.rules import RULES
+from monitoring.dashboards.thresholds import DEFAULTS, Audience, Severity, Thresholds, filled, named
+from monitoring.metrics import catalogue, chart_metrics
 from monitoring.metrics.catalogue import Metric
 
 EXPRESSION = "__expr__"
@@ -25,7 +25,8 @@ class InfluxdbRule(Struct, frozen=True, kw_only=True):
     """One rule: the ``number`` made of the queries (``$A``, ``$B``) is over the ``limit``, or under it.
 
     ``queries`` are each an InfluxQL statement and the span that it looks at; thresholds are named as in
-    :class:`monitoring.dashboards.rules.Rule`. ``description`` is Grafana's template, the number is ``$values.N.Value``.
+    :class:`monitoring.dashboards.thresholds.Rule`. ``description`` is Grafana's template, the number is
+    ``$values.N.Value``.
     """
 
     name: str
@@ -58,6 +59,23 @@ def _fallen(metric: Metric, *tags: str) -> tuple[tuple[str, str], ...]:
     """A field's mean over a quarter of a year, and over the last week of it."""
     query = _select("mean({})", metric, *COMMON_TAGS, *tags)
     return (query, "$comparison_window"), (query, "$failure_window")
+
+
+def _chart_alarm(name: str) -> InfluxdbRule:
+    """As Prometheus' rule says it; of charts that no look tells any more, the latest state grows old."""
+    rule = next(rule for rule in RULES if rule.name == name)
+    condition = f"\"audience\" = '{rule.audience}' AND "
+    query = _select("last({})", chart_metrics.STATE, *COMMON_TAGS, "chart", condition=condition)
+    return InfluxdbRule(
+        name=name,
+        severity=rule.severity,
+        audience=rule.audience,
+        queries=((query, "$analysis_silence"),),
+        number=f"$A == {chart_metrics.STATES.index('alarm')}",
+        limit="0.5",
+        summary=rule.summary,
+        description=rule.description,
+    )
 
 
 _ENDED = catalogue.SESSION_ENDED
@@ -124,6 +142,8 @@ INFLUXDB_RULES: tuple[InfluxdbRule, ...] = (
         summary="Measurements differ from the readers' in one direction.",
         description="{{ $labels.measurement }} lies {{ $values.N.Value }} mm from the readers' on average.",
     ),
+    _chart_alarm("LegLengthMeasurementsChanged"),
+    _chart_alarm("LegLengthOperationChanged"),
     InfluxdbRule(
         name="LegLengthQualityFell",
         severity="warning",

@@ -14,6 +14,7 @@ from monitoring.dashboards.aggregation import (
     UPPER_LIMIT,
     WEEK,
 )
+from monitoring.dashboards.charts import charts
 from monitoring.dashboards.operation import OF_SCRAPES
 from monitoring.dashboards.panels import (
     BAD,
@@ -419,6 +420,7 @@ MEASUREMENT_PAGE: Final = Dashboard(
     description="Can the measurements be trusted, are the models drifting, and do readers agree?",
     rows=(
         Row("At a glance", (CLINICAL_ALERTS, QUALITY_NOW, HARD_FINDINGS, VERDICT)),
+        charts("clinical", "measurements", 70),
         Row("Quality", (QUALITY_BY_IMAGE, QUALITY_PARTS)),
         Row("Findings", (TO_LOOK_AT, FINDINGS, LATEST_FINDINGS)),
         Row("Landmarks and models", (MISSES, MODEL_MISSES, MODEL_CONFIDENCE, MODEL_LANDMARKS, MODELS)),
@@ -426,4 +428,5 @@ MEASUREMENT_PAGE: Final = Dashboard(
         Row("Plausibility", (Z_SCORES, Z_MEANS, SIDE_DIFFERENCES, FEMUR_TIBIA)),
         Row("Readers", (READING_ERRORS, AGREEMENT)),
     ),
+    alarms_of="clinical",
 )

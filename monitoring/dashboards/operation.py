@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from monitoring.dashboards.aggregation import COUNT, DAY, FOUR_WEEKS, LATEST, MEAN, SUM, WEEK, percentile
+from monitoring.dashboards.charts import charts
 from monitoring.dashboards.panels import (
     BAD,
     GOOD,
@@ -352,9 +353,11 @@ OPERATION: Final = Dashboard(
                 ENDED, FAILED_SHARE, LONGEST_WAIT, OLDEST_OPEN,
             ),
         ),
+        charts("operator", "speed, failures and silence", 50),
         Row("Images", (DAYS, LATEST_IMAGES)),
         Row("Why images were not completed", (STOPS, STOP_CODES, HOST_ISSUES)),
         Row("Speed", (DURATIONS, WITHIN_30_S, SLOW_STAGES, INFERENCE)),
         Row("The machine", (MEMORY, PROCESSORS, GPU, GPU_USE, DISK)),
     ),
+    alarms_of="operator",
 )  # fmt: skip

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from monitoring.dashboards.promql import GROUP_LABELS
 from monitoring.dashboards.questions import Question, Scope, quoted
+from monitoring.dashboards.thresholds import Audience
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Kind, Metric
 
@@ -56,6 +57,7 @@ class Shown(StrEnum):
     BARS = "bars"
     TABLE = "table"
     GAUGES = "gauges"
+    TIMELINE = "timeline"
 
 
 FIRING = 'ALERTS{alertname=~"LegLength.*",alertname!="LegLengthHeartbeat",alertstate="firing"}'
@@ -199,8 +201,9 @@ class Panel(Struct, frozen=True, kw_only=True):
     ``thresholds`` are lower bounds, each a number or the name of one of the rules' thresholds (``1-name``: what is left
     of a share), and their colours; below them is ``base``. ``thresholds_from`` says where they come from, and may hold
     ``$name``. ``empty`` is shown in place of values that aren't there, and ``empty_means`` explains it. ``words`` stand
-    for values, ``colors`` belong to series and ``units`` to columns by name; a color to shades of it, too, by a regular
-    expression between slashes. ``width`` is of 24 columns.
+    for values, in a table those of the column ``words_in``; ``colors`` belong to series and ``units`` to columns by
+    name; a color to shades of it, too, by a regular expression between slashes. A table has its columns in ``order``,
+    and the rows with the largest values of ``sorted_by`` first. ``width`` is of 24 columns.
     """
 
     id: int
@@ -220,6 +223,9 @@ class Panel(Struct, frozen=True, kw_only=True):
     minimum: float | None = None
     maximum: float | None = None
     words: Mapping[float, tuple[str, str]] = {}
+    words_in: str = ""
+    order: tuple[str, ...] = ()
+    sorted_by: str = ""
     colors: Mapping[str, str] = {}
     units: Mapping[str, Unit] = {}
 
@@ -232,9 +238,10 @@ class Row(Struct, frozen=True):
 
 
 class Dashboard(Struct, frozen=True, kw_only=True):
-    """One page; ``uid`` is its address in Grafana for good."""
+    """One page; ``uid`` is its address in Grafana for good. ``alarms_of``: whose charts' alarms are marked on it."""
 
     uid: str
     title: str
     description: str
     rows: tuple[Row, ...]
+    alarms_of: Audience | None = None

@@ -13,7 +13,7 @@ from itertools import pairwise
 from string import Template, ascii_uppercase
 from typing import Any, Final, Literal
 
-from grafana_foundation_sdk.builders import bargauge, common, dashboard, stat, table, timeseries
+from grafana_foundation_sdk.builders import bargauge, common, dashboard, stat, statetimeline, table, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common as common_models
@@ -24,6 +24,7 @@ from msgspec.structs import asdict
 from promql_parser import parse_duration
 
 from monitoring.dashboards.aggregation import WEEK
+from monitoring.dashboards.charts import LatestOfEach, alarms_began, alarms_were_told
 from monitoring.dashboards.fleet import FLEET
 from monitoring.dashboards.measurements import MEASUREMENT_PAGE
 from monitoring.dashboards.operation import OPERATION
@@ -46,12 +47,13 @@ from monitoring.dashboards.panels import (
 )
 from monitoring.dashboards.questions import ImageTable, OverRange, PerPeriod, Scope, ShareWithin
 from monitoring.dashboards.self_monitoring import SELF_MONITORING
-from monitoring.dashboards.thresholds import DEFAULTS, Thresholds
+from monitoring.dashboards.thresholds import DEFAULTS, Audience, Thresholds
 from monitoring.metrics import catalogue
 
 PAGES: Final = (OPERATION, MEASUREMENT_PAGE, SELF_MONITORING, FLEET)
 COLUMNS = 24
 MOST_POINTS = 5000  # of a series: enough for a day's steps in 13 years
+MOST_ROWS = 200  # of a timeline: all charts on one page of it
 TAG = "leglength"
 PROMETHEUS, INFLUXDB, VICTORIAMETRICS = "prometheus_datasource", "influxdb_datasource", "victoriametrics_datasource"
 SERVERS: Final = {PROMETHEUS: "Prometheus", INFLUXDB: "InfluxDB", VICTORIAMETRICS: "VictoriaMetrics"}
@@ -107,15 +109,15 @@ class Site(Struct, frozen=True, kw_only=True):
 class InfluxQuery(Dataquery):
     """An InfluxQL query as Grafana's InfluxDB data source keeps it; the library has none."""
 
-    def __init__(self, query: str, result_format: str, alias: str) -> None:
-        self.query, self.result_format, self.alias, self.ref_id = query, result_format, alias, ""
-        self.datasource = _reference(INFLUXDB)
+    def __init__(self, query: str, result_format: str, alias: str = "", ref_id: str = "", **others: object) -> None:
+        self.query, self.result_format, self.alias, self.ref_id = query, result_format, alias, ref_id
+        self.datasource, self.others = _reference(INFLUXDB), others
 
     def to_json(self) -> dict[str, object]:
         """What stands in the file."""
         return {
             "refId": self.ref_id, "rawQuery": True, "query": self.query, "resultFormat": self.result_format,
-            "alias": self.alias, "datasource": self.datasource,
+            "alias": self.alias, "datasource": self.datasource, **self.others,
         }  # fmt: skip
 
 
@@ -138,7 +140,7 @@ def built(page: Dashboard, site: Site) -> models.Dashboard:
     builder.link(others.keep_time(True).include_vars(True).as_dropdown(False).tooltip("The same range and instances"))
     for variable in _variables(site):
         builder.with_variable(variable)
-    for annotation in _annotations(site):
+    for annotation in _annotations(page, site):
         builder.annotation(annotation)
     found = builder.build()
     found.schema_version = 42
@@ -173,8 +175,12 @@ def _query_variable(name: str, label: str, query: str, source: str, *, chosen_fi
     return builder.refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
 
 
-def _annotations(site: Site) -> Iterator[Any]:
-    """Firing alerts, and versions that weren't seen in the month before: InfluxDB has no such question."""
+def _annotations(page: Dashboard, site: Site) -> Iterator[Any]:
+    """Where charts' alarms began; firing alerts, and versions that weren't seen in the month before: InfluxDB has no
+    such questions.
+    """
+    if page.alarms_of:
+        yield _alarms(page.alarms_of, site)
     if not site.totals:
         return
     yield _annotation("Alerts", NOTE, FIRING, "{{alertname}}", "{{severity}}: {{instance}}")
@@ -189,8 +195,23 @@ def _annotations(site: Site) -> Iterator[Any]:
         yield _annotation(name, QUIET, new, title, "new on {{instance}}")
 
 
-def _annotation(name: str, color: str, expression: str, title: str, text: str) -> Any:
-    builder = dashboard.AnnotationQuery().name(name).enable(True).datasource(_reference(PROMETHEUS)).icon_color(color)
+def _alarms(audience: Audience, site: Site) -> Any:
+    """An alarm's mark, by the best of the site's backends: only a log knows when the change began."""
+    name, began = "An alarm began", alarms_began(audience)
+    if site.images == "influxql":
+        builder = dashboard.AnnotationQuery().name(name).enable(True).datasource(_reference(INFLUXDB)).icon_color(BAD)
+        columns = {"titleColumn": "chart", "textColumn": "size", "tagsColumn": "unit,instance"}
+        query = InfluxQuery(began.influxql(site.scope), "table", ref_id="Marks", fromAnnotations=True, **columns)
+        return builder.target(_Built(query))  # type: ignore[arg-type]  # a builder by its form
+    if site.images:
+        (expression,) = began.metricsql(site.scope).values()
+        return _annotation(name, BAD, expression, "{{chart}}", "changed on {{instance}}", VICTORIAMETRICS)
+    expression = alarms_were_told(audience).promql(site.scope)
+    return _annotation("An alarm was told", BAD, expression, "{{chart}}", "alarm on {{instance}}; it began earlier")
+
+
+def _annotation(name: str, color: str, expression: str, title: str, text: str, source: str = PROMETHEUS) -> Any:
+    builder = dashboard.AnnotationQuery().name(name).enable(True).datasource(_reference(source)).icon_color(color)
     return builder.expr(expression).step("1h").title_format(title).text_format(text)
 
 
@@ -248,7 +269,12 @@ def _panel(panel: Panel, answer: Answer, site: Site) -> Any:
     if panel.words:
         words = enumerate(panel.words.items())
         mapped = {f"{at:g}": models.ValueMappingResult(*word, index=index) for index, (at, word) in words}
-        builder.mappings([models.ValueMap(options=mapped)])
+        mappings = [models.ValueMap(options=mapped)]
+        if panel.words_in:
+            in_color = _value("custom.cellOptions", {"type": "color-text"})
+            builder.override_by_name(panel.words_in, [_value("mappings", mappings), in_color])
+        else:
+            builder.mappings(mappings)
     for name, color in panel.colors.items():
         of_many = name.startswith("/")
         override = builder.override_by_regexp if of_many else builder.override_by_name
@@ -262,14 +288,14 @@ def _panel(panel: Panel, answer: Answer, site: Site) -> Any:
         builder.with_target(_Built(target))
         if isinstance(query, Images) and query.drawn is Shown.POINTS:
             builder.override_by_query(ref, [_value("custom.drawStyle", "points"), _value("custom.pointSize", 4)])
-    _suit_to_times(builder, shown, targets)
+    _suit_to_times(builder, shown, targets, panel)
     return builder.datasource(targets[0][1].datasource)
 
 
-def _suit_to_times(builder: Any, shown: Shown, targets: list[tuple[Query, Any]]) -> None:
+def _suit_to_times(builder: Any, shown: Shown, targets: list[tuple[Query, Any]], panel: Panel) -> None:
     """What a panel does with its rows' times."""
     if shown is Shown.TABLE:
-        _arrange_table(builder, targets)
+        _arrange_table(builder, targets, panel)
     elif shown is Shown.BARS and any(target.interval == WEEK.window for _, target in targets if _is_promql(target)):
         builder.bar_alignment(common_models.BarAlignment.CENTER)  # it stands on the week's Thursday
     elif shown is Shown.STAT and any(_has_times(query) for query, _ in targets):
@@ -346,15 +372,15 @@ def _graph(panel: Panel) -> Any:
     # What has no color of its own bears an open name, as a model's: hues tell them apart, shades would not.
     builder.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC))
     builder.tooltip(common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI))
-    builder.legend(
-        common.VizLegendOptions()
-        .show_legend(True)
-        .placement(common_models.LegendPlacement.BOTTOM)
-        .display_mode(common_models.LegendDisplayMode.LIST)
-    )
+    builder.legend(_legend())
     drawn = common_models.GraphThresholdsStyleMode.DASHED if panel.thresholds else None
     off = common_models.GraphThresholdsStyleMode.OFF
     return builder.thresholds_style(common.GraphThresholdsStyleConfig().mode(drawn or off))
+
+
+def _legend() -> Any:
+    below = common.VizLegendOptions().show_legend(True).placement(common_models.LegendPlacement.BOTTOM)
+    return below.display_mode(common_models.LegendDisplayMode.LIST)
 
 
 def _points(panel: Panel) -> Any:
@@ -368,6 +394,11 @@ def _bars(panel: Panel) -> Any:
     return builder.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
 
 
+def _timeline(_: Panel) -> Any:
+    builder = statetimeline.Panel().show_value(common_models.VisibilityMode.NEVER).per_page(MOST_ROWS)
+    return builder.legend(_legend()).merge_values(True).row_height(0.85).fill_opacity(90).line_width(0)
+
+
 _BUILDERS = {
     Shown.STAT: _stat,
     Shown.TABLE: _table,
@@ -375,14 +406,15 @@ _BUILDERS = {
     Shown.LINES: _graph,
     Shown.POINTS: _points,
     Shown.BARS: _bars,
+    Shown.TIMELINE: _timeline,
 }
 
 
-def _arrange_table(builder: Any, targets: list[tuple[Query, Any]]) -> None:
+def _arrange_table(builder: Any, targets: list[tuple[Query, Any]], panel: Panel) -> None:
     """One table of all queries: a value under its name, hidden without one, and times only where they say when."""
     names: dict[str, str] = {}
     hidden: dict[str, bool] = {}
-    order: list[str] = []
+    order = list(panel.order)
     for query, target in targets:
         if _is_promql(target):
             column = f"Value #{target.ref_id}" if len(targets) > 1 else "Value"
@@ -390,17 +422,20 @@ def _arrange_table(builder: Any, targets: list[tuple[Query, Any]]) -> None:
                 names[column] = target.legend_format
             else:
                 hidden[column] = True
-        if isinstance(query, Images) and isinstance(query.question, ImageTable):
-            order = ["Time", *query.question.by, *query.question.columns]
-            if query.question.smallest:  # InfluxDB gives them in the order of their times
+        if isinstance(query, Images) and isinstance(query.question, ImageTable | LatestOfEach):
+            order = order or ["Time", *query.question.by, *query.question.columns]
+            if isinstance(query.question, ImageTable) and query.question.smallest:  # InfluxDB has them by their times
                 builder.sort_by([common.TableSortByFieldState().display_name(query.question.columns[0])])
         else:
             hidden["Time"] = True
     if len(targets) > 1:
         builder.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
+    if panel.sorted_by:
+        builder.sort_by([common.TableSortByFieldState().display_name(panel.sorted_by).desc(True)])
+    unnamed = {name: column for column, name in names.items()}
     options = {
         "excludeByName": hidden,
-        "indexByName": {name: at for at, name in enumerate(order)},
+        "indexByName": {name: at for at, name in enumerate(map(unnamed.get, order, order))},
         "renameByName": names,
     }
     builder.with_transformation(models.DataTransformerConfig(id_val="organize", options=options))
@@ -408,7 +443,7 @@ def _arrange_table(builder: Any, targets: list[tuple[Query, Any]]) -> None:
 
 def _has_times(query: Query) -> bool:
     """Whether the times of its rows are images'."""
-    return isinstance(query, Images) and isinstance(query.question, ImageTable)
+    return isinstance(query, Images) and isinstance(query.question, ImageTable | LatestOfEach)
 
 
 def _is_promql(target: Any) -> bool:

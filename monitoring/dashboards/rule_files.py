@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from monitoring.dashboards import promql
-from monitoring.dashboards.rules import RULES, Rule, rendered
-from monitoring.dashboards.thresholds import DEFAULTS, Thresholds
+from monitoring.dashboards.rules import RULES
+from monitoring.dashboards.thresholds import DEFAULTS, Rule, Thresholds, rendered
 from monitoring.exceptions import ConfigurationError
 
 RUNBOOKS = "docs/alerts.md"

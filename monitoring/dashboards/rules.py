@@ -1,69 +1,16 @@
 """The alert rules for Prometheus, each declared once: what it asks, of whom it wants something, and in which words.
 
-Expressions and descriptions name thresholds (``$failure_share``), whose values a site gives to :func:`rendered`; the
-arithmetic of each rule stands in ``docs/alerts.md``. What all of them heed: totals jump once a push, so they are asked
-for their ``increase`` over hours or more, rounded, and compared with half numbers (``> 3 - 0.5`` is three or more); a
-gauge of the Pushgateway stands still until the next push.
+Expressions and descriptions name thresholds (``$failure_share``), whose values a site gives; the arithmetic of each
+rule stands in ``docs/alerts.md``. What all of them heed: totals jump once a push, so they are asked for their
+``increase`` over hours or more, rounded, and compared with half numbers (``> 3 - 0.5`` is three or more); a gauge of
+the Pushgateway stands still until the next push.
 """
 
 from __future__ import annotations
 
-import re
-from string import Template
-from typing import Literal
-
-from msgspec import Struct
-from msgspec.structs import asdict, replace
-from promql_parser import parse_duration
-
 from monitoring.dashboards.promql import GROUP_LABELS
-from monitoring.dashboards.thresholds import SPAN, Thresholds
-
-Severity = Literal["critical", "warning", "info"]
-Audience = Literal["operator", "clinical"]
-
-
-class Rule(Struct, frozen=True, kw_only=True):
-    """One alert rule. Its texts name thresholds as ``$name`` until :func:`rendered` puts values in their place.
-
-    ``critical`` pages somebody, ``warning`` waits for the morning, ``info`` is to be known. ``hold`` is Prometheus'
-    ``for``. ``summary`` is the same for every alert; ``description`` is Prometheus' template (``{{ $value }}``).
-    """
-
-    name: str
-    severity: Severity
-    audience: Audience
-    expression: str
-    hold: str = "0s"
-    summary: str
-    description: str
-
-    @property
-    def thresholds(self) -> tuple[str, ...]:
-        """The thresholds that the declaration names, in its order."""
-        return named(self.expression, self.hold, self.description)
-
-
-def named(*texts: str) -> tuple[str, ...]:
-    """The thresholds that texts name; ``$name_seconds`` names the span ``name``."""
-    found = dict.fromkeys(name.removesuffix("_seconds") for name in Template(" ".join(texts)).get_identifiers())
-    return tuple(name for name in found if name in Thresholds.__struct_fields__)
-
-
-def rendered(rule: Rule, thresholds: Thresholds) -> Rule:
-    """The rule with the thresholds' values in its expression, its ``hold`` and its description."""
-    parts = ("expression", "hold", "description")
-    return replace(rule, **{part: filled(getattr(rule, part), thresholds).strip() for part in parts})
-
-
-def filled(text: str, thresholds: Thresholds) -> str:
-    """The text with values for ``$name``; a span's seconds are ``$name_seconds``. Templates' own variables stay."""
-    values: dict[str, str] = {}
-    for name, value in asdict(thresholds).items():
-        values[name] = f"{value:g}" if isinstance(value, float) else str(value)
-        if re.fullmatch(SPAN, values[name]):
-            values[f"{name}_seconds"] = f"{parse_duration(value).total_seconds():.0f}"
-    return Template(text).safe_substitute(values)
+from monitoring.dashboards.thresholds import Audience, Rule
+from monitoring.metrics.chart_metrics import STATES
 
 
 def _whole(selector: str, window: str, *by: str) -> str:
@@ -321,6 +268,38 @@ or max_over_time(leglength_ensemble_host_difference_millimeters[$event_window]) 
     ),
 )
 
+
+def _chart_alarm(name: str, audience: Audience, summary: str) -> Rule:
+    """What a chart says stands until the next night's look, and goes with the chart: so nothing is waited for."""
+    return Rule(
+        name=name,
+        severity="warning",
+        audience=audience,
+        expression=f'leglength_analysis_state{{audience="{audience}"}} == {STATES.index("alarm")}',
+        summary=summary,
+        description="On {{ $labels.instance }} the chart {{ $labels.chart }} has changed, and nobody has answered. "
+        "`leglength-monitor alarms` says since when and by how much, and takes the answer.",
+    )
+
+
+_CHARTS: tuple[Rule, ...] = (
+    _chart_alarm("LegLengthMeasurementsChanged", "clinical", "The measurements are not as they were."),
+    _chart_alarm("LegLengthOperationChanged", "operator", "Images take longer, or end otherwise, than they did."),
+    Rule(
+        name="LegLengthAnalysisStopped",
+        severity="warning",
+        audience="operator",
+        expression=f"""
+time() - leglength_analysis_last_run_timestamp_seconds > $analysis_silence_seconds
+and time() - leglength_analysis_last_run_timestamp_seconds < $analysis_given_up_seconds
+and on ({_ONE}) leglength_last_run_timestamp_seconds > leglength_analysis_last_run_timestamp_seconds
+""",
+        summary="Sessions are recorded, and no chart looks at them any more.",
+        description="On {{ $labels.instance }} the stored sessions were last analysed {{ $value | humanizeDuration }} "
+        "ago, and further ones were recorded since.",
+    ),
+)
+
 _MONITORING: tuple[Rule, ...] = (
     Rule(
         name="LegLengthHeartbeat",
@@ -496,4 +475,4 @@ max by ({_ONE}) (resets(leglength_session_duration_seconds_count[$event_window])
     ),
 )
 
-RULES: tuple[Rule, ...] = (*_APPLICATION, *_MEASUREMENTS, *_MONITORING)
+RULES: tuple[Rule, ...] = (*_APPLICATION, *_MEASUREMENTS, *_CHARTS, *_MONITORING)

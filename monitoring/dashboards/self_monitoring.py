@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import Final
 
 from monitoring.dashboards.aggregation import DAY, LATEST, LATEST_INSTANT
+from monitoring.dashboards.charts import NO_ANALYSIS
 from monitoring.dashboards.operation import LONGEST_WAIT, OF_SCRAPES
 from monitoring.dashboards.panels import (
     BAD,
     NOTE,
     SINCE_PUSH,
     WAITING,
+    Answer,
     Dashboard,
+    Images,
     Panel,
     Row,
     Shown,
+    Totals,
     Unit,
     asked,
     colored,
@@ -23,7 +27,7 @@ from monitoring.dashboards.panels import (
     told,
 )
 from monitoring.dashboards.questions import EachImage, Growth, ImageTable, OverRange
-from monitoring.metrics import catalogue
+from monitoring.metrics import catalogue, chart_metrics
 
 _TOLD_NOTHING: Final = "the monitoring has told nothing of itself in this range."
 _BACKENDS: Final = {f"/^{name}/": color for name, color in colored(catalogue.BACKEND.values).items()}
@@ -246,6 +250,60 @@ ERASURES: Final = Panel(
     empty="Unknown", empty_means=_TOLD_NOTHING,
 )  # fmt: skip
 
+LATEST_LOOK: Final = Panel(
+    id=40, title="Last analysis", shown=Shown.STAT, unit=Unit.SECONDS, width=8, height=4, decimals=1,
+    description="How long ago the charts last looked at the stored sessions, which they do each night. Long: what they"
+    " say is old, and what has changed since is unseen.",
+    answers=(
+        told(f"time() - max({series(chart_metrics.LAST_RUN)})", at_end=True),
+        asked(
+            OverRange(metrics={"seen": chart_metrics.LAST_RUN}, by=("instance",), statistic=LATEST_INSTANT),
+            "{{instance}}", unit=Unit.AGO, is_judged=False,
+        ),
+    ),
+    thresholds=(("analysis_silence", NOTE),), thresholds_from="$analysis_silence, from which on the alert fires.",
+    empty="Never", empty_means=NO_ANALYSIS,
+)  # fmt: skip
+
+OPEN_ALARMS: Final = Panel(
+    id=41, title="Open alarms of charts", shown=Shown.STAT, unit=Unit.COUNT, width=8, height=4,
+    description="Alarms that nobody has acknowledged, nor answered by re-basing the chart, by whom they are for."
+    " `leglength-monitor alarms` lists them. None open says only that nothing larger than what each chart would have"
+    " noticed has changed.",
+    answers=(
+        told(f"sum by (audience) ({series(chart_metrics.OPEN_ALARMS)})", "{{audience}}", at_end=True),
+        asked(
+            OverRange(metrics={"open": chart_metrics.OPEN_ALARMS}, by=("audience", "instance"), statistic=LATEST),
+            "{{audience}} {{instance}}",
+        ),
+    ),
+    thresholds=((0.5, NOTE),), thresholds_from="any one.", empty="No analysis", empty_means=NO_ANALYSIS,
+)  # fmt: skip
+
+_FOUND, _ACCEPTED = "found in this range", "accepted a year"
+
+ALARMS_FOUND: Final = Panel(
+    id=42, title="Alarms found, false ones accepted", shown=Shown.STAT, unit=Unit.COUNT, width=8, height=4,
+    description="Alarms that the charts found in the range, answered or not; and how many false ones a year all charts"
+    " together may give, by the settings (`analytics.false_alarms_per_year`).",
+    answers=(
+        Answer(
+            queries=(
+                Totals(expression=grown(chart_metrics.ALARMS, "", "[$__range]"), legend=_FOUND, at_end=True),
+                Totals(expression=f"max({series(chart_metrics.BUDGET)})", legend=_ACCEPTED, at_end=True),
+            ),
+            note=OF_SCRAPES,
+        ),
+        Answer(
+            queries=(
+                Images(question=Growth(metrics={_FOUND: chart_metrics.ALARMS})),
+                Images(question=OverRange(metrics={_ACCEPTED: chart_metrics.BUDGET}, statistic=LATEST)),
+            )
+        ),
+    ),
+    empty="No analysis", empty_means=NO_ANALYSIS,
+)  # fmt: skip
+
 SELF_MONITORING: Final = Dashboard(
     uid="leglength-monitoring",
     title="Leg length: the monitoring itself",
@@ -253,6 +311,7 @@ SELF_MONITORING: Final = Dashboard(
     rows=(
         Row("At a glance", (LATEST_PUSH, RELAY, LONGEST_WAIT, LOST, WAITING_NOW, DEAD)),
         Row("Delivery", (DELIVERED, WAITING_OVER_TIME, OLDEST, FAILURES)),
+        Row("Charts", (LATEST_LOOK, OPEN_ALARMS, ALARMS_FOUND)),
         Row("What could not be taken", (LOSSES, REFUSED, FOLDED, FORMULAS, STORES)),
         Row("Privacy and security", (REJECTED, REFUSED_NAMES, LOG_FILTER, ERASURES)),
     ),

@@ -1,12 +1,13 @@
-"""The thresholds of the alert rules, each declared once with its default and where that comes from."""
+"""What an alert rule is, and the thresholds of all, each declared once with its default and where that comes from."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from string import Template
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, ValidationError, convert
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 from promql_parser import parse_duration
 
 from monitoring.exceptions import ConfigurationError
@@ -122,6 +123,13 @@ class Thresholds(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Count, Meta(description="Times in a day that the totals may fall: once is a new store, twice are two at once.")
     ] = 2
 
+    analysis_silence: Annotated[
+        Span, Meta(description="How long the nightly analysis may not have run: one night may be missed, and a second.")
+    ] = "3d"
+    analysis_given_up: Annotated[
+        Span, Meta(description="After which an analysis that doesn't run is taken for given up on purpose.")
+    ] = "60d"
+
     comparison_window: Annotated[
         Span,
         Meta(description="What the last week is compared with, where InfluxDB is asked: long enough to be steady."),
@@ -151,3 +159,52 @@ def thresholds_from(document: Any) -> Thresholds:
         except ValueError as error:
             raise ConfigurationError(f"thresholds: {name} {value}: {error}") from None
     return found
+
+
+# --- texts with thresholds in them ---------------------------------------------------------------
+
+Severity = Literal["critical", "warning", "info"]
+Audience = Literal["operator", "clinical"]
+
+
+class Rule(Struct, frozen=True, kw_only=True):
+    """One alert rule. Its texts name thresholds as ``$name`` until :func:`rendered` puts values in their place.
+
+    ``critical`` pages somebody, ``warning`` waits for the morning, ``info`` is to be known. ``hold`` is Prometheus'
+    ``for``. ``summary`` is the same for every alert; ``description`` is Prometheus' template (``{{ $value }}``).
+    """
+
+    name: str
+    severity: Severity
+    audience: Audience
+    expression: str
+    hold: str = "0s"
+    summary: str
+    description: str
+
+    @property
+    def thresholds(self) -> tuple[str, ...]:
+        """The thresholds that the declaration names, in its order."""
+        return named(self.expression, self.hold, self.description)
+
+
+def named(*texts: str) -> tuple[str, ...]:
+    """The thresholds that texts name; ``$name_seconds`` names the span ``name``."""
+    found = dict.fromkeys(name.removesuffix("_seconds") for name in Template(" ".join(texts)).get_identifiers())
+    return tuple(name for name in found if name in Thresholds.__struct_fields__)
+
+
+def rendered(rule: Rule, thresholds: Thresholds) -> Rule:
+    """The rule with the thresholds' values in its expression, its ``hold`` and its description."""
+    parts = ("expression", "hold", "description")
+    return replace(rule, **{part: filled(getattr(rule, part), thresholds).strip() for part in parts})
+
+
+def filled(text: str, thresholds: Thresholds) -> str:
+    """The text with values for ``$name``; a span's seconds are ``$name_seconds``. Templates' own variables stay."""
+    values: dict[str, str] = {}
+    for name, value in asdict(thresholds).items():
+        values[name] = f"{value:g}" if isinstance(value, float) else str(value)
+        if re.fullmatch(SPAN, values[name]):
+            values[f"{name}_seconds"] = f"{parse_duration(value).total_seconds():.0f}"
+    return Template(text).safe_substitute(values)

@@ -44,9 +44,14 @@ VERSION = Label("version", (NO_VERSION,), closed=False, limit=64, form=version_c
 MONITORING_VERSION = Label("monitoring_version", (NO_VERSION,), closed=False, limit=32, form=version_code)
 DIGEST = Label("digest", (NO_VERSION,), closed=False, limit=64, form=short_digest)
 AGE_BAND = Label("age_band", ("0-1", "2-4", "5-8", "9-12", "13-17", "18+"))
-EXTRA_TAGS = {"leglength_session": (STATUS, VERSION), "leglength_measurement": (AGE_BAND,)}
+EXTRA_TAGS = {
+    "leglength_session": (STATUS, VERSION),
+    "leglength_measurement": (AGE_BAND,),
+    "leglength_analysis": (chart_metrics.UNIT,),
+}
 """What an InfluxDB measurement carries beside its metrics' labels: the version where it is known, the band of completed
-years of age where ``privacy.send_age_band`` asks for it."""
+years of age where ``privacy.send_age_band`` asks for it; the unit of a chart's whole point, so that its state and what
+would have been noticed are one row."""
 DECLARABLE = (STAGE, STOP_STAGE, CODE, ISSUE, MODEL)
 """The labels whose values a host may declare beforehand."""
 

@@ -41,7 +41,7 @@ DETECTABLE = Metric(
     "leglength_analysis_detectable_shift", Kind.GAUGE, "the label's",
     "What a chart would have noticed: of numbers the smallest shift found with 80 % within 30 exams; of events the mean"
     " number until a doubled rate shows; of silence the working days.",
-    (CHART, AUDIENCE, UNIT), "leglength_analysis_detectable", "shift", source=_SOURCE,
+    (CHART, AUDIENCE, UNIT), "leglength_analysis", "detectable_shift", source=_SOURCE,
 )  # fmt: skip
 OPEN_ALARMS = Metric(
     "leglength_analysis_open_alarms", Kind.GAUGE, "1", "Alarms that nobody has acknowledged or answered by re-basing.",

@@ -21,7 +21,7 @@ from monitoring.dashboards.aggregation import TimeRange
 from monitoring.dashboards.panels import Dashboard, Images, Panel, Query
 from monitoring.dashboards.questions import Row, TimedPoint
 from monitoring.dashboards.rendering import PAGES, Site, chosen, render
-from monitoring.metrics import catalogue
+from monitoring.metrics import catalogue, chart_metrics
 from monitoring.metrics.kinds import OWN_MEASUREMENTS
 from monitoring.metrics.line_protocol import Point
 from monitoring.records.session_record import SessionRecord
@@ -125,6 +125,36 @@ def own_state(labels: Mapping[str, str], times_ns: Sequence[int]) -> Iterator[Ti
                     is_instant = metric.name.endswith("timestamp_seconds")
                     fields[metric.field or ""] = time_ns / 1e9 - order - number if is_instant else float(steps)
                 yield TimedPoint(Point(measurement, {**tags, **own}, fields), time_ns)
+
+
+CHARTS = (
+    ("model_difference/atlas/PLL_R_FEM", "clinical", "mm"), ("quality", "clinical", "ratio"),
+    ("failed", "operator", "sessions"), ("stage_seconds/load", "operator", "s"),
+)  # fmt: skip
+
+
+def told_by_charts(labels: Mapping[str, str], times_ns: Sequence[int]) -> Iterator[TimedPoint]:
+    """What charts would have said at these times: they learn at first, then go through the other states, and some are
+    no more in the last third. Each alarmed on some day, and one in three of the alarms was withdrawn.
+    """
+    common = {name: labels[name] for name in ("instance", "application")}
+    for number, (chart, audience, unit) in enumerate(CHARTS):
+        tags = {**common, "chart": chart, "audience": audience, "unit": unit}
+        for count, time_ns in enumerate(times_ns[: len(times_ns) * 2 // 3] if number % 2 else times_ns):
+            fields = {"state": 0.0, "score": (count % 7 - 3.0) * (number + 1), "exams": 2.0 * count}
+            if count > 8 + number:
+                fields |= {"state": 1.0 + (count // 5 + number) % 4, "limit": 2.5 * (number + 1)}
+                fields |= {"detectable_shift": 40.0 / (count + number)}
+            yield TimedPoint(Point("leglength_analysis", tags, fields), time_ns)
+        for count, time_ns in enumerate(times_ns[number::11]):
+            fields = {"size": number - 1.5, "exams": 100.0 + count, "withdrawn": float(count % 3 == 2)}
+            yield TimedPoint(Point("leglength_analysis_alarm", tags, fields), time_ns)
+    for count, time_ns in enumerate(times_ns):
+        for number, audience in enumerate(chart_metrics.AUDIENCE.values):
+            fields = {"open": float((count + number) % 4), "found": float(count // (3 + number))}
+            yield TimedPoint(Point("leglength_analysis_alarms", {**common, "audience": audience}, fields), time_ns)
+        fields = {"last_run_timestamp_seconds": time_ns / 1e9, "sessions": 3.0 * count, "budget_alarms_per_year": 2.0}
+        yield TimedPoint(Point("leglength_analysis_look", common, fields), time_ns)
 
 
 # --- what the pages ask -------------------------------------------------------------------------

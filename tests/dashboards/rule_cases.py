@@ -17,6 +17,8 @@ WITHIN = "leglength_session_duration_seconds_bucket"
 INFERENCE = 'leglength_stage_duration_seconds_count{stage="inference"}'
 MODEL = "leglength_model_inference_seconds_count"
 LAST_RUN = "leglength_last_run_timestamp_seconds"
+STATE = "leglength_analysis_state"
+ANALYSED = "leglength_analysis_last_run_timestamp_seconds"
 LAST_SUCCESS = "leglength_last_success_timestamp_seconds"
 HOUR = 3600.0
 DAY = 24.0
@@ -77,6 +79,25 @@ def share(parts: dict[str, int], whole: str, says: str, labels: dict[str, str], 
         Case("just as large as may be", at, told(most - by, 20, first, last)),
         Case("of too few images", at, told(0, 19, first, last)),
         Case("more than 28 days ago", at, told(0, 20, 2.0, 1.5 * DAY)),
+    ]
+
+
+def chart_alarm(audience: str, other: str) -> list[Case]:
+    """The cases of the rule on the charts of an audience: which of several alarms, and what ends it."""
+
+    def states(**of_charts: Values) -> dict[str, Values]:
+        of_other = {f'{STATE}{{chart="other",audience="{other}"}}': 3.0}
+        return of_other | {f'{STATE}{{chart="{name}",audience="{audience}"}}': told for name, told in of_charts.items()}
+
+    says = (
+        "On site the chart b has changed, and nobody has answered. `leglength-monitor alarms` says since when and by "
+        "how much, and takes the answer."
+    )
+    return [
+        Case("one of two", 36.0, states(a=2.0, b={0: 2.0, 30: 3.0}), says, {"chart": "b"}),
+        Case("learning, limited, watching", 36.0, states(a=0.0, b=1.0, c=2.0)),
+        Case("acknowledged", 36.0, states(b={0: 3.0, 30: 4.0})),
+        Case("the chart is no more", 36.0, states(b={0: 3.0, 30: None})),
     ]
 
 
@@ -316,6 +337,22 @@ CASES: dict[str, list[Case]] = {
             "the day before", 36.0,
             {'leglength_ensemble_host_difference_ratio{score="dds"}': {0: 0.0, 9: 0.02, 10: 0.0}},
         ),
+    ],
+    "LegLengthMeasurementsChanged": chart_alarm("clinical", "operator"),
+    "LegLengthOperationChanged": chart_alarm("operator", "clinical"),
+    "LegLengthAnalysisStopped": [
+        Case(
+            "four days ago, and a session yesterday", 6 * DAY, {ANALYSED: 48 * HOUR, LAST_RUN: 120 * HOUR},
+            ON_SITE + "the stored sessions were last analysed 4d 0h 0m 0s ago, and further ones were recorded since.",
+        ),
+        Case("four days ago, and no session since", 6 * DAY, {ANALYSED: 48 * HOUR, LAST_RUN: 47 * HOUR}),
+        Case("two days ago", 4 * DAY, {ANALYSED: 48 * HOUR, LAST_RUN: 90 * HOUR}),
+        Case(
+            "40 days ago", 42 * DAY, {ANALYSED: 48 * HOUR, LAST_RUN: 120 * HOUR},
+            ON_SITE + "the stored sessions were last analysed 40d 0h 0m 0s ago, and further ones were recorded since.",
+        ),
+        Case("over 60 days ago", 63 * DAY, {ANALYSED: 48 * HOUR, LAST_RUN: 62 * DAY * HOUR}),
+        Case("never", 6 * DAY, {LAST_RUN: 120 * HOUR}),
     ],
     "LegLengthHeartbeat": [
         Case(

@@ -24,9 +24,9 @@ from monitoring.dashboards.backtesting import (
 )
 from monitoring.dashboards.evaluation import Evaluator, Labels
 from monitoring.dashboards.promql import SOURCES
-from monitoring.dashboards.rules import RULES, rendered
+from monitoring.dashboards.rules import RULES
 from monitoring.dashboards.scraped_series import Samples
-from monitoring.dashboards.thresholds import DEFAULTS
+from monitoring.dashboards.thresholds import DEFAULTS, rendered
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import zero_changes
 from monitoring.prometheus_client import StoredState

@@ -13,9 +13,9 @@ import pytest
 from monitoring.dashboards.backtesting import alerts, asked_for
 from monitoring.dashboards.evaluation import EvaluationError, Evaluator, Labels, Vector
 from monitoring.dashboards.promql import SOURCES
-from monitoring.dashboards.rules import RULES, Rule, rendered
+from monitoring.dashboards.rules import RULES
 from monitoring.dashboards.scraped_series import Grid, Samples
-from monitoring.dashboards.thresholds import DEFAULTS
+from monitoring.dashboards.thresholds import DEFAULTS, Rule, rendered
 from tests.support.servers import Prometheus, fetch, promtool
 
 START_MS = 1_750_032_000_000

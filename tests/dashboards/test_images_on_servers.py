@@ -17,7 +17,7 @@ import pytest
 from monitoring.dashboards.aggregation import COUNT, LARGEST, LATEST, MEAN, SMALLEST, SUM
 from monitoring.dashboards.panels import Images
 from monitoring.dashboards.questions import EachImage, PerPeriod, Question, Row, ShareWithin, TimedPoint, influxql_rows
-from monitoring.metrics.kinds import OWN_MEASUREMENTS
+from monitoring.metrics.kinds import ANALYSIS_MEASUREMENTS, OWN_MEASUREMENTS
 from monitoring.metrics.line_protocol import line
 from tests.dashboards.known_site import (
     DAY_MS,
@@ -30,6 +30,7 @@ from tests.dashboards.known_site import (
     own_state,
     promql,
     steps,
+    told_by_charts,
     two_instances,
     wrong,
 )
@@ -60,10 +61,10 @@ def site(
     end_ms = round(history.plan.now.timestamp() * 1000)
     start_ms = end_ms - 57 * DAY_MS - 7 * DAY_MS // 24  # amid a day's sessions
     points = import_and_deliver(instances, tmp_path_factory.mktemp("stores"), influxdb.write_settings())
-    for measurement in OWN_MEASUREMENTS:
+    for measurement in (*OWN_MEASUREMENTS, *ANALYSIS_MEASUREMENTS):
         influxdb.query(f'DROP MEASUREMENT "{measurement}"')
     days = [(start_ms + (2 * day + 1) * DAY_MS // 2) * 1_000_000 for day in range(57)]
-    own = [timed for one in instances for timed in own_state(one.labels, days)]
+    own = [timed for one in instances for said in (own_state, told_by_charts) for timed in said(one.labels, days)]
     lines = "\n".join(line(timed.point, timed.time_ns) for timed in own)
     fetch("POST", f"{influxdb.url}/write?db={influxdb.database}", body=lines.encode())
     return KnownSite(instances, [*points, *own], start_ms, end_ms)

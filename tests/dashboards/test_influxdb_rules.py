@@ -53,7 +53,20 @@ def fell(line: str, field: str, to: float) -> list[tuple[str, str, int, float, f
 
 MODEL, QUALITY = "leglength_model,instance=a,model=m", "leglength_quality,instance=a"
 READING, DEAD = "leglength_reading,instance=a,measurement=PLL_R_FEM", "leglength_monitoring,instance=a,backend=influxdb"
+CHART = "leglength_analysis,instance=a,chart=%s,audience=%s"
 FINDING = "leglength_finding,instance=a,rule=leg_sum,severity=%s,subject=image"
+
+
+def chart_alarm(audience: str, other: str) -> list[Case]:
+    one, another = CHART % ("model_difference/m", audience), CHART % ("failed", audience)
+    return [
+        Case([(one, "state=2.0", 1, 2, 2), (one, "state=3.0", 1, 1, 1), (another, "state=2.0", 1, 1, 1)], True),
+        Case([(one, "state=3.0", 1, 2, 2), (one, "state=4.0", 1, 1, 1)], False),
+        Case([(one, "state=3.0", 1, 5, 5), (another, "state=2.0", 1, 1, 1)], False),  # it is no more
+        Case([(CHART % ("failed", other), "state=3.0", 1, 1, 1)], False),
+    ]
+
+
 OTHER = "leglength_session,instance=a,application=b"
 CASES = {
     "LegLengthAllFail": [
@@ -79,6 +92,8 @@ CASES = {
         Case([(READING, "error_millimeters=1.9", 30, 80, 1)], False),
         Case([(READING, "error_millimeters=-2.5", 30, 200, 100)], False),
     ],
+    "LegLengthMeasurementsChanged": chart_alarm("clinical", "operator"),
+    "LegLengthOperationChanged": chart_alarm("operator", "clinical"),
     "LegLengthQualityFell": [
         Case(fell(QUALITY, "image", 0.75), True), Case(fell(QUALITY, "image", 0.85), False), Case([], False),
     ],

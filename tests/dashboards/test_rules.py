@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from monitoring.dashboards import promql
 from monitoring.dashboards.influxdb_rules import INFLUXDB_RULES
 from monitoring.dashboards.rule_files import prometheus_rules
-from monitoring.dashboards.rules import RULES, rendered
-from monitoring.dashboards.thresholds import DEFAULTS, Thresholds
+from monitoring.dashboards.rules import RULES
+from monitoring.dashboards.thresholds import DEFAULTS, Thresholds, rendered
 from tests.support.prometheus_servers import promtool
 
 

@@ -22,8 +22,8 @@ from msgspec.structs import replace
 from promql_parser import parse_duration
 
 from monitoring.dashboards.rule_files import RUNBOOKS, prometheus_rule
-from monitoring.dashboards.rules import RULES, Rule, rendered
-from monitoring.dashboards.thresholds import DEFAULTS
+from monitoring.dashboards.rules import RULES
+from monitoring.dashboards.thresholds import DEFAULTS, Rule, rendered
 from tests.dashboards.rule_cases import CASES, DAY, SITE, Case, Values
 from tests.support.processes import require
 

@@ -20,9 +20,9 @@ from monitoring.analytics.replay import totals_over_time
 from monitoring.cli.common import store_to_import_into
 from monitoring.config_validator import check_section
 from monitoring.dashboards.panels import Totals
-from monitoring.metrics import catalogue
+from monitoring.metrics import catalogue, chart_metrics
 from monitoring.metrics.catalogue import SYSTEM, VALIDATION, Kind, Metric
-from monitoring.metrics.kinds import OWN_MEASUREMENTS
+from monitoring.metrics.kinds import ANALYSIS_MEASUREMENTS, OWN_MEASUREMENTS
 from monitoring.metrics.samples import bucket_part, zero_changes
 from simulation import prometheus_past
 from simulation.prometheus_past import PROMTOOL_PAST, write_openmetrics, write_samples
@@ -35,6 +35,7 @@ from tests.dashboards.known_site import (
     own_state,
     promql,
     steps,
+    told_by_charts,
     two_instances,
 )
 from tests.support.history import History
@@ -212,7 +213,8 @@ def invent(truth: Truth, samples: dict[str, list[tuple[int, float]]]) -> None:
         for series, its in of_series.items():
             times = [step.at_ms for step in its]
             values = [0.0, *(step.value for step in its)]
-            samples[series] = [(ms, values[bisect_right(times, ms)]) for ms in hours]
+            is_there = 0 if metric.kind is Kind.COUNTER else times[0]
+            samples[series] = [(ms, values[bisect_right(times, ms)]) for ms in hours if ms >= is_there]
             if metric.kind is Kind.COUNTER:
                 grew = [now - before if now >= before else now for before, now in pairwise(values)]
                 steps_up = [step._replace(value=value) for step, value in zip(its, grew, strict=True)]
@@ -227,20 +229,23 @@ def invented(truth: Truth) -> Iterator[tuple[Metric, list[Step]]]:
     own = [
         (one, timed)
         for one in truth.site.instances
-        for timed in own_state(one.labels, [ms * 1_000_000 for ms in days_ms])
+        for said in (own_state, told_by_charts)
+        for timed in said(one.labels, [ms * 1_000_000 for ms in days_ms])
     ]
     for metric in catalogue.METRICS:
-        if metric.measurement in OWN_MEASUREMENTS:
+        if metric.measurement in (*OWN_MEASUREMENTS, *ANALYSIS_MEASUREMENTS) and metric.is_pushed:
+            labels = {"instance", "application", *(label.name for label in metric.labels)}
             yield (
                 metric,
                 [
                     _told(
                         timed.time_ns // 1_000_000,
-                        {**timed.point.tags, "job": one.application},
+                        {name: tag for name, tag in timed.point.tags.items() if name in labels}
+                        | {"job": one.application},
                         float(timed.point.fields[metric.field or ""]),
                     )
                     for one, timed in own
-                    if timed.point.measurement == metric.measurement
+                    if timed.point.measurement == metric.measurement and metric.field in timed.point.fields
                 ],
             )
     first = truth.site.instances[0].labels
@@ -464,6 +469,10 @@ PANELS: dict[tuple[str, int, str], Expected] = {
     ("monitoring", 31, "A"): growth(catalogue.REFUSED, value=("name", "metric_tags")),
     ("monitoring", 32, "A"): growth(catalogue.LOG_FILTER_HITS),
     ("monitoring", 33, "A"): growth(catalogue.ERASURES),
+    ("monitoring", 40, "A"): since(chart_metrics.LAST_RUN),
+    ("monitoring", 41, "A"): lambda truth, at: truth.summed(chart_metrics.OPEN_ALARMS, "audience", at),
+    ("monitoring", 42, "A"): growth(chart_metrics.ALARMS),
+    ("monitoring", 42, "B"): latest(chart_metrics.BUDGET),
     ("fleet", 1, "A"): growth(catalogue.SESSIONS, SIDE_BY_SIDE),
     ("fleet", 1, "B"): growth(catalogue.SESSIONS, SIDE_BY_SIDE, status=("failed", "crashed")),
     ("fleet", 1, "C"): since(catalogue.LAST_SUCCESS, SIDE_BY_SIDE),
@@ -506,6 +515,21 @@ PANELS: dict[tuple[str, int, str], Expected] = {
         )
     },
 }
+for page, first, audience in (("operation", 50, "operator"), ("measurements", 70, "clinical")):
+    scores, limits = (
+        latest(metric, "chart instance", audience=audience) for metric in (chart_metrics.SCORE, chart_metrics.LIMIT)
+    )
+    of_charts = (
+        chart_metrics.STATE, chart_metrics.DETECTABLE, chart_metrics.SCORE, chart_metrics.LIMIT, chart_metrics.EXAMS,
+    )  # fmt: skip
+    PANELS |= {
+        (page, first, ref): latest(
+            metric, f"chart instance{' unit' * (metric is chart_metrics.DETECTABLE)}", audience=audience
+        )
+        for ref, metric in zip("ABCDE", of_charts, strict=True)
+    }
+    PANELS[page, first + 2, "A"] = latest(chart_metrics.STATE, "chart instance", audience=audience)
+    PANELS[page, first + 3, "A"] = share(scores, limits)
 OF_BUCKETS = {
     ("operation", 32, "A"): (catalogue.STAGE_DURATION, "stage"),
     ("operation", 33, "A"): (catalogue.MODEL_INFERENCE, "model"),

@@ -111,7 +111,8 @@ def test_metrics_of_one_influxdb_measurement_have_the_same_tags() -> None:
     tags: dict[str, set[tuple[str, ...]]] = {}
     for metric in METRICS:
         if metric.measurement:
-            tags.setdefault(metric.measurement, set()).add(tuple(label.name for label in metric.labels))
+            labels = dict.fromkeys((*metric.labels, *catalogue.EXTRA_TAGS.get(metric.measurement, ())))
+            tags.setdefault(metric.measurement, set()).add(tuple(label.name for label in labels))
     assert {measurement: found for measurement, found in tags.items() if len(found) > 1} == {}
 
 

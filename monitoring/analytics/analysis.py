@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from typing import Final
@@ -20,15 +20,19 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from monitoring.analytics import charts
-from monitoring.analytics.charting import Charting, FirstSeen, Progress
+from monitoring.analytics import charts, telling
+from monitoring.analytics.charting import Charting, Progress
 from monitoring.analytics.charts import DAY_NS, Chart, Crossing, EventChart, NumberChart, SilenceChart
-from monitoring.analytics.limits import MULTIPLES, exams_to_alarm
+from monitoring.analytics.limits import MULTIPLES, WITHIN, exams_to_alarm
 from monitoring.analytics.machines import Machines, disk, memory
 from monitoring.analytics.series import MEMORY, Series
+from monitoring.analytics.states import Alarm as Alarm
+from monitoring.analytics.states import Analysis as Analysis
+from monitoring.analytics.states import ChartState as ChartState
 from monitoring.domain.derivation import FORMULA_VERSION
 from monitoring.domain.statistics import mean
 from monitoring.exceptions import ConfigurationError
+from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.settings import AnalyticsConfig
 from monitoring.store import analysis as kept
 from monitoring.store.analysis import Action, Seen
@@ -36,99 +40,11 @@ from monitoring.store.sessions import Store
 
 CHECKPOINT_VERSION: Final = 3
 """Raised when a chart says another thing of the same sessions, or its fields change."""
-WITHIN: Final = 30
+NO_BACKENDS: Final = SessionWritesBuilder()
 ACKNOWLEDGE, REBASE = "acknowledge", "rebase"
 _PAGE: Final = 500
 _NEVER_NS: Final = 2**63
 _IDENTITY: Final = re.compile(r"\^|\d{6}|(\d+\.){4}")  # a DICOM name, a number or compact date, a UID; no version
-
-
-class Alarm(Struct, frozen=True):
-    """A chart's limit was crossed; further crossings until people acknowledge it are the same alarm's.
-
-    ``chart`` is ``series`` or ``series/part``; instants are UTC ns: of the exam that crossed the limit, of the first
-    one after the change as it is estimated, and the range that holds the change with about 90 %. ``size`` is in
-    ``unit``, ``since_ns`` the chart's first exam. ``status`` is ``open``, or what people did: ``acknowledged``,
-    ``rebased``, by ``person`` with their ``words``.
-    """
-
-    alarm_id: str
-    chart: str
-    segment: str
-    raised_ns: int
-    change_ns: int
-    earliest_ns: int
-    latest_ns: int
-    size: float
-    unit: str
-    exams: int
-    score: float
-    limit: float
-    once_in: float
-    since_ns: int
-    strata: tuple[str, ...] = ()
-    crossings: int = 1
-    status: str = "open"
-    person: str = ""
-    words: str = ""
-
-
-class ChartState(Struct, frozen=True):
-    """What one chart says now.
-
-    ``state`` is ``learning`` (under 20 exams: it can't alarm), ``limited`` (under 100), ``watching``, ``alarm`` or
-    ``acknowledged`` (until 100 further exams). ``score`` is held against ``limit``; a false alarm comes once in
-    ``once_in`` exams, or clinic days (``by_days``, where exams depend on one another). ``detectable`` is what would
-    have been noticed: of numbers the smallest shift that is found with 80 % within 30 exams (or clinic days), in the
-    unit, and ``detectable_sd`` in standard deviations; of events the mean number of exams until a doubled rate shows;
-    of silence the working days. ``events`` are those of an event chart, ``neighbours`` and ``day_share`` the measured
-    dependence.
-    """
-
-    chart: str
-    series: str
-    title: str
-    unit: str
-    kind: str
-    segment: str
-    is_current: bool
-    state: str
-    exams: int
-    first_ns: int
-    last_ns: int
-    score: float
-    limit: float | None
-    once_in: float | None
-    by_days: bool = False
-    detectable: float | None = None
-    detectable_sd: float | None = None
-    events: int | None = None
-    accepted: float | None = None
-    neighbours: float | None = None
-    day_share: float | None = None
-    strata: int = 1
-    rebased_ns: int | None = None
-    notices: str = ""
-    misses: str = ""
-
-
-class Analysis(Struct, frozen=True):
-    """Everything that the stored sessions say at one look.
-
-    ``anew`` is why it was computed from the first session, "" where it went on from the last look; ``appeared`` and
-    ``withdrawn`` are the IDs of alarms that weren't there at the last look, and that aren't any more.
-    """
-
-    charts: tuple[ChartState, ...]
-    alarms: tuple[Alarm, ...]
-    segments: Mapping[str, FirstSeen]
-    strata: Mapping[str, FirstSeen]
-    sessions: int
-    false_alarms_per_year: float
-    machines: Machines = Machines()
-    anew: str = ""
-    appeared: tuple[str, ...] = ()
-    withdrawn: tuple[str, ...] = ()
 
 
 class Checkpoint(Struct):
@@ -147,8 +63,11 @@ _ENCODE: Final = msgspec.msgpack.Encoder()
 # --- a look at the store ------------------------------------------------------------------------
 
 
-def analyse(store: Store, config: AnalyticsConfig, now_ns: int) -> Analysis:
-    """Look at the store, and keep what was found in it; raises :class:`StoreError`."""
+def analyse(store: Store, config: AnalyticsConfig, now_ns: int, build: SessionWritesBuilder = NO_BACKENDS) -> Analysis:
+    """Look at the store, and keep what was found in it and what the backends are told of it.
+
+    ``build`` knows the log backends and the tags. Raises :class:`StoreError`.
+    """
     database, today = store.database, now_ns // DAY_NS
     with database.read_transaction() as connection:
         before, anew, which = _last(connection, config, today)
@@ -169,7 +88,7 @@ def analyse(store: Store, config: AnalyticsConfig, now_ns: int) -> Analysis:
     found = _analysis(charting, config, actions, now_ns)
     with database.transaction(durable=False) as connection:
         if kept.keep_checkpoint(connection, _ENCODE.encode(made), which):
-            found = _keep(connection, found, now_ns)
+            found = _keep(connection, found, now_ns, build)
     return replace(found, anew=anew)
 
 
@@ -197,7 +116,7 @@ def _last(connection: sqlite3.Connection, config: AnalyticsConfig, today: int) -
     return (Checkpoint(made_by, Seen(), 0) if reason else found), reason, which
 
 
-def _keep(connection: sqlite3.Connection, found: Analysis, now_ns: int) -> Analysis:
+def _keep(connection: sqlite3.Connection, found: Analysis, now_ns: int, build: SessionWritesBuilder) -> Analysis:
     """Keep new alarms and withdraw others; those that can't be computed again, since exams left the store, stay."""
     earlier, oldest_ns = kept.kept_alarms(connection), kept.oldest_session(connection)
     there = {alarm.alarm_id: alarm for alarm in found.alarms}
@@ -212,10 +131,17 @@ def _keep(connection: sqlite3.Connection, found: Analysis, now_ns: int) -> Analy
             withdrawn.append(alarm_id)
     appeared = [alarm_id for alarm_id in there if alarm_id not in earlier or earlier[alarm_id].withdrawn_ns is not None]
     documents = ((alarm_id, msgspec.json.encode(there[alarm_id]).decode()) for alarm_id in appeared)
-    kept.keep_alarms(connection, documents, now_ns)
+    new = [there[alarm_id] for alarm_id in kept.keep_alarms(connection, documents, now_ns)]
     kept.withdraw_alarms(connection, withdrawn, now_ns)
     alarms = sorted((*found.alarms, *staying), key=_newest_last)
-    return replace(found, alarms=tuple(alarms), appeared=tuple(appeared), withdrawn=tuple(withdrawn))
+    found = replace(found, alarms=tuple(alarms), appeared=tuple(appeared), withdrawn=tuple(withdrawn))
+    every = (
+        (msgspec.json.decode(alarm.document, type=Alarm), alarm.withdrawn_ns is not None)
+        for alarm in kept.kept_alarms(connection).values()
+        if alarm.document
+    )
+    telling.tell(connection, found, every, new, build, now_ns)
+    return found
 
 
 def _analysis(charting: Charting, config: AnalyticsConfig, actions: Sequence[Action], now_ns: int) -> Analysis:
@@ -345,13 +271,22 @@ def _chart_state(
 # --- what people do -----------------------------------------------------------------------------
 
 
-def act(store: Store, config: AnalyticsConfig, alarm_id: str, kind: str, person: str, words: str, now_ns: int) -> Alarm:
+def act(
+    store: Store,
+    config: AnalyticsConfig,
+    alarm_id: str,
+    kind: str,
+    person: str,
+    words: str,
+    now_ns: int,
+    build: SessionWritesBuilder = NO_BACKENDS,
+) -> Alarm:
     """Acknowledge an open alarm, or start its chart anew at the estimated change; returns it as it is then.
 
     Raises :class:`ConfigurationError` for an alarm that isn't there, for an answer without a name or words or with what
     looks like a patient's identity, and for the re-basing of what has no baseline.
     """
-    alarms = {alarm.alarm_id: alarm for alarm in analyse(store, config, now_ns).alarms}
+    alarms = {alarm.alarm_id: alarm for alarm in analyse(store, config, now_ns, build).alarms}
     alarm = alarms.get(alarm_id)
     if not person.strip() or not words.strip():
         raise ConfigurationError("an answer needs who gave it, and words")
@@ -369,4 +304,4 @@ def act(store: Store, config: AnalyticsConfig, alarm_id: str, kind: str, person:
         kept.keep_action(connection, Action(alarm_id, key, kind, now_ns, person, words, document))
         if kind == REBASE:
             kept.forget_checkpoint(connection)
-    return next(each for each in analyse(store, config, now_ns).alarms if each.alarm_id == alarm_id)
+    return next(each for each in analyse(store, config, now_ns, build).alarms if each.alarm_id == alarm_id)

@@ -27,6 +27,8 @@ _LIMITS: Final = {
         36_000: 4.0786, 180_000: 4.4559, 1_000_000: 4.824, 3_600_000: 5.0809,
     },
 }  # fmt: skip
+WITHIN: Final = 30
+"""Exams, or clinic days, within which a shift counts as noticed."""
 # The smallest shift, in standard deviations, that is found with 80 % within so many exams (or clinic days), once so
 # many were ranked, where a false alarm comes once in 3,600. Simulated; again by `make simulate`.
 _WITHIN: Final = (15, 30, 60, 90)

@@ -11,11 +11,12 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct, field
 
-from monitoring.analytics.analysis import Analysis, analyse
+from monitoring.analytics.analysis import NO_BACKENDS, Analysis, analyse
 from monitoring.analytics.charting import Charting, Point, Progress
 from monitoring.analytics.drill import KeptDrill, kept_drills
 from monitoring.analytics.series import stratum
 from monitoring.domain.anatomy import MEASUREMENTS
+from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.settings import AnalyticsConfig
 from monitoring.store import analysis as kept
 from monitoring.store import readings, totals
@@ -78,9 +79,11 @@ class Material(Struct):
     drills: list[KeptDrill] = []
 
 
-def gather(store: Store, config: AnalyticsConfig, period: Period, now_ns: int) -> Material:
+def gather(
+    store: Store, config: AnalyticsConfig, period: Period, now_ns: int, build: SessionWritesBuilder = NO_BACKENDS
+) -> Material:
     """Look at the store (:func:`monitoring.analytics.analysis.analyse`), and take a period's points from it."""
-    made = Material(analyse(store, config, now_ns), period, now_ns)
+    made = Material(analyse(store, config, now_ns, build), period, now_ns)
     charting = Charting(Progress(), config)
     points: dict[str, list[Placed]] = defaultdict(list)
     after_ns: int | None = period.start_ns - 1

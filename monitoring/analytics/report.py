@@ -15,10 +15,11 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from monitoring.analytics.analysis import WITHIN, Alarm, ChartState
+from monitoring.analytics.analysis import Alarm, ChartState
 from monitoring.analytics.charts import LEARNING_UNTIL, LIMITED_UNTIL
 from monitoring.analytics.control_limits import individuals
 from monitoring.analytics.intervals import benjamini_hochberg, mean_interval, rate_interval
+from monitoring.analytics.limits import WITHIN
 from monitoring.analytics.material import Material, Placed
 from monitoring.analytics.months import (
     LIMITS_FROM_MONTHS,

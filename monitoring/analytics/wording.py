@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from monitoring.analytics.analysis import WITHIN, Alarm, ChartState
+from monitoring.analytics.limits import WITHIN
 from monitoring.analytics.machines import HORIZON_DAYS, Disk, Machines, MemoryOfSegment
 from monitoring.analytics.series import SERIES, Of
+from monitoring.analytics.states import Alarm, ChartState
 from monitoring.domain.anatomy import MEASUREMENTS
 from monitoring.metrics import catalogue
 

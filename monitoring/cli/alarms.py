@@ -22,8 +22,10 @@ from monitoring.cli.common import (
     refuse_as_another_user,
 )
 from monitoring.exceptions import StoreError
+from monitoring.metrics_collector import SessionWritesBuilder
+from monitoring.runtime.backends import session_writes_builder
 from monitoring.settings import MonitoringConfig
-from monitoring.store.location import store_path
+from monitoring.store.location import instance_name, store_path
 from monitoring.store.sessions import Store
 
 app = typer.Typer(help="List the alarms, acknowledge one, or let its chart begin anew.", rich_markup_mode=None)
@@ -40,8 +42,8 @@ def analyze(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """
     from monitoring.analytics.analysis import analyse
 
-    with store_and_settings(config) as (store, settings):
-        found = analyse(store, settings.analytics, time.time_ns())
+    with store_and_settings(config) as (store, settings, build):
+        found = analyse(store, settings.analytics, time.time_ns(), build)
     if as_json:
         output.print_json(output.analysis_as_dict(found))
     else:
@@ -96,8 +98,8 @@ def alarms(
         return
     from monitoring.analytics.analysis import analyse
 
-    with store_and_settings(config) as (store, settings):
-        found = analyse(store, settings.analytics, time.time_ns())
+    with store_and_settings(config) as (store, settings, build):
+        found = analyse(store, settings.analytics, time.time_ns(), build)
     listed = [alarm for alarm in found.alarms if every or alarm.status == "open"]
     if as_json:
         output.print_json([output.alarm_as_dict(alarm) for alarm in listed])
@@ -140,18 +142,18 @@ def rebase(
 def _act(config: Path | None, alarm_id: str, kind: str, person: str, words: str) -> None:
     from monitoring.analytics.analysis import act
 
-    with store_and_settings(config) as (store, settings):
-        alarm = act(store, settings.analytics, alarm_id, kind, person, words, time.time_ns())
+    with store_and_settings(config) as (store, settings, build):
+        alarm = act(store, settings.analytics, alarm_id, kind, person, words, time.time_ns(), build)
     output.print_alarms([alarm])
 
 
 @contextmanager
-def store_and_settings(config: Path | None) -> Iterator[tuple[Store, MonitoringConfig]]:
-    """The store, in which a look at it is kept, and the settings."""
+def store_and_settings(config: Path | None) -> Iterator[tuple[Store, MonitoringConfig, SessionWritesBuilder]]:
+    """The store, in which a look at it is kept, the settings, and what makes the lines that tell of it."""
     with exit_on_error():
         settings = load_config(config)
         with _store_to_write(settings) as store:
-            yield store, settings
+            yield store, settings, session_writes_builder(settings, instance_name(settings, store))
 
 
 @contextmanager

@@ -82,8 +82,8 @@ def report(
         period = Period(first.date() if first else to - timedelta(days=_DAYS - 1), to)
         if period.first > period.last:
             raise ConfigurationError(f"--from {period.first} comes after --to {period.last}")
-        with store_and_settings(config) as (store, settings):
-            made = figures.make(gather(store, settings.analytics, period, now_ns), settings.application or "")
+        with store_and_settings(config) as (store, settings, build):
+            made = figures.make(gather(store, settings.analytics, period, now_ns, build), settings.application or "")
         written = {output: _page(jinja2, made, audience)}
         if as_json is not None:
             written[as_json] = figures.as_json(made)

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from monitoring.store import readings
+from monitoring.store.outbox import delete_lines
 from monitoring.store.rows import SESSION_COLUMNS, OutlinedSession, checksum, is_intact, outlined_session
 
 _EARLIER = (
@@ -134,9 +135,24 @@ def forget_checkpoint(connection: sqlite3.Connection) -> None:
 
 
 def forget_alarms(connection: sqlite3.Connection, instants_ns: Iterable[int]) -> None:
-    """Delete the alarms that name an exam at one of these instants, save for what people did about them."""
-    patterns = [(f"%{instant_ns}%",) for instant_ns in instants_ns]
-    connection.executemany("DELETE FROM alarms WHERE document LIKE ?", patterns)
+    """Delete what alarms say that name an exam at one of these instants, save for what people did about them.
+
+    Of an alarm that another exam raised the ID stays, so that it isn't counted again when it is found again. Lines
+    that wait for a backend, or that it refused, go.
+    """
+    for instant_ns in instants_ns:
+        rows = connection.execute("SELECT id, found_ns FROM alarms WHERE document LIKE ?", (f"%{instant_ns}%",))
+        for alarm_id, found_ns in rows.fetchall():
+            delete_lines(connection, alarm_lines(alarm_id))
+            connection.execute("DELETE FROM dead_letters WHERE session_id = ?", (alarm_lines(alarm_id),))
+            connection.execute(
+                "DELETE FROM alarms WHERE id = ? AND document LIKE ?", (alarm_id, f'%"raised_ns":{instant_ns},%')
+            )
+            row = (alarm_id, "", found_ns)
+            connection.execute(
+                "UPDATE alarms SET document = '', withdrawn_ns = found_ns, checksum = ? WHERE id = ?",
+                (checksum(*row), alarm_id),
+            )
 
 
 # --- fire drills --------------------------------------------------------------------------------
@@ -192,17 +208,28 @@ class Action(NamedTuple):
 
 
 def kept_alarms(connection: sqlite3.Connection) -> dict[str, KeptAlarm]:
-    """Every alarm that was ever found, by its ID; damaged ones are left out."""
+    """Every alarm that was ever found, by its ID; damaged ones are left out. An erased one's document is ""."""
     rows = connection.execute("SELECT id, document, found_ns, withdrawn_ns, checksum FROM alarms ORDER BY found_ns, id")
     return {row[0]: KeptAlarm(*row[:4]) for row in rows if is_intact((*row[:3], row[4]))}
 
 
-def keep_alarms(connection: sqlite3.Connection, found: Iterable[tuple[str, str]], now_ns: int) -> None:
-    """Keep alarms (ID, document) that are new, and take back the withdrawal of those that are there again."""
+def keep_alarms(connection: sqlite3.Connection, found: Iterable[tuple[str, str]], now_ns: int) -> list[str]:
+    """Keep alarms (ID, document), and take back the withdrawal of those that are there again; returns the new ones."""
+    new = []
     for alarm_id, document in found:
+        was_there = connection.execute("SELECT 1 FROM alarms WHERE id = ?", (alarm_id,)).fetchone()
+        if not was_there:
+            new.append(alarm_id)
         row = (alarm_id, document, now_ns)
+        connection.execute("DELETE FROM alarms WHERE id = ? AND document = ''", (alarm_id,))
         connection.execute("INSERT OR IGNORE INTO alarms VALUES (?, ?, ?, NULL, ?)", (*row, checksum(*row)))
         connection.execute("UPDATE alarms SET withdrawn_ns = NULL WHERE id = ?", (alarm_id,))
+    return new
+
+
+def alarm_lines(alarm_id: str) -> str:
+    """Under what an alarm's lines wait in the outbox, where a session's wait under the session."""
+    return f"alarm {alarm_id}"
 
 
 def withdraw_alarms(connection: sqlite3.Connection, ids: Iterable[str], now_ns: int) -> None:

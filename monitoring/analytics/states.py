@@ -1,0 +1,101 @@
+"""What a look at the stored sessions finds: each chart's state, the alarms, and what is seen of the machine. Pure.
+
+How it is found is :mod:`monitoring.analytics.analysis`' part, how it is worded and told that of its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from monitoring.analytics.charting import FirstSeen
+from monitoring.analytics.machines import Machines
+
+
+class Alarm(Struct, frozen=True):
+    """A chart's limit was crossed; further crossings until people acknowledge it are the same alarm's.
+
+    ``chart`` is ``series`` or ``series/part``; instants are UTC ns: of the exam that crossed the limit, of the first
+    one after the change as it is estimated, and the range that holds the change with about 90 %. ``size`` is in
+    ``unit``, ``since_ns`` the chart's first exam. ``status`` is ``open``, or what people did: ``acknowledged``,
+    ``rebased``, by ``person`` with their ``words``.
+    """
+
+    alarm_id: str
+    chart: str
+    segment: str
+    raised_ns: int
+    change_ns: int
+    earliest_ns: int
+    latest_ns: int
+    size: float
+    unit: str
+    exams: int
+    score: float
+    limit: float
+    once_in: float
+    since_ns: int
+    strata: tuple[str, ...] = ()
+    crossings: int = 1
+    status: str = "open"
+    person: str = ""
+    words: str = ""
+
+
+class ChartState(Struct, frozen=True):
+    """What one chart says now.
+
+    ``state`` is ``learning`` (under 20 exams: it can't alarm), ``limited`` (under 100), ``watching``, ``alarm`` or
+    ``acknowledged`` (until 100 further exams). ``score`` is held against ``limit``; a false alarm comes once in
+    ``once_in`` exams, or clinic days (``by_days``, where exams depend on one another). ``detectable`` is what would
+    have been noticed: of numbers the smallest shift that is found with 80 % within 30 exams (or clinic days), in the
+    unit, and ``detectable_sd`` in standard deviations; of events the mean number of exams until a doubled rate shows;
+    of silence the working days. ``events`` are those of an event chart, ``neighbours`` and ``day_share`` the measured
+    dependence.
+    """
+
+    chart: str
+    series: str
+    title: str
+    unit: str
+    kind: str
+    segment: str
+    is_current: bool
+    state: str
+    exams: int
+    first_ns: int
+    last_ns: int
+    score: float
+    limit: float | None
+    once_in: float | None
+    by_days: bool = False
+    detectable: float | None = None
+    detectable_sd: float | None = None
+    events: int | None = None
+    accepted: float | None = None
+    neighbours: float | None = None
+    day_share: float | None = None
+    strata: int = 1
+    rebased_ns: int | None = None
+    notices: str = ""
+    misses: str = ""
+
+
+class Analysis(Struct, frozen=True):
+    """Everything that the stored sessions say at one look.
+
+    ``anew`` is why it was computed from the first session, "" where it went on from the last look; ``appeared`` and
+    ``withdrawn`` are the IDs of alarms that weren't there at the last look, and that aren't any more.
+    """
+
+    charts: tuple[ChartState, ...]
+    alarms: tuple[Alarm, ...]
+    segments: Mapping[str, FirstSeen]
+    strata: Mapping[str, FirstSeen]
+    sessions: int
+    false_alarms_per_year: float
+    machines: Machines = Machines()
+    anew: str = ""
+    appeared: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()

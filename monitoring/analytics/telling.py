@@ -1,0 +1,127 @@
+"""Tells both kinds of backends what a look at the store found, within the transaction that keeps it.
+
+A state backend gets the present charts' gauges with the totals: they are replaced as a whole, so that a chart which
+went with its segment goes there, too. A log gets a point for each chart and each alarm, once a UTC day and whenever a
+state or an alarm has changed: they wait in the outbox as sessions' lines do. An alarm's point has the day on which the
+change began, not the exam's instant, and waits under the alarm's ID, so that it goes when what it tells of is erased.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from monitoring.analytics.charts import DAY_NS
+from monitoring.analytics.series import Kind as ChartKind
+from monitoring.analytics.states import Alarm, Analysis, ChartState
+from monitoring.analytics.wording import CLINICIAN, points_of, trait_of
+from monitoring.metrics import catalogue, chart_metrics
+from monitoring.metrics.kinds import Kind
+from monitoring.metrics.samples import NANOSECONDS, Sample, limit_cardinality
+from monitoring.metrics_collector import SessionWritesBuilder, changes, own_lines
+from monitoring.store import clock, totals
+from monitoring.store.analysis import alarm_lines
+from monitoring.store.outbox import enqueue
+from monitoring.store.vocabulary import growing_vocabulary
+
+_GAUGES: Final = [(one.name,) for one in chart_metrics.METRICS if one.kind is Kind.GAUGE and one.is_pushed]
+
+
+def tell(
+    connection: sqlite3.Connection,
+    found: Analysis,
+    alarms: Iterable[tuple[Alarm, bool]],
+    new: Iterable[Alarm],
+    build: SessionWritesBuilder,
+    now_ns: int,
+) -> None:
+    """Tell of a look; ``alarms`` are all that were ever found, each with whether it is withdrawn, ``new`` the new ones.
+
+    ``build`` knows the log backends and the tags.
+    """
+    vocabulary = growing_vocabulary(connection, clock.read(connection, clock.look()).now_ns)
+    limited = limit_cardinality(_samples(found, now_ns), vocabulary)
+    state = [sample for sample in limited if sample.metric is not catalogue.FOLDED]
+    is_news = bool(found.appeared or found.withdrawn) or _is_news(connection, state, now_ns)
+    for alarm in new:
+        totals.count(connection, chart_metrics.ALARMS, 1, now_ns, audience=_audience(alarm.chart))
+    connection.executemany("DELETE FROM totals WHERE metric = ?", _GAUGES)
+    # What had no room in a label is counted once a set, however often somebody asks for the alarms.
+    totals.apply_changes(connection, changes(limited if is_news else state), now_ns)
+    totals.bump_revision(connection)
+    if not is_news or not build.log_backends:
+        return
+    counted = totals.values(connection, chart_metrics.ALARMS)
+    state += [Sample(chart_metrics.ALARMS, counted.get(key, 0.0), _labels(key)) for key in _AUDIENCES]
+    _enqueue(connection, build, "", own_lines(state, now_ns, build.tags), now_ns)
+    for alarm, is_withdrawn in alarms:
+        of_alarm = limit_cardinality(_alarm_samples(alarm, is_withdrawn), vocabulary)
+        day_ns = alarm.change_ns // DAY_NS * DAY_NS
+        _enqueue(connection, build, alarm_lines(alarm.alarm_id), own_lines(of_alarm, day_ns, build.tags), now_ns)
+
+
+def _is_news(connection: sqlite3.Connection, state: Iterable[Sample], now_ns: int) -> bool:
+    """Whether the last look was on another day, or states or open alarms were others."""
+    compared = (chart_metrics.STATE, chart_metrics.OPEN_ALARMS)
+    before = {metric: totals.values(connection, metric) for metric in (chart_metrics.LAST_RUN, *compared)}
+    last_seconds = before.pop(chart_metrics.LAST_RUN).get(())
+    now: dict[catalogue.Metric, dict[tuple[str, ...], float]] = {metric: {} for metric in compared}
+    for metric, value, labels in state:
+        if metric in now:
+            now[metric][tuple(labels[label.name] for label in metric.labels)] = value
+    return last_seconds is None or last_seconds * NANOSECONDS // DAY_NS != now_ns // DAY_NS or before != now
+
+
+def _enqueue(
+    connection: sqlite3.Connection, build: SessionWritesBuilder, owner: str, lines: list[bytes], now_ns: int
+) -> None:
+    for backend in build.log_backends if lines else ():
+        enqueue(connection, backend, owner, now_ns, b"\n".join(lines), len(lines))
+
+
+# --- what is said -------------------------------------------------------------------------------
+
+
+def _samples(found: Analysis, now_ns: int) -> Iterator[Sample]:
+    yield Sample(chart_metrics.LAST_RUN, now_ns / NANOSECONDS)
+    yield Sample(chart_metrics.SESSIONS, float(found.sessions))
+    yield Sample(chart_metrics.BUDGET, found.false_alarms_per_year)
+    opened = [_audience(alarm.chart) for alarm in found.alarms if alarm.status == "open"]
+    for (audience,) in _AUDIENCES:
+        yield Sample(chart_metrics.OPEN_ALARMS, float(opened.count(audience)), {"audience": audience})
+    # Of those for which the label has no room the last one is shown: no alarm is hidden by a chart that is silent.
+    for chart in sorted((each for each in found.charts if each.is_current), key=lambda each: each.state == "alarm"):
+        labels = {"chart": chart.chart, "audience": _audience(chart.series)}
+        yield Sample(chart_metrics.STATE, float(chart_metrics.STATES.index(chart.state)), labels)
+        yield Sample(chart_metrics.SCORE, chart.score, labels)
+        yield Sample(chart_metrics.EXAMS, float(chart.exams), labels)
+        if chart.limit is not None:
+            yield Sample(chart_metrics.LIMIT, chart.limit, labels)
+        if chart.detectable is not None:
+            yield Sample(chart_metrics.DETECTABLE, chart.detectable, {**labels, "unit": _unit(chart)})
+
+
+def _alarm_samples(alarm: Alarm, is_withdrawn: bool) -> Iterator[Sample]:
+    labels = {"chart": alarm.chart, "audience": _audience(alarm.chart), "unit": alarm.unit}
+    values = {"size": alarm.size, "exams": float(alarm.exams), "withdrawn": float(is_withdrawn)}
+    for key, value in values.items():
+        yield Sample(chart_metrics.ALARM[key], value, labels)
+
+
+def _audience(chart: str) -> str:
+    return "clinical" if trait_of(chart.partition("/")[0]).audience == CLINICIAN else "operator"
+
+
+def _unit(chart: ChartState) -> str:
+    """What a chart would have noticed is counted in."""
+    if chart.kind == ChartKind.NUMBER:
+        return chart.unit
+    return points_of(chart) if chart.kind == ChartKind.EVENT else "days"
+
+
+def _labels(values: tuple[str, ...]) -> Mapping[str, str]:
+    return {chart_metrics.AUDIENCE.name: values[0]}
+
+
+_AUDIENCES: Final = [(audience,) for audience in chart_metrics.AUDIENCE.values]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.error
@@ -17,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rich.markup import escape
 
@@ -25,6 +28,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LOOPBACK = "127.0.0.1"
 READY_SECONDS = 120.0  # a Grafana makes its database at first
 ENDS_SECONDS = 10.0
+# Below those that Linux gives to outgoing connections, one of which may come before the server.
+OTHER_PORTS = range(10_000, 20_000)
 COLOURS = {"critical": "bold red", "warning": "yellow", "info": "blue"}
 
 
@@ -108,29 +113,38 @@ OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whoever
 
 
 class Ports:
-    """Each server's usual port where it is free, else any; nobody else is asked to move."""
+    """Each server's usual port where it is free, else another; nobody else is asked to move.
+
+    What was taken is locked until this program ends: a server may listen half a minute later only, and another stack
+    must not come to the same choice meanwhile.
+    """
 
     def __init__(self) -> None:
-        self.taken: set[int] = set()
+        self.folder = Path(tempfile.gettempdir()) / f"leglength-stack-ports-{os.getuid()}"
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.locks: list[IO[str]] = []
 
     def take(self, usual: int) -> int:
-        for wanted in (usual, 0):
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                with suppress(OSError):
-                    probe.bind((LOOPBACK, wanted))
-                    port = int(probe.getsockname()[1])
-                    if port not in self.taken and not is_answered(port):
-                        self.taken.add(port)
-                        return port
-        return self.take(0)
+        for port in (usual, *random.sample(OTHER_PORTS, 100)):
+            lock = (self.folder / str(port)).open("w")
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if is_free(port):
+                    self.locks.append(lock)
+                    return port
+            lock.close()
+        raise StackError("no port is free")
 
 
-def is_answered(port: int) -> bool:
-    """Whether somebody listens there on all interfaces, which lets others bind to one."""
-    with socket.socket() as probe:
-        probe.settimeout(0.2)
-        return probe.connect_ex((LOOPBACK, port)) == 0
+def is_free(port: int) -> bool:
+    """Also where somebody listens on all interfaces, which lets others bind to one, it is not."""
+    with socket.socket() as taker, socket.socket() as caller:
+        taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):
+            taker.bind((LOOPBACK, port))
+            caller.settimeout(0.2)
+            return caller.connect_ex((LOOPBACK, port)) != 0
+        return False
 
 
 def work(command: Sequence[str]) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.clocks import HANGS_SECONDS
+
 REPOSITORY = Path(__file__).parents[1]
 LINT = Path(sys.executable).with_name("lint-imports")
 
@@ -24,7 +26,7 @@ def copy(tmp_path: Path) -> Path:
 
 def lint(repository: Path) -> subprocess.CompletedProcess[str]:
     command = [str(LINT), "--no-cache"]
-    return subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=HANGS_SECONDS, check=False)
 
 
 def test_the_contracts_are_kept(copy: Path) -> None:

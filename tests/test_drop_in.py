@@ -24,6 +24,7 @@ from monitoring.records.session_record import SessionRecord
 from monitoring.store.database import Database
 from monitoring.store.sessions import open_store
 from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.servers import InfluxDB1, Pushgateway, wait_for_points
 
 LENGTHS = {"PLL_R_FEM": 412.5, "PLL_R_TIB": 330.0, "PLL_L_FEM": 410.0, "PLL_L_TIB": 328.0}
@@ -323,7 +324,7 @@ def test_without_the_optional_packages_all_but_the_images_context_is_kept(tmp_pa
     path = pydicom.data.get_testdata_file("CT_small.dcm")
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_PACKAGES, str(path)],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True,
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=HANGS_SECONDS, check=True,
     )  # fmt: skip
     records, swallowed = done.stdout.strip().rsplit(" ", 1)
     (record,) = json.loads(records)

@@ -13,6 +13,7 @@ import pytest
 import monitoring
 from monitoring import exceptions
 from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
 
 THIRD_PARTY = (
     "msgspec",
@@ -61,7 +62,7 @@ def _modules_after(code: str, cwd: Path) -> set[str]:
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS_SECONDS,
         check=True,
     )
     assert done.stderr == ""

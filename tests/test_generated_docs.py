@@ -16,6 +16,7 @@ import pytest
 from monitoring.metrics import catalogue
 from monitoring.settings import json_schema
 from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
 
 GENERATED = {
     "docs/analytics.md": "| `model_difference` |",
@@ -39,7 +40,7 @@ def generate(repository: Path, *arguments: str) -> subprocess.CompletedProcess[s
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS_SECONDS,
         check=False,
     )
 

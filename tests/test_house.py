@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
 
 MEASURE = REPOSITORY / "scripts" / "house"
 
@@ -21,7 +22,7 @@ MEASURE = REPOSITORY / "scripts" / "house"
 @pytest.fixture(scope="module")
 def measured() -> dict[str, Any]:
     command = [sys.executable, str(MEASURE), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS_SECONDS, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     figures: dict[str, Any] = json.loads(done.stdout)
     return figures

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
 
 IMPORT = "from leglength_monitoring import MonitorManager; print(MonitorManager.__module__)"
 COMMAND = "import sys; from leglength_monitoring import main; sys.argv = ['leglength-monitor', 'metrics']; main()"
@@ -20,7 +21,7 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """As a script of the host's: its own folder comes first on the path."""
     return subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=HANGS_SECONDS, check=False,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from analysis.phantom import Phantom, make_phantom
 from analysis.phantom.files import dataset_of
 from analysis.pipeline import SeriesFiles, SeriesResult, process_series
 from analysis.settings import AnalysisSettings
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.processes import require
 
 MADE = ("Content", "Series", "InstanceCreation", "Contribution")
@@ -175,7 +176,7 @@ def dciodvfy() -> str:
 
 
 def errors_of(path: Path, dciodvfy: str) -> list[str]:
-    done = subprocess.run([dciodvfy, path], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([dciodvfy, path], capture_output=True, text=True, timeout=HANGS_SECONDS, check=False)
     assert {"SCImage", "ComprehensiveSR"} & set(done.stderr.splitlines()), done.stderr
     return [line for line in done.stderr.splitlines() if line.startswith("Error")]
 

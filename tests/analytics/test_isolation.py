@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
 
 HOST = """
 import logging, sys
@@ -29,7 +30,12 @@ print(*sorted(new))
 
 def answer(*arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=HANGS_SECONDS,
+        check=True,
     )
     return done.stdout.strip()
 

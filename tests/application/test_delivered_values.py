@@ -22,6 +22,7 @@ from monitoring.metrics_collector import samples
 from monitoring.records.session_record import SessionRecord
 from tests.application.app import App, Run, assert_clean, with_backends
 from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.servers import InfluxDB1, Prometheus, Pushgateway, VictoriaMetrics
 
 Labels = dict[str, str]
@@ -276,7 +277,7 @@ def test_the_measured_lengths_are_within_2_mm_of_the_phantoms_truth(unmonitored:
 def test_the_application_passes_nothing_that_is_left_out(app: App, tmp_path: Path) -> None:
     """Its own figures, and scores that it could not compute, are no mistakes: they would hide later ones."""
     make = [sys.executable, "-m", "analysis.phantom", str(tmp_path / "phantoms"), "--bad", "--count", "2"]
-    subprocess.run(make, cwd=REPOSITORY, capture_output=True, check=True, timeout=120)
+    subprocess.run(make, cwd=REPOSITORY, capture_output=True, check=True, timeout=HANGS_SECONDS)
     for path in (tmp_path / "phantoms").glob("*.dcm"):
         app.add(path)
     app.settings(monitoring={"enabled": True})

@@ -16,6 +16,7 @@ from monitoring.config_validator import check_section
 from tests.application.app import App
 from tests.support import REPOSITORY
 from tests.support.cases import for_each
+from tests.support.clocks import HANGS_SECONDS
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md" and page.parent.name != "decisions"]
@@ -112,7 +113,13 @@ def test_the_example_of_settings_holds_no_secret_in_plain() -> None:
 def test_an_example_host_runs_and_its_sessions_are_in_the_store(path: Path, app: App) -> None:
     environment = app.full_environment() | {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
-        [sys.executable, path], env=environment, cwd=app.folder, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, path],
+        env=environment,
+        cwd=app.folder,
+        capture_output=True,
+        text=True,
+        timeout=HANGS_SECONDS,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (0, "")
     assert not re.search(r"^(WARNING|ERROR)(?!.*inside the container)", done.stderr, re.MULTILINE), done.stderr
@@ -129,7 +136,7 @@ def test_the_demo_refuses_to_run_elsewhere_than_where_its_hints_hold(tmp_path: P
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS_SECONDS,
         check=False,
     )
     assert done.returncode == 1

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from monitoring.cli.commands import app
+from tests.support.clocks import HANGS_SECONDS
 
 
 def alerts(*arguments: object) -> Result:
@@ -56,7 +57,11 @@ def test_thresholds_that_cannot_be_used_are_one_line(tmp_path: Path, text: str, 
 def test_without_its_extra_the_command_says_in_a_line_what_to_install() -> None:
     code = "import sys; sys.modules['promql_parser'] = None; from monitoring.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "dashboards", "alerts"], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", code, "dashboards", "alerts"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANGS_SECONDS,
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: this command needs its extra: pip install 'leglength-monitoring[dashboards]'\n"
@@ -64,5 +69,7 @@ def test_without_its_extra_the_command_says_in_a_line_what_to_install() -> None:
 
 def test_the_other_commands_load_none_of_its_libraries() -> None:
     code = "import sys, monitoring.cli.commands; print(*{name.partition('.')[0] for name in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=HANGS_SECONDS
+    )
     assert {"promql_parser", "yaml", "grafana_foundation_sdk"} & set(done.stdout.split()) == set()

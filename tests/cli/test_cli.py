@@ -92,7 +92,7 @@ def run_alone(tmp_path: Path) -> Run:
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=HANGS_SECONDS,
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr)
@@ -865,7 +865,7 @@ def test_who_may_not_read_the_store_is_told_as_whom_to_run_it(
         path.chmod(0o644)
         done = subprocess.run(
             [sys.executable, "-c", AS_ANOTHER_USER, *command.split(), "--config", path], input="x\nx\n", cwd=REPOSITORY,
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=HANGS_SECONDS, check=False,
         )  # fmt: skip
     finally:
         shutil.rmtree(folder)
@@ -919,7 +919,7 @@ def test_the_schema_is_a_schema_that_takes_the_usual_settings(run: Run) -> None:
 def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
     code = "import sys; sys.modules['typer'] = None; from monitoring.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=HANGS_SECONDS, check=False
     )
     assert done.returncode == 1
     assert "pip install" in done.stderr

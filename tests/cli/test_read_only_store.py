@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.hosts import Host
 
 LOOKS = ("status", "sessions", "sessions --json", "export", "readings", "status --json")
@@ -20,7 +21,7 @@ def mounted_read_only(folder: Path, script: str) -> subprocess.CompletedProcess[
     mount = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" || exit 99\n'
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", mount + script, "sh", str(folder), sys.executable],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False,
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=HANGS_SECONDS, check=False,
     )  # fmt: skip
     if done.returncode == 99 or "unshare" in done.stderr:
         pytest.skip("nothing may be mounted here")

@@ -80,7 +80,7 @@ def test_requeued_lines_that_leave_otherwise_are_lost_once(bench: Bench) -> None
 
 def test_a_type_conflict_is_said_shown_and_healed(host: Host, influxdb1: InfluxDB1) -> None:
     """As docs/operations.md tells the way out: delete the foreign points, and send the dead letters once more."""
-    host.settings = with_influxdb(base_settings(host.store_folder, shutdown_timeout=30.0), influxdb1.write_settings())
+    host.settings = with_influxdb(base_settings(host.store_folder), influxdb1.write_settings())
     foreign = f"leglength_session,who=somebody {FIELD}=3i"  # now: another shard may have another type
     with urllib.request.urlopen(f"{influxdb1.url}/write?db=leglength", foreign.encode()) as answer:
         assert answer.status == 204

@@ -277,7 +277,7 @@ def test_a_damaged_trace_is_open_too(bench: Bench) -> None:
 
 
 def test_an_outage_of_a_real_server_is_seen_in_it_afterwards(host: Host, influxdb1: InfluxDB1) -> None:
-    host.settings = with_influxdb(host.settings, influxdb1.write_settings(), timeout=5.0)
+    host.settings = with_influxdb(host.settings, influxdb1.write_settings())
     influxdb1.stop()
     assert host.run(RECORD_FOUR).code == 0
     waited = host.status()["outbox"]["influxdb"]["pending"]

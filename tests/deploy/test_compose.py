@@ -18,6 +18,7 @@ import yaml
 
 from monitoring.config_validator import check_section
 from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.processes import LOOPBACK, ServerProcess, fetch, wait_until
 from tests.support.prometheus_servers import Prometheus, amtool, promtool
 
@@ -191,7 +192,7 @@ def test_the_first_start_leaves_a_token_that_writes_and_one_that_reads(tmp_path:
     }  # fmt: skip
     script = STACK / "influxdb/make-tokens.sh"
     assert os.access(script, os.X_OK)  # InfluxDB's image runs what may be executed
-    done = subprocess.run([script], env=environment, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run([script], env=environment, capture_output=True, text=True, timeout=HANGS_SECONDS, check=False)
     assert (done.returncode == 0) is (not fails)
     assert (tokens / "write").read_text().strip() == "tok-write=="
     assert stat.S_IMODE((tokens / "write").stat().st_mode) == 0o440

@@ -21,9 +21,10 @@ from typing import Any
 import psutil
 import pytest
 
+from simulation.servers import Ports
 from tests.support import REPOSITORY
 from tests.support.clocks import HANGS_SECONDS
-from tests.support.processes import MissingServerError, fetch, wait_until
+from tests.support.processes import MissingServerError, PortLease, fetch, wait_until
 
 pytestmark = pytest.mark.servers
 PROGRAMS = ("influxd", "prometheus", "promtool", "prometheus-pushgateway", "prometheus-alertmanager")
@@ -115,6 +116,14 @@ def started(folder: Path, phantom_folder: Path, terminal: int | None = None) -> 
     finally:
         process.kill()  # and Linux ends the servers
         process.wait()
+
+
+def test_two_stacks_at_once_choose_different_ports_though_no_server_listens_yet() -> None:
+    lease = PortLease()
+    one, another = Ports(), Ports()
+    assert one.take(lease.number) == lease.number
+    assert another.take(lease.number) != lease.number
+    lease.release()
 
 
 def test_a_newcomer_sees_data_breaks_the_application_gets_the_alert_and_mends_it(

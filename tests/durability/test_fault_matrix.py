@@ -100,8 +100,8 @@ def assert_unnoticed(ended: Ended, alone: Ended, host: Host) -> None:
 
 
 def deliver_for_real(host: Host, influxdb1: InfluxDB1, pushgateway: Pushgateway) -> None:
-    settings = with_influxdb(base_settings(host.store_folder), influxdb1.write_settings(), timeout=30.0)
-    host.settings = with_pushgateway(settings, pushgateway.url, timeout=30.0)
+    settings = with_influxdb(base_settings(host.store_folder), influxdb1.write_settings())
+    host.settings = with_pushgateway(settings, pushgateway.url)
     host.drain()
 
 
@@ -182,7 +182,8 @@ def test_a_write_whose_answer_was_lost_is_repeated_without_effect(
     host: Host, lost_answer: Behaviour, influxdb1: InfluxDB1, pushgateway: Pushgateway, unmonitored: Ended
 ) -> None:
     with FaultServer(then=forward(influxdb1.url, answer=lost_answer)) as server:
-        settings = with_influxdb(base_settings(host.store_folder), {**influxdb1.write_settings(), "url": server.url})
+        settings = base_settings(host.store_folder, shutdown_timeout=SHUTDOWN_SECONDS)
+        settings = with_influxdb(settings, {**influxdb1.write_settings(), "url": server.url})
         host.settings = with_pushgateway(settings, pushgateway.url)
         ended = host.run(HOST)
     assert_unnoticed(ended, unmonitored, host)

@@ -21,7 +21,8 @@ from tests.support.servers import InfluxDB1
 
 # --- forks ----------------------------------------------------------------------------------------
 
-_FORKS = """
+_FORKS = f"""
+HANGS = {HANGS_SECONDS / 3}
 stop = False
 def work():
     while not stop:
@@ -44,7 +45,7 @@ for number in range(40):
         if number % 2:
             os._exit(0)
         sys.exit(0)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + HANGS
     while not os.waitpid(pid, os.WNOHANG)[0]:
         if time.monotonic() > deadline:
             os.kill(pid, signal.SIGKILL)
@@ -83,7 +84,7 @@ if os.fork():
 with manager.session("child") as session:
     pass
 say("ended", session.id)
-for _ in range(3000):
+for _ in range(30_000):
     if os.path.exists("go"):
         break
     time.sleep(0.01)
@@ -226,14 +227,15 @@ def test_a_user_whose_threads_are_used_up_is_not_disturbed(new_host: Callable[[s
         shutil.rmtree(folder)
 
 
-_FORK_WHILE_CLIENTS_LOAD = """
+_FORK_WHILE_CLIENTS_LOAD = f"""
+HANGS = {HANGS_SECONDS / 3}
 while "urllib3" not in sys.modules:  # the delivery has begun to load what it needs
     time.sleep(0.0005)
 pid = os.fork()
 if pid == 0:
     import prometheus_client, urllib3  # as a host's own child may
     os._exit(0)
-deadline = time.monotonic() + 10
+deadline = time.monotonic() + HANGS
 while not os.waitpid(pid, os.WNOHANG)[0]:
     if time.monotonic() > deadline:
         os.kill(pid, signal.SIGKILL)

@@ -12,6 +12,7 @@ from typing import Any
 from monitoring.store.database import Database
 from monitoring.store.sessions import Store
 from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.servers import InfluxDB1, Pushgateway
 
 KILLS = 200
@@ -28,7 +29,9 @@ def drain(folder: Path, application: dict[str, Any]) -> None:
     task.write_text(json.dumps({"process": {"settings": application}}))
     command = [sys.executable, "-m", "monitoring.cli", "drain", "--config", str(task), "--json"]
     for _ in range(10):  # a killed child's lease may still have to run out
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=100, check=False)
+        done = subprocess.run(
+            command, cwd=REPOSITORY, capture_output=True, text=True, timeout=HANGS_SECONDS, check=False
+        )
         if done.returncode == 0:
             return
     raise AssertionError(done.stdout + done.stderr)
@@ -48,7 +51,7 @@ def test_two_hundred_kills_lose_no_session_and_invent_none(
         str(KILLS),
         str(SEED),
     ]
-    subprocess.run(command, cwd=REPOSITORY, check=True, timeout=150)
+    subprocess.run(command, cwd=REPOSITORY, check=True, timeout=HANGS_SECONDS)
     drain(tmp_path, application)
 
     lines = [line.split() for line in markers.read_text().splitlines()]

@@ -31,7 +31,7 @@ def without_monitoring(host: Host, script: str) -> Ended:
 def test_a_host_that_never_closes_its_monitoring_delivers_at_its_exit(
     host: Host, influxdb1: InfluxDB1, pushgateway: Pushgateway
 ) -> None:
-    settings = base_settings(host.store_folder, shutdown_timeout=30.0)
+    settings = base_settings(host.store_folder)
     host.settings = with_pushgateway(with_influxdb(settings, influxdb1.write_settings()), pushgateway.url)
     ended = host.run(begin(RECORD_ONE))
     assert ended.code == 0
@@ -117,7 +117,8 @@ def test_sigterm_keeps_what_is_open_as_terminated_and_ends_the_process_as_ever(h
 
 def test_sigterm_while_a_backend_is_silent_ends_the_process_within_the_timeout(host: Host) -> None:
     with FaultServer(then=silence()) as server:
-        host.settings = with_influxdb(host.settings, {"url": server.url, "token": "t", "org": "o"}, timeout=30.0)
+        host.settings = with_influxdb(host.settings, {"url": server.url, "token": "t", "org": "o"}, timeout=600.0)
+        host.settings["shutdown_timeout"] = 1.0
         with host.running(begin(RECORD_ONE + "time.sleep(600)")) as process:
             wait_for_line(process, "recorded")
             server.wait_for_requests(1)  # in mid-flush
@@ -128,7 +129,7 @@ def test_sigterm_while_a_backend_is_silent_ends_the_process_within_the_timeout(h
 
 def test_sigterm_during_the_exit_of_a_host_still_ends_it_by_the_signal(host: Host) -> None:
     with FaultServer(then=silence()) as server:
-        host.settings = with_influxdb(host.settings, {"url": server.url, "token": "t", "org": "o"}, timeout=30.0)
+        host.settings = with_influxdb(host.settings, {"url": server.url, "token": "t", "org": "o"}, timeout=600.0)
         host.settings["shutdown_timeout"] = 3.0
         with host.running(
             begin(RECORD_ONE + "say('closing'); manager.close(); say('closed'); time.sleep(600)")
@@ -300,9 +301,9 @@ def test_closing_gives_the_signal_back(host: Host) -> None:
 
 def test_a_finalizer_that_ends_a_session_in_the_middle_of_another_does_not_hang(host: Host) -> None:
     """The garbage collector runs a host's `__del__` wherever it likes, our transactions included."""
-    script = begin("""
+    script = begin(f"""
 import gc, faulthandler
-faulthandler.dump_traceback_later(20, exit=True)
+faulthandler.dump_traceback_later({HANGS_SECONDS / 2}, exit=True)
 ended = []
 class Work:
     def __init__(self):

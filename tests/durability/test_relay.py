@@ -63,7 +63,7 @@ def log(host: Host) -> str:
 
 def relay_settings(host: Host, influxdb1: InfluxDB1, **more: Any) -> dict[str, Any]:
     settings = base_settings(host.store_folder) | more
-    return with_influxdb(settings, influxdb1.write_settings(), timeout=5.0)
+    return with_influxdb(settings, influxdb1.write_settings())
 
 
 def points(server: InfluxDB1) -> list[int]:
@@ -74,7 +74,7 @@ def test_sessions_of_a_module_without_backends_are_delivered_by_the_relay(
     host: Host, influxdb1: InfluxDB1, pushgateway: Pushgateway
 ) -> None:
     assert host.run(RECORD_TWO).code == 0
-    settings = with_pushgateway(relay_settings(host, influxdb1), pushgateway.url, timeout=5.0)
+    settings = with_pushgateway(relay_settings(host, influxdb1), pushgateway.url)
     began = time.time()
     with relay(host, settings):
         wait_until(lambda: len(points(influxdb1)) == 2, "the first sessions")
@@ -107,7 +107,8 @@ def test_the_relay_stops_at_a_signal_with_everything_delivered(
 def test_the_relay_stops_in_time_though_its_backend_is_silent(host: Host) -> None:
     host.run(RECORD_TWO)
     with FaultServer(then=silence()) as server:
-        settings = with_influxdb(base_settings(host.store_folder), {"url": server.url}, timeout=600.0)
+        settings = base_settings(host.store_folder, shutdown_timeout=1.0)
+        settings = with_influxdb(settings, {"url": server.url}, timeout=600.0)
         with relay(host, settings) as process:
             server.wait_for_requests(1)
             process.terminate()
@@ -152,7 +153,7 @@ manager.track_processing_time(session_id, "load", now - 1, now)
 say("open", session_id)
 time.sleep(600)
 """
-    settings = with_pushgateway(relay_settings(host, influxdb1), pushgateway.url, timeout=5.0)
+    settings = with_pushgateway(relay_settings(host, influxdb1), pushgateway.url)
 
     def told(count: int) -> bool:
         latest = max(influxdb1.read_points("leglength_monitoring_store"), key=lambda point: point.time_ns, default=None)
@@ -175,7 +176,7 @@ time.sleep(600)
 def test_the_relay_outlives_an_outage_of_its_backend(host: Host) -> None:
     host.run(RECORD_TWO)
     with FaultServer([respond(503, headers={"Retry-After": "0"})] * 2) as server:
-        settings = with_influxdb(base_settings(host.store_folder), {"url": server.url}, timeout=5.0)
+        settings = with_influxdb(base_settings(host.store_folder), {"url": server.url})
         with relay(host, settings):
             wait_until(lambda: len(server.requests) >= 3, "the third attempt")
             wait_until(lambda: host.status()["outbox"]["influxdb"]["pending"] == 0, "the delivery")
@@ -234,7 +235,7 @@ def imported(host: Host, *documents: Any) -> str:
 
 
 def test_an_import_counts_each_session_once_however_often_it_is_done(host: Host, influxdb1: InfluxDB1) -> None:
-    host.settings = with_influxdb(host.settings, influxdb1.write_settings(), timeout=5.0)
+    host.settings = with_influxdb(host.settings, influxdb1.write_settings())
     host.settings["store"] |= {"retention_days": 36_500}
     wrapped = {"archive": [{"task": {"result": result(as_dict(2), as_dict(1))}}, {"other": 1}]}
     assert imported(host, result(as_dict(1)), wrapped) == "2 imported, 1 already there, 0 unreadable"
@@ -256,7 +257,7 @@ def test_garbage_is_counted_and_the_rest_is_imported(host: Host) -> None:
 
 def test_names_that_no_host_could_have_recorded_do_not_reach_a_label(host: Host, influxdb1: InfluxDB1) -> None:
     """An archive is somebody's file: what names a stage or a model there may be anything, a patient's name too."""
-    host.settings = with_influxdb(host.settings, influxdb1.write_settings(), timeout=5.0)
+    host.settings = with_influxdb(host.settings, influxdb1.write_settings())
     host.settings["store"] |= {"retention_days": 36_500}
     names = ["DOE^JOHN", "1.2.826.0.1", "back\\slash", "line\nbreak", "", "x" * 500, "load"]
     strange = as_dict(1) | {"stages_seconds": dict.fromkeys(names, 1.0), "custom": dict.fromkeys(names, 2.0)}

@@ -75,8 +75,8 @@ def test_eight_processes_lose_nothing_and_never_turn_a_counter_back(
     hosts = [new_host(f"host-{number}") for number in range(PROCESSES)]
     for host in hosts:
         host.store_folder = tmp_path / "shared"
-        settings = with_influxdb(base_settings(host.store_folder), influxdb1.write_settings(), timeout=10.0)
-        host.settings = with_pushgateway(settings, pushgateway.url, timeout=10.0)
+        settings = with_influxdb(base_settings(host.store_folder), influxdb1.write_settings())
+        host.settings = with_pushgateway(settings, pushgateway.url)
     watch = CounterWatch(pushgateway)
     watch.start()
     ended, log = run_all(hosts, RECORD_MANY)
@@ -103,7 +103,7 @@ def test_no_line_is_sent_by_two_processes(new_host: Callable[[str], Host], tmp_p
     with FaultServer(then=respond(204, after_seconds=0.02)) as server:
         for host in hosts:
             host.store_folder = tmp_path / "shared"
-            host.settings = with_influxdb(base_settings(host.store_folder), {"url": server.url}, timeout=10.0)
+            host.settings = with_influxdb(base_settings(host.store_folder), {"url": server.url})
         ended, _ = run_all(hosts, RECORD_MANY)
         hosts[0].drain()
         lines = Counter(line for request in server.requests for line in request.lines)
@@ -153,7 +153,7 @@ def test_a_killed_processs_lease_is_taken_over_at_once(host: Host, influxdb1: In
             server.wait_for_requests(1)  # it holds the lease now
             process.send_signal(signal.SIGKILL)
             process.wait(HANGS_SECONDS)
-    host.settings = with_influxdb(host.settings, influxdb1.write_settings(), timeout=10.0)
+    host.settings = with_influxdb(host.settings, influxdb1.write_settings())
     host.drain()  # fails where the lease is respected, as the next test shows
     assert len(influxdb1.read_points("leglength_session")) == len(host.records())
 
@@ -164,7 +164,7 @@ def test_a_living_processs_lease_is_respected(host: Host, influxdb1: InfluxDB1) 
         with host.running(RECORD_MANY.replace("manager.close()", "time.sleep(600)")) as process:
             wait_for_line(process, "ended")
             server.wait_for_requests(1)
-            host.settings = with_influxdb(host.settings, influxdb1.write_settings(), timeout=10.0)
+            host.settings = with_influxdb(host.settings, influxdb1.write_settings())
             done = host.monitor("drain")
             assert done.returncode == 1
             assert "another process delivers" in done.stdout
@@ -174,9 +174,10 @@ def test_a_living_processs_lease_is_respected(host: Host, influxdb1: InfluxDB1) 
 def test_a_host_that_leaves_while_a_backend_is_silent_leaves_no_lease_behind(host: Host, influxdb1: InfluxDB1) -> None:
     with FaultServer(then=silence()) as server:
         host.settings = with_influxdb(host.settings, {"url": server.url}, timeout=600.0)
+        host.settings["shutdown_timeout"] = 1.0
         assert host.run(RECORD_MANY).code == 0
         assert len(server.requests) == 1
-    host.settings = with_influxdb(host.settings, influxdb1.write_settings(), timeout=10.0)
+    host.settings = with_influxdb(host.settings, influxdb1.write_settings())
     assert host.drain()["influxdb"]["pending"] == 0
 
 
@@ -194,7 +195,7 @@ def test_threads_of_one_process_record_at_once(tmp_path: Path) -> None:
     count, each = 8, 15
     ended: list[str] = []
     with FaultServer() as server:
-        settings = with_influxdb(base_settings(tmp_path / "store"), {"url": server.url}, timeout=10.0)
+        settings = with_influxdb(base_settings(tmp_path / "store"), {"url": server.url})
         with MonitorManager({"monitoring": settings}) as manager:
 
             def work(thread: int) -> None:

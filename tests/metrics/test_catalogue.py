@@ -18,6 +18,7 @@ from monitoring.prometheus_client import StoredState
 from monitoring.records.session_record import STATUSES
 from monitoring.transport.sinks import Total
 from tests.support.cases import for_each
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.servers import require
 
 EVERY = for_each("metric", METRICS, named=lambda metric: metric.name)
@@ -174,7 +175,7 @@ def test_promtool_has_nothing_against_the_exposition_but_millimetres() -> None:
         input=_exposition(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS_SECONDS,
         check=False,
     )
     complaints = [line for line in (done.stdout + done.stderr).splitlines() if "millimeters" not in line]

@@ -21,6 +21,7 @@ import pytest
 from monitoring import LogFilter, MonitorManager
 from monitoring.privacy.log_filter import REPLACEMENT, protect
 from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
 
 NAME = "Canary^Invented Ä"
 TOKEN = "tok/en+with=signs"
@@ -433,7 +434,13 @@ assert parts == {"monitoring.privacy", "monitoring.privacy.log_filter", "monitor
 """
     root = REPOSITORY
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, env={}, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code],
+        cwd=root,
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=HANGS_SECONDS,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
 

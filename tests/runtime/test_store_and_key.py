@@ -17,6 +17,7 @@ from monitoring import MonitorManager
 from monitoring.privacy.pseudonyms import Pseudonymizer
 from monitoring.privacy.site_key import KEY_FILE_NAME
 from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.recordings import stored_ids
 
 UID = "1.2.840.113619.2.55.3"
@@ -114,7 +115,7 @@ def run_without_a_home(script: str, **environment: str) -> subprocess.CompletedP
     return subprocess.run(
         [sys.executable, "-c", HARDENED + script],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", **environment},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=HANGS_SECONDS, check=False,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.hosts import Host, base_settings, with_influxdb
 from tests.support.recordings import IN_MEMORY, RECORD_FOUR, SHORT_REST, assert_undisturbed, points, said
 from tests.support.servers import InfluxDB1
@@ -151,7 +152,6 @@ def test_a_storm_of_filling_and_freeing_invents_no_session_and_tells_each_once(
     with small_volume(host.folder / "volume", 12) as volume:
         host.store_folder = volume / "store"
         host.settings = with_influxdb(base_settings(volume / "store"), influxdb1.write_settings())
-        host.settings["shutdown_timeout"] = 20.0
         hosts = [host.start(SHORT_REST + STORM) for _ in range(3)]
         try:
             until = time.monotonic() + 9.0
@@ -160,7 +160,7 @@ def test_a_storm_of_filling_and_freeing_invents_no_session_and_tells_each_once(
                 time.sleep(chance.uniform(0.0, 0.2))
                 filler.unlink()
                 time.sleep(chance.uniform(0.0, 0.2))
-            said_by = [process.communicate(timeout=60) for process in hosts]
+            said_by = [process.communicate(timeout=HANGS_SECONDS) for process in hosts]
         finally:
             for process in hosts:
                 process.kill()

@@ -6,8 +6,10 @@ from typing import Any
 
 import urllib3
 
+from tests.support.clocks import HANGS_SECONDS
 
-def send(method: str, url: str, timeout: float = 5.0, **options: Any) -> urllib3.BaseHTTPResponse:
+
+def send(method: str, url: str, timeout: float = HANGS_SECONDS, **options: Any) -> urllib3.BaseHTTPResponse:
     """A request on a connection of its own, under a time limit per read."""
     with urllib3.PoolManager(retries=False, timeout=timeout) as http:
         return http.request(method, url, redirect=False, **options)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.clocks import HANGS_SECONDS
+
 _SET_UP = """\
 set -e
 root=$1
@@ -38,9 +40,7 @@ class EmptyRoot:
     files: Mapping[str, str] = field(default_factory=dict)
     is_read_only: bool = False
 
-    def run(
-        self, script: str, environment: Mapping[str, str], user: str = "0:0", timeout: float = 150.0
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, script: str, environment: Mapping[str, str], user: str = "0:0") -> subprocess.CompletedProcess[str]:
         """A script of bash in there, as `UID:GID`; skips the test where there can't be such a root."""
         if os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "setpriv", "chroot", "bash"))):
             pytest.skip("needs root, and util-linux")
@@ -70,5 +70,5 @@ class EmptyRoot:
             pytest.skip("no namespaces may be made here")
         return subprocess.run(
             [*apart, "bash", str(set_up), str(root)],
-            capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=HANGS_SECONDS, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip

@@ -28,10 +28,11 @@ from email.message import Message
 from http import HTTPStatus
 from typing import Any, Self
 
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.processes import LOOPBACK, wait_until
 
 # No behaviour lasts longer, whatever the test does; every wait also ends when the server closes.
-LONGEST_SECONDS = 60.0
+LONGEST_SECONDS = HANGS_SECONDS
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,7 @@ def forward(upstream_url: str, answer: Behaviour | None = None) -> Behaviour:
 
 def _ask_upstream(url: str, request: Request) -> tuple[int, dict[str, str], bytes]:
     parts = urllib.parse.urlsplit(url)
-    upstream = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    upstream = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=HANGS_SECONDS)
     dropped = {"host", "connection", "transfer-encoding", "content-length"}
     headers = {name: value for name, value in request.headers.items() if name.lower() not in dropped}
     try:

@@ -185,10 +185,10 @@ class Host:
 
 
 def base_settings(store_folder: Path, **settings: Any) -> dict[str, Any]:
-    """On, with one store, no sampler, and one second for the exit."""
+    """On, with one store, no sampler, and at the exit as much time as a backend that answers takes."""
     return {
         "enabled": True,
-        "shutdown_timeout": 1.0,
+        "shutdown_timeout": HANGS_SECONDS,
         "store": {"path": str(store_folder), "min_free_mb": 0},
         "metrics": {"include_system_metrics": False},
     } | settings
@@ -196,12 +196,12 @@ def base_settings(store_folder: Path, **settings: Any) -> dict[str, Any]:
 
 def with_influxdb(settings: Mapping[str, Any], section: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """The settings with an InfluxDB, under the tests' instance name."""
-    return {**settings, "influxdb": {"timeout": 1.0, **section, **more}}
+    return {**settings, "influxdb": {"timeout": HANGS_SECONDS, **section, **more}}
 
 
 def with_pushgateway(settings: Mapping[str, Any], url: str, **more: Any) -> dict[str, Any]:
     """The settings with a Pushgateway, whose instance is the lines' tag, too."""
-    return {**settings, "prometheus": {"gateway_url": url, "instance": INSTANCE, "timeout": 1.0, **more}}
+    return {**settings, "prometheus": {"gateway_url": url, "instance": INSTANCE, "timeout": HANGS_SECONDS, **more}}
 
 
 def read_lines(process: subprocess.Popen[str], into: list[str]) -> threading.Thread:

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
 
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
@@ -88,7 +89,7 @@ def build(folder: Path) -> Path:
     source.write_text(_SOURCE)
     assert COMPILER
     command = [COMPILER, "-shared", "-fPIC", "-w", "-o", str(folder / "libnvidia-ml.so.1"), str(source)]
-    subprocess.run(command, check=True, timeout=60, capture_output=True)
+    subprocess.run(command, check=True, timeout=HANGS_SECONDS, capture_output=True)
     return folder
 
 
@@ -97,7 +98,7 @@ def run_with_gpus(folder: Path, gpus: str, script: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", script],
         env=os.environ | {"LD_LIBRARY_PATH": str(folder), "NVML_GPUS": gpus},
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=HANGS_SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout

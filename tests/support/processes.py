@@ -56,7 +56,7 @@ def require(program: str) -> str:
 @functools.cache
 def influxd_version(path: str) -> int:
     """The major version of an `influxd`, 0 if it won't say; 1 and 2 are quite different servers."""
-    shown = subprocess.run([path, "version"], capture_output=True, text=True, timeout=60, check=False).stdout
+    shown = subprocess.run([path, "version"], capture_output=True, text=True, timeout=HANGS_SECONDS, check=False).stdout
     digits = shown.removeprefix("InfluxDB ").lstrip("v").partition(".")[0]
     return int(digits) if digits.isdigit() else 0
 

@@ -303,7 +303,9 @@ def amtool(*arguments: str) -> str:
 
 
 def _tool(program: str, *arguments: str) -> str:
-    done = subprocess.run([require(program), *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [require(program), *arguments], capture_output=True, text=True, timeout=HANGS_SECONDS, check=False
+    )
     if done.returncode != 0:
         raise AssertionError(f"{program} {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
     return done.stdout

@@ -17,6 +17,7 @@ from email.message import Message
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.faults import (
     LONGEST_SECONDS,
     Behaviour,
@@ -56,7 +57,7 @@ class ForwardProxy(TlsFaultServer):
     def _tunnel(self, exchange: Exchange) -> None:
         host, _, port = exchange.request.target.rpartition(":")
         try:
-            upstream = socket.create_connection((host, int(port)), 5)
+            upstream = socket.create_connection((host, int(port)), HANGS_SECONDS)
         except OSError:
             return respond(502)(exchange)
         with upstream:

@@ -19,6 +19,7 @@ import urllib3
 
 from tests.support import REPOSITORY
 from tests.support.clients import send, write_lines
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.faults import FaultServer
 from tests.support.influx_servers import parse_annotated_csv, parse_flux_value, rfc3339_to_ns
 from tests.support.influxdb2_stand_in import ORG, TOKEN, InfluxDB2StandIn
@@ -430,7 +431,9 @@ def test_a_server_ends_with_the_process_that_started_it() -> None:
         "import os, signal; from tests.support.servers import Pushgateway; g = Pushgateway().start()\n"
         "print(g.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, timeout=HANGS_SECONDS
+    )
     pid = int(done.stdout)
     wait_until(lambda: not _is_alive(pid), "the server to end with its process")
 
@@ -475,7 +478,7 @@ def run_pytest_without_servers(*arguments: str, **environment: str) -> subproces
         text=True,
         cwd=REPOSITORY,
         env=kept | {"PATH": "/nonexistent"} | environment,
-        timeout=120,
+        timeout=HANGS_SECONDS,
     )
 
 
@@ -510,7 +513,7 @@ def test_the_installer_names_what_it_cannot_install(tmp_path: Path, environment:
         capture_output=True,
         text=True,
         env={"PATH": str(tmp_path)} | environment,
-        timeout=60,
+        timeout=HANGS_SECONDS,
     )
     assert done.returncode == code
     assert "TEST SERVERS ARE MISSING: victoria-metrics vmauth influxd" in done.stderr

@@ -22,6 +22,7 @@ from typing import Any
 import trustme
 import urllib3
 
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.faults import Behaviour, Exchange, FaultServer, Request
 from tests.support.processes import LOOPBACK
 from tests.support.prometheus_servers import Pushgateway
@@ -99,7 +100,7 @@ class TlsFaultServer(FaultServer):
 
     def _serve(self, connection: socket.socket, number: int) -> None:
         if self._context is not None:
-            connection.settimeout(5)
+            connection.settimeout(30)
             try:
                 connection = self._context.wrap_socket(connection, server_side=True)
             except OSError as error:
@@ -164,5 +165,6 @@ class TlsPushgateway(Pushgateway):
     def ask(self, path: str) -> urllib3.BaseHTTPResponse:
         """A GET by a plain client that has a certificate."""
         pair = {"cert_file": str(self._pair.certificate), "key_file": str(self._pair.key)}
-        with urllib3.PoolManager(retries=False, timeout=5, ca_certs=str(self._authority.ca_file), **pair) as http:
+        trusted = {"ca_certs": str(self._authority.ca_file), **pair}
+        with urllib3.PoolManager(retries=False, timeout=HANGS_SECONDS, **trusted) as http:
             return http.request("GET", self.url + path)

@@ -31,7 +31,7 @@ bench: $(VENV)/.bench servers ## speed, side by side with the alternatives
 	$(BIN)/python -m benchmarks
 
 simulate: $(VENV)/.dev        ## what the charts do on data of which the truth is known: some minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.simulation
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.run_lengths
 
 servers:                      ## Debian's servers that the tests run against
 	@scripts/install-test-servers

@@ -57,6 +57,10 @@ DRAIN_RATIO = at_least(4, "times")
 # "Does not grow": a backlog ten times as large may take this much more memory, or time a session.
 MEMORY_GROWTH = at_most(1.1, "times")
 COMMIT_GROWTH = at_most(1.5, "times")
+ANALYSIS = below(20, "s")
+ANALYSIS_MEMORY = below(300, "MiB")
+INCREMENT = below(100, "ms")
+YEARS_REPORT = below(5, "s")
 
 ANCHORS: tuple[tuple[str, str], ...] = (
     ("a session on the processing thread, healthy backend", "12.1 ms (influxdb-client, synchronous)"),

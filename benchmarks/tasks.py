@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -152,6 +154,46 @@ def commits(path: str, count: int) -> None:
     monitor.close()
 
 
+def looks(path: str, now_ns: int, count: int) -> None:
+    """The charts of a whole store, then of so many further exams, one by one."""
+    from benchmarks import exams
+    from monitoring.analytics.analysis import analyse
+    from monitoring.settings import AnalyticsConfig
+    from monitoring.store.database import Database
+    from monitoring.store.sessions import Store
+
+    store, config = Store(Database(Path(path))), AnalyticsConfig()
+    began, cpu = time.monotonic(), time.process_time()
+    found = analyse(store, config, now_ns)
+    tell(
+        seconds=time.monotonic() - began, cpu=time.process_time() - cpu, peak_mib=peak_mib(), charts=len(found.charts)
+    )  # fmt: skip
+    costs, cpus = [], 0.0
+    for number in range(count):
+        with store.database.transaction() as connection:
+            exams.add_one_like(connection, 10**9 + number, now_ns + number * 10**9)
+        began, cpu = time.monotonic(), time.process_time()
+        found = analyse(store, config, now_ns + number * 10**9)
+        costs.append(time.monotonic() - began)
+        cpus += time.process_time() - cpu
+        assert not found.anew, found.anew
+    tell(costs=costs, cpu=cpus, peak_mib=peak_mib())
+    store.database.close()
+
+
+def year_report(config: str, today: str) -> None:
+    """``leglength-monitor report`` from its process' start to its end; nobody has looked at the store before."""
+    page = Path(config).with_name("report.html")
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "monitoring.cli", "report", "--config", config, "--to", today, "-o", str(page)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    tell(
+        seconds=time.monotonic() - began, cpu=used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime,
+        peak_mib=used.ru_maxrss / 1024, bytes=page.stat().st_size,
+    )  # fmt: skip
+
+
 def peak_mib() -> float:
     """The peak resident memory of this program; the kernel's per-process figure would include the parent's."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
@@ -160,7 +202,7 @@ def peak_mib() -> float:
     return float("nan")
 
 
-TASKS = {task.__name__: task for task in (sessions, race, encoding, drain, influx_backlog, commits)}
+TASKS = {task.__name__: task for task in (sessions, race, encoding, drain, influx_backlog, commits, looks, year_report)}
 
 if __name__ == "__main__":
     TASKS[sys.argv[1]](**json.loads(sys.argv[2]))

@@ -95,5 +95,21 @@ def test_what_follows_from_another_alert_is_held_back() -> None:
     ]
 
 
+def test_the_charts_of_one_fault_are_one_notification() -> None:
+    """Of each rule and instance; a notification is what Alertmanager calls a group."""
+    clinical = {"alertname": "LegLengthMeasurementsChanged", "severity": "warning", "audience": "clinical", "job": "j"}
+    charts = [f"model_difference/atlas/{number}" for number in range(20)]
+    sent = [{**clinical, "instance": "here", "chart": chart} for chart in charts]
+    sent += [{**clinical, "instance": "there", "chart": charts[0]}]
+    sent += [{**sent[0], "alertname": "LegLengthOperationChanged", "audience": "operator", "chart": "failed"}]
+    with Configured() as alertmanager:
+        body = json.dumps([{"labels": labels} for labels in sent])
+        fetch("POST", f"{alertmanager.url}/api/v2/alerts", body=body, headers={"Content-Type": "application/json"})
+        url = f"{alertmanager.url}/api/v2/alerts/groups"
+        groups = wait_until(lambda: _when(fetch("GET", url).json(), 3), "the groups")
+    found = {(group["receiver"]["name"], group["labels"]["instance"]): len(group["alerts"]) for group in groups}
+    assert found == {("clinical-lead", "here"): 20, ("clinical-lead", "there"): 1, ("operator", "here"): 1}
+
+
 def _when(alerts: list[Any], count: int) -> list[Any] | None:
     return alerts if len(alerts) == count else None

@@ -54,7 +54,7 @@ def tell(
         return
     counted = totals.values(connection, chart_metrics.ALARMS)
     state += [Sample(chart_metrics.ALARMS, counted.get(key, 0.0), _labels(key)) for key in _AUDIENCES]
-    _enqueue(connection, build, "", own_lines(state, now_ns, build.tags), now_ns)
+    _enqueue(connection, build, "", own_lines(_with_units(state, found), now_ns, build.tags), now_ns)
     for alarm, is_withdrawn in alarms:
         of_alarm = limit_cardinality(_alarm_samples(alarm, is_withdrawn), vocabulary)
         day_ns = alarm.change_ns // DAY_NS * DAY_NS
@@ -118,6 +118,19 @@ def _unit(chart: ChartState) -> str:
     if chart.kind == ChartKind.NUMBER:
         return chart.unit
     return points_of(chart) if chart.kind == ChartKind.EVENT else "days"
+
+
+def _with_units(state: Iterable[Sample], found: Analysis) -> list[Sample]:
+    """The samples with the unit as a tag of each chart's whole point: in two points it could be two rows of a table."""
+    units = {chart.chart: _unit(chart) for chart in found.charts if chart.is_current}
+    # Of those for which the label has no room, the last one's.
+    units |= {labels["chart"]: labels["unit"] for metric, _, labels in state if metric is chart_metrics.DETECTABLE}
+    return [
+        sample._replace(labels={**sample.labels, "unit": units.get(sample.labels["chart"], "1")})
+        if "chart" in sample.labels
+        else sample
+        for sample in state
+    ]
 
 
 def _labels(values: tuple[str, ...]) -> Mapping[str, str]:

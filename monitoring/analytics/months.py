@@ -1,4 +1,4 @@
-"""The monthly picture of a chart: its values by month, and the monthly table: comparisons of one month. Pure.
+"""What a chart's picture shows, months or the exams between rare events; and comparisons of one month. Pure.
 
 Neither sets a chart's state: by their usual rules limits over months flag 18 % of unchanged charts of two years.
 Sources: Mann HB, Whitney DR. On a test of whether one of two random variables is stochastically larger than the other.
@@ -11,15 +11,18 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from math import comb, erfc, sqrt
 from typing import Final
 
 from msgspec import Struct
 
+from monitoring.analytics.charts import DAY_NS
 from monitoring.analytics.material import Period, Placed
 from monitoring.domain.statistics import mean
 
-LIMITS_FROM_MONTHS: Final = 6
+LIMITS_FROM: Final = 6
+"""Months, or gaps between events."""
 FEWEST_IN_MONTH, FEWEST_BEFORE = 5, 20
 
 
@@ -36,9 +39,22 @@ class Month(Struct, frozen=True):
     is_changed: bool = False
 
 
+class Gap(Struct, frozen=True):
+    """From one event to the next, which came on ``day``: so many exams (or days); ``is_changed`` as a month's."""
+
+    day: str
+    size: float
+    is_changed: bool = False
+
+
 def month_of(time_ns: int) -> str:
     """``2026-06``, UTC."""
-    return f"{datetime.fromtimestamp(time_ns // 1_000_000_000, UTC):%Y-%m}"
+    return day(time_ns)[:7]
+
+
+def day(time_ns: int) -> str:
+    """``2026-06-01``, UTC."""
+    return f"{datetime.fromtimestamp(time_ns // 1_000_000_000, UTC):%Y-%m-%d}"
 
 
 def months_between(first: str, last: str) -> int:
@@ -57,6 +73,25 @@ def by_month(points: Iterable[Placed], segment: str, change_ns: int | None) -> l
         Month(month, len(values), mean(values), is_earlier, bool(changed_from and month >= changed_from))
         for (month, is_earlier), values in sorted(found.items(), key=lambda item: (item[0][0], not item[0][1]))
     ]
+
+
+FEW_A_MONTH: Final = 2
+"""With fewer events a month on average, a month's share is mostly that of none or of one."""
+FEWEST_GAPS: Final = 3
+
+
+def gaps(points: Sequence[Placed], change_ns: int | None, in_days: bool) -> list[Gap]:
+    """Exams, or days, from each event to the next; none where events are too many for that, or too few."""
+    events = [number for number, point in enumerate(points) if point.value > 0]
+    months = 1 + months_between(month_of(points[0].time_ns), month_of(points[-1].time_ns)) if points else 0
+    if len(events) <= FEWEST_GAPS or len(events) >= FEW_A_MONTH * months:
+        return []
+    found = []
+    for before, after in pairwise(events):
+        time_ns = points[after].time_ns
+        size = (time_ns - points[before].time_ns) / DAY_NS if in_days else float(after - before)
+        found.append(Gap(day(time_ns), size, change_ns is not None and time_ns >= change_ns))
+    return found
 
 
 # --- one month against those before -------------------------------------------------------------

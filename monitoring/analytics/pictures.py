@@ -1,4 +1,4 @@
-"""Where a picture's lines and marks lie: the monthly chart of a series, and sessions by month. Pure.
+"""Where a picture's lines and marks lie: a chart by month, or from one rare event to the next. Pure.
 
 The report's template draws them as SVG with the page's own colours, so that one picture serves light, dark and print.
 All lengths are in the picture's own unit, a CSS pixel where it isn't scaled.
@@ -12,16 +12,17 @@ from typing import Final
 from msgspec import Struct
 
 from monitoring.analytics.control_limits import Limits
-from monitoring.analytics.months import Month, months_between
+from monitoring.analytics.months import Gap, Month, months_between
 from monitoring.analytics.wording import in_unit
 
 WIDTH: Final = 340
 HEIGHT: Final = 130
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 8, 8, 20
+MOST_GAPS: Final = 40
+_LEFT, _RIGHT, _TOP, _BOTTOM, _LINE = 62, 8, 8, 20, 10
 
 
 class Mark(Struct, frozen=True):
-    """A month's value: where, ``common``, ``changed`` or ``earlier``, and in words."""
+    """A value: where, ``common``, ``changed`` or ``earlier``, and in words."""
 
     x: float
     y: float
@@ -30,24 +31,26 @@ class Mark(Struct, frozen=True):
 
 
 class Level(Struct, frozen=True):
-    """A horizontal line: ``centre`` or ``limit``, with the value at the left."""
+    """A horizontal line: ``centre`` or ``limit``, with the value at the left, at ``words_y``."""
 
     y: float
+    words_y: float
     kind: str
     words: str
 
 
 class Picture(Struct, frozen=True):
-    """A monthly chart. ``lines`` join months that follow one another; ``words`` say the same as it does."""
+    """A chart. ``lines`` join what follows one another; ``title`` says what it shows, ``words`` the same as it does."""
 
     marks: tuple[Mark, ...]
     lines: tuple[str, ...]
     levels: tuple[Level, ...]
     first: str
     last: str
+    title: str
     words: str
     valid_from: float
-    """Where the limits begin: at the first month of the present segment."""
+    """Where the limits begin: at the first mark of the present segment."""
     width: int = WIDTH
     height: int = HEIGHT
     left: int = _LEFT
@@ -57,52 +60,77 @@ class Picture(Struct, frozen=True):
 
 def picture(months: Sequence[Month], unit: str, found: Limits | None) -> Picture | None:
     """The picture of a chart's months; None without any."""
-    if not months:
-        return None
-    values = [month.value for month in months]
+    marks = [
+        (
+            months_between(months[0].month, each.month), each.value,
+            "earlier" if each.is_earlier else "changed" if each.is_changed else "common",
+            f"{each.month}: {in_unit(each.value, unit)} of {each.count}",
+        )
+        for each in months
+    ]  # fmt: skip
+    least = 0.0 if unit == "share" else None  # no share is below 0, whatever the limits say
+    return _drawn(marks, (months[0].month, months[-1].month), unit, unit, found, least, "By month") if months else None
+
+
+def picture_of_gaps(gaps: Sequence[Gap], unit: str, found: Limits | None) -> Picture | None:
+    """The same of the exams, or days, between rare events, the newest 40; None without any."""
+    newest = gaps[-MOST_GAPS:]
+    marks = [
+        (number, each.size, "changed" if each.is_changed else "common", f"{each.day}: after {in_unit(each.size, unit)}")
+        for number, each in enumerate(newest)
+    ]
+    words = f"{unit.capitalize()} from one event to the next"
+    return _drawn(marks, (newest[0].day, newest[-1].day), unit, "1", found, 0.0, words) if newest else None
+
+
+def _drawn(
+    placed: Sequence[tuple[int, float, str, str]],
+    ends: tuple[str, str],
+    unit: str,
+    at_levels: str,
+    found: Limits | None,
+    least: float | None,
+    title: str,
+) -> Picture:
+    """Marks at whole steps: where, value, kind and words; a line joins those one step apart.
+
+    ``at_levels`` is the unit beside the levels, where there is little room.
+    """
+    values = [value for _, value, *_ in placed] + list(found or ())
     low, high = min(values), max(values)
-    if found is not None:
-        low, high = min(low, found.low), max(high, found.high)
-    if unit == "share":  # no share is below 0, whatever the limits say
-        low = 0.0
-    room = (high - low) * 0.08 or abs(high) * 0.05 or 1.0
-    low, high = (0.0 if unit == "share" else low - room), high + room
-    span = max(months_between(months[0].month, months[-1].month), 1)
+    room = (high - (low if least is None else least)) * 0.08 or abs(high) * 0.05 or 1.0
+    low, high = low - room if least is None else least, high + room
+    span = max(placed[-1][0], 1)
 
     def y_of(value: float) -> float:
         return round(_TOP + (high - value) / (high - low) * (HEIGHT - _TOP - _BOTTOM), 1)
 
-    marks, lines, line, before = [], [], "", None
-    for month in months:
-        x = round(_LEFT + 8 + months_between(months[0].month, month.month) / span * (WIDTH - _LEFT - _RIGHT - 16), 1)
-        kind = "earlier" if month.is_earlier else "changed" if month.is_changed else "common"
-        y = y_of(month.value)
-        marks.append(Mark(x, y, kind, f"{month.month}: {in_unit(month.value, unit)} of {month.count}"))
-        follows = before is not None and before.is_earlier == month.is_earlier
-        if follows and before is not None and months_between(before.month, month.month) == 1:
+    marks, lines, line = [], [], ""
+    before: tuple[int, bool] | None = None
+    for step, value, kind, words in placed:
+        x, y = round(_LEFT + 8 + step / span * (WIDTH - _LEFT - _RIGHT - 16), 1), y_of(value)
+        marks.append(Mark(x, y, kind, words))
+        if before == (step - 1, kind == "earlier"):
             line += f" L{x} {y}"
         else:
             lines.append(line)
             line = f"M{x} {y}"
-        before = month
+        before = step, kind == "earlier"
     lines.append(line)
-    levels = []
+    lines_at = [(max(values), "edge"), (min(values), "edge")][: len(set(values))]
     if found is not None:
-        levels = [
-            Level(y_of(value), kind, in_unit(value, unit))
-            for value, kind in ((found.high, "limit"), (found.centre, "centre"), (found.low, "limit"))
-            if unit != "share" or value >= 0
-        ]
-    else:
-        levels = [
-            Level(y_of(value), "edge", in_unit(value, unit)) for value in dict.fromkeys((max(values), min(values)))
-        ]
+        lines_at = [(found.high, "limit"), (found.centre, "centre"), (found.low, "limit")]
+    levels: list[Level] = []
+    for value, kind in lines_at:
+        y = y_of(value)
+        words_y = max(y, levels[-1].words_y + _LINE) if levels else y  # limits may lie close to one another
+        levels.append(Level(y, words_y, kind, in_unit(value, at_levels)))
     told = "; ".join(mark.words for mark in marks)
     if found is not None:
         told += (
             f". Centre {in_unit(found.centre, unit)}, limits {in_unit(found.low, unit)} and {in_unit(found.high, unit)}"
         )
     return Picture(
-        tuple(marks), tuple(line for line in lines if " L" in line), tuple(levels), months[0].month, months[-1].month,
-        f"By month: {told}.", next((mark.x for mark in marks if mark.kind != "earlier"), _LEFT + 8.0) - 8,
+        tuple(marks), tuple(line for line in lines if " L" in line), tuple(levels), *ends, title, f"{title}: {told}.",
+        next((mark.x for mark in marks if mark.kind != "earlier"), _LEFT + 8.0) - 8,
     )  # fmt: skip

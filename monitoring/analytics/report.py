@@ -17,19 +17,22 @@ from msgspec.structs import replace
 
 from monitoring.analytics.analysis import Alarm, ChartState
 from monitoring.analytics.charts import LEARNING_UNTIL, LIMITED_UNTIL
-from monitoring.analytics.control_limits import individuals
+from monitoring.analytics.control_limits import exams_between, individuals, times_between
 from monitoring.analytics.intervals import benjamini_hochberg, mean_interval, rate_interval
 from monitoring.analytics.limits import WITHIN
 from monitoring.analytics.material import Material, Placed
 from monitoring.analytics.months import (
-    LIMITS_FROM_MONTHS,
+    LIMITS_FROM,
     by_month,
+    day,
+    gaps,
     last_whole_month,
     month_of,
     p_value,
 )
 from monitoring.analytics.reported import (
     NOT_MEASURED,
+    AlarmGroup,
     Counted,
     DrilledFault,
     Group,
@@ -45,11 +48,11 @@ from monitoring.analytics.wording import (
     BONES,
     CLINICIAN,
     HIGHER,
+    IN_DAYS,
     LOWER,
     NEITHER,
     change,
     counted,
-    day,
     icon_of,
     in_unit,
     noticed,
@@ -121,11 +124,10 @@ def as_json(report: Report) -> str:
 def tables(report: Report) -> dict[str, list[dict[str, object]]]:
     """The report's tables for spreadsheets, each a list of rows."""
     plain = msgspec.to_builtins(report)
-    months = [
-        {"chart": chart["chart"], "unit": chart["unit"], **month}
-        for chart in plain["charts"]
-        for month in chart["months"]
-    ]
+    months, events = (
+        [{"chart": chart["chart"], "unit": chart[unit], **one} for chart in plain["charts"] for one in chart[name]]
+        for name, unit in (("months", "unit"), ("gaps", "gap_unit"))
+    )
     agreements = []
     for one in plain["agreements"]:
         found, (low, high) = one["agreement"], one["interval"] or (None, None)
@@ -140,9 +142,10 @@ def tables(report: Report) -> dict[str, list[dict[str, object]]]:
         agreements[-1].pop("icc")
     for chart in plain["charts"]:
         chart["interval_low"], chart["interval_high"] = chart.pop("interval") or (None, None)
-        del chart["months"], chart["limits"]
+        del chart["months"], chart["limits"], chart["gaps"], chart["gap_limits"]
     return {
-        "charts": plain["charts"], "chart_months": months, "alarms": plain["alarms"], "agreement": agreements,
+        "charts": plain["charts"], "chart_months": months, "chart_events": events, "alarms": plain["alarms"],
+        "agreement": agreements,
         "sessions": [{"month": one["month"], **one["by_status"]} for one in plain["months"]],
         "segments": plain["segments"],
         "drills": [
@@ -159,9 +162,10 @@ def tables(report: Report) -> dict[str, list[dict[str, object]]]:
 def _alarm(alarm: Alarm) -> ReportedAlarm:
     what, since, between = change(alarm)
     series = _series(alarm)
+    icon, letter = icon_of(series, alarm.score)
     return ReportedAlarm(
-        alarm_id=alarm.alarm_id, chart=alarm.chart, title=title_of(alarm.chart),
-        icon=icon_of(series, alarm.score)[0], what=what, since=since, between=between, found=day(alarm.raised_ns),
+        alarm_id=alarm.alarm_id, chart=alarm.chart, title=title_of(alarm.chart), icon=icon, letter=letter,
+        size=alarm.size, unit=alarm.unit, what=what, since=since, between=between, found=day(alarm.raised_ns),
         sure=f"for nothing once in {alarm.once_in:,.0f} points", status=alarm.status,
         answer=f"{alarm.person}: {alarm.words}" if alarm.person else "", segment=alarm.segment,
         audience=trait_of(series).audience,
@@ -181,24 +185,23 @@ def _chart(state: ChartState, material: Material) -> ReportedChart:
     what, since, to_do = _unchanged(state), "", "Nothing."
     sure = "It can't alarm yet."
     if state.once_in and state.limit is not None:
-        kind = points_of(state)
-        sure = (
-            f"Its score is {abs(state.score):.3g}, its limit {state.limit:.3g}; it alarms for nothing once in"
-            f" {state.once_in:,.0f} {kind}."
-        )
-        if alarm is not None:  # since when the score began at 0 again
-            sure = (
-                f"Its score was {abs(alarm.score):.3g}, its limit {alarm.limit:.3g}; that comes for nothing once in"
-                f" {alarm.once_in:,.0f} {kind}."
-            )
+        of, is_was, it = (state, "is", "it alarms") if alarm is None else (alarm, "was", "that comes")
+        score, limit = (in_unit(abs(value or 0.0), "1") for value in (of.score, of.limit))
+        # At an alarm the score begins at 0 again.
+        once_in = f"{of.once_in:,.0f} {points_of(state)}"
+        sure = f"Its score {is_was} {score}, its limit {limit}; {it} for nothing once in {once_in}."
     if alarm is not None:
         icon, letter = icon_of(state.series, alarm.score)
         words, since, between = change(alarm)
         what = f"{words[0].upper()}{words[1:]}, found on {day(alarm.raised_ns)}."
         since += "" if state.kind == "silence" else f" (with about 90 % between {between})"
         to_do = trait.to_do if alarm.status == "open" else f"Answered by {alarm.person}: {alarm.words}"
-    months = by_month(points, state.segment, alarm.change_ns if alarm else None)
+    change_ns = alarm.change_ns if alarm else None
+    months = by_month(points, state.segment, change_ns)
     base = [month.value for month in months if not month.is_earlier and not month.is_changed]
+    in_days = state.series in IN_DAYS
+    between_events = gaps(points, change_ns, in_days) if state.kind == "event" else []
+    base_gaps = [gap.size for gap in between_events if not gap.is_changed]
     present = [point.value for point in points if state.segment in ("", point.segment)]
     events = round(sum(present)) if state.kind == "event" else None
     is_silence = state.kind == "silence"
@@ -212,8 +215,10 @@ def _chart(state: ChartState, material: Material) -> ReportedChart:
         accepted=state.accepted, limit=state.limit, score=state.score, once_in=state.once_in, by_days=state.by_days,
         detectable=state.detectable, first=day(state.first_ns), months=() if is_silence else tuple(months),
         limits=individuals(base, *_POSSIBLE.get(state.unit, ()))
-        if len(base) >= LIMITS_FROM_MONTHS and not is_silence
+        if len(base) >= LIMITS_FROM and not is_silence
         else None,
+        gaps=tuple(between_events), gap_unit="days" if in_days else points_of(state),
+        gap_limits=(times_between if in_days else exams_between)(base_gaps) if len(base_gaps) >= LIMITS_FROM else None,
     )  # fmt: skip
 
 
@@ -260,6 +265,15 @@ def _verdict(material: Material, charts: Sequence[ReportedChart]) -> str:
     )
 
 
+def alarm_groups(alarms: Iterable[ReportedAlarm]) -> list[AlarmGroup]:
+    """One fault moves many charts of a series: its alarms together, those that are open, and of measurements, first."""
+    alike: dict[tuple[str, ...], list[ReportedAlarm]] = {}
+    for alarm in sorted(alarms, key=lambda alarm: (alarm.status != "open", alarm.audience != CLINICIAN)):
+        key = (alarm.chart.partition("/")[0], alarm.segment, alarm.status, alarm.answer)
+        alike.setdefault(key, []).append(alarm)
+    return [AlarmGroup(max(its, key=lambda alarm: abs(alarm.size)), len(its)) for its in alike.values()]
+
+
 def groups(charts: Iterable[ReportedChart]) -> list[Group]:
     """Charts by series, in their order."""
     by_series: dict[str, list[ReportedChart]] = {}
@@ -272,8 +286,7 @@ def groups(charts: Iterable[ReportedChart]) -> list[Group]:
         told = [chart for chart in its if chart.detectable is not None]
         words = told[0].noticed if told else "nothing yet"
         if len(told) > 1 and its[0].kind == "number":
-            low, high = (in_unit(of(chart.detectable or 0.0 for chart in told), its[0].unit) for of in (min, max))
-            words = f"a shift of {low} to {high} within {WITHIN} exams or clinic days"
+            words = _noticed_of_all([chart.detectable or 0.0 for chart in told], its[0].unit)
         found.append(
             Group(
                 series, title_of(series), tuple(dict.fromkeys(changed)) or ((its[0].icon, ""),),
@@ -281,6 +294,11 @@ def groups(charts: Iterable[ReportedChart]) -> list[Group]:
             )
         )  # fmt: skip
     return found
+
+
+def _noticed_of_all(shifts: Sequence[float], unit: str) -> str:
+    low, high = (in_unit(of(shifts), unit) for of in (min, max))
+    return f"a shift of {low if low == high else f'{low} to {high}'} within {WITHIN} exams or clinic days"
 
 
 # --- tables -------------------------------------------------------------------------------------
@@ -321,10 +339,16 @@ def _segments(material: Material) -> Iterable[Segment]:
     for code, seen in found.segments.items():
         alarms = [alarm for alarm in found.alarms if alarm.segment == code]
         left = sum(alarm.status == "open" for alarm in alarms)
-        words = f"{counted(left, 'open alarm')}" if left else "no open alarm"
+        told: dict[str, list[float]] = {}
+        for state in found.charts:
+            if state.segment == code and state.unit == "mm" and state.detectable is not None:
+                told.setdefault(state.title, []).append(state.detectable)
+        first = next(iter(told.items()), None)
         yield Segment(
-            code, seen.words, day(seen.first_ns), day(seen.last_ns), code in current, exams[code], len(alarms), words
-        )
+            code, seen.words, day(seen.first_ns), day(seen.last_ns), code in current, exams[code], len(alarms),
+            verdict=counted(left, "open alarm") if left else "no open alarm",
+            noticed=f"{_noticed_of_all(first[1], 'mm')}: {first[0]}" if first else "nothing: too few exams",
+        )  # fmt: skip
 
 
 def _drills(material: Material) -> Iterable[ReportedDrill]:

@@ -7,12 +7,12 @@ from typing import Final
 from msgspec import Struct
 
 from monitoring.analytics.control_limits import Limits
-from monitoring.analytics.months import Month
+from monitoring.analytics.months import Gap, Month
 from monitoring.domain.agreement import Agreement, Verdict
 from monitoring.domain.derivation import FORMULA_VERSION
 from monitoring.version import __version__
 
-NOT_MEASURED: Final = "not measured (`leglength-monitor drill` does)"
+NOT_MEASURED: Final = "not measured; leglength-monitor drill does"
 
 
 class ReportedAlarm(Struct, frozen=True):
@@ -22,6 +22,9 @@ class ReportedAlarm(Struct, frozen=True):
     chart: str
     title: str
     icon: str
+    letter: str
+    size: float
+    unit: str
     what: str
     since: str
     between: str
@@ -31,6 +34,13 @@ class ReportedAlarm(Struct, frozen=True):
     answer: str
     segment: str
     audience: str
+
+
+class AlarmGroup(Struct, frozen=True):
+    """Alarms of one series and segment with one answer: the largest of them, and how many there are."""
+
+    lead: ReportedAlarm
+    count: int
 
 
 class ReportedChart(Struct, frozen=True):
@@ -73,6 +83,10 @@ class ReportedChart(Struct, frozen=True):
     first: str = ""
     months: tuple[Month, ...] = ()
     limits: Limits | None = None
+    gaps: tuple[Gap, ...] = ()
+    """Of rare events, which are shown by these and not by months; in ``gap_unit``: exams, sessions or days."""
+    gap_unit: str = ""
+    gap_limits: Limits | None = None
     p: float | None = None
     is_discovery: bool = False
 
@@ -116,6 +130,7 @@ class Segment(Struct, frozen=True):
     exams: int
     alarms: int
     verdict: str
+    noticed: str
 
 
 class Strange(Struct, frozen=True):

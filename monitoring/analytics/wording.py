@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from monitoring.analytics.limits import WITHIN
 from monitoring.analytics.machines import HORIZON_DAYS, Disk, Machines, MemoryOfSegment
+from monitoring.analytics.months import day
 from monitoring.analytics.series import SERIES, Of
 from monitoring.analytics.states import Alarm, ChartState
 from monitoring.domain.anatomy import MEASUREMENTS
@@ -15,6 +15,8 @@ from monitoring.metrics import catalogue
 
 CLINICIAN, OPERATOR, REGULATOR = "clinician", "operator", "regulator"
 AUDIENCES: Final = (CLINICIAN, OPERATOR, REGULATOR)
+IN_DAYS: Final = frozenset({"crashed"})
+"""Events of a machine's time rather than of an exam: rare ones are shown by the days between them."""
 HIGHER, LOWER, NEITHER = "higher", "lower", "neither"
 
 
@@ -74,11 +76,6 @@ def trait_of(series: str) -> Trait:
     return TRAITS.get(series, _OF_CUSTOM)
 
 
-def day(time_ns: int) -> str:
-    """``2026-06-01``, UTC."""
-    return f"{datetime.fromtimestamp(time_ns // 1_000_000_000, UTC):%Y-%m-%d}"
-
-
 def in_unit(value: float, unit: str, is_change: bool = False) -> str:
     """A value with its unit; a change has its sign."""
     sign = "+" if is_change else ""
@@ -88,7 +85,8 @@ def in_unit(value: float, unit: str, is_change: bool = False) -> str:
         return f"{value / 1e6:{sign},.4g} MB"
     if unit in ("mm", "s", "SD"):
         return f"{value:{sign}.{1 if unit == 'mm' else 2}f} {unit}"
-    return f"{value:{sign}.3g}{'' if unit in ('1', 'ratio', 'as reported') else f' {unit}'}"
+    figure = f"{value:{sign},.0f}" if abs(value) >= 1000 else f"{value:{sign}.3g}"
+    return f"{figure}{'' if unit in ('1', 'ratio', 'as reported') else f' {unit}'}"
 
 
 def title_of(chart: str, in_sentence: bool = False) -> str:

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from monitoring.analytics.reported import Report
 
 _DAYS: Final = 365
-_MOST_ALARMS: Final = 5  # on the page of one reader
+_MOST: Final = {
+    "MOST_ALARMS": 6, "MOST_SERIES": 15, "MOST_MONTHS": 12, "MOST_STRANGE": 4, "MOST_SEGMENTS": 3, "MOST_STRATA": 5,
+}  # fmt: skip
+"""Rows on the page of one reader, so that it is one sheet of A4; all of them stand in the details."""
 _ICONS: Final = {
     "common": "no alarm (common cause)",
     "concern": "concern",
@@ -100,10 +103,10 @@ def report(
 
 
 def _page(jinja2: Any, made: Report, audience: str | None) -> str:
-    from monitoring.analytics.months import LIMITS_FROM_MONTHS
-    from monitoring.analytics.pictures import picture
-    from monitoring.analytics.report import groups, measured_in_words
-    from monitoring.analytics.wording import in_unit
+    from monitoring.analytics.months import LIMITS_FROM
+    from monitoring.analytics.pictures import picture, picture_of_gaps
+    from monitoring.analytics.report import alarm_groups, groups, measured_in_words
+    from monitoring.analytics.wording import counted, in_unit
 
     folder = files("monitoring.analytics")
     environment = jinja2.Environment(
@@ -117,20 +120,26 @@ def _page(jinja2: Any, made: Report, audience: str | None) -> str:
     )
     text = template.render(
         report=made,
-        audiences=[audience] if audience else _AUDIENCES,
+        audiences=[audience] if audience else list(_AUDIENCES),
         shown=shown,
         told=[alarm for alarm in made.alarms if audience in (None, "regulator", alarm.audience)],
-        pictures={chart.chart: picture(chart.months, chart.unit, chart.limits) for chart in shown},
+        pictures={
+            chart.chart: picture_of_gaps(chart.gaps, chart.gap_unit, chart.gap_limits)
+            or picture(chart.months, chart.unit, chart.limits)
+            for chart in shown
+        },
         loop_id=numbers.__getitem__,
         style=jinja2.utils.markupsafe.Markup((folder / "report.css").read_text(encoding="utf-8")),
         in_unit=in_unit,
+        counted=counted,
         groups=groups,
+        alarm_groups=alarm_groups,
         measured_in_words=measured_in_words,
         ICONS=_ICONS,
         VERDICTS=_VERDICTS,
         QUESTIONS=_QUESTIONS,
-        LIMITS_FROM=LIMITS_FROM_MONTHS,
-        MOST_ALARMS=_MOST_ALARMS,
+        LIMITS_FROM=LIMITS_FROM,
+        **_MOST,
     )
     return str(text)
 

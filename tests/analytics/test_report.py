@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from hashlib import sha256
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import msgspec
@@ -17,13 +18,13 @@ from scipy import stats
 from monitoring.analytics import report as reports
 from monitoring.analytics.analysis import ACKNOWLEDGE, Analysis, act, analyse
 from monitoring.analytics.charts import DAY_NS
-from monitoring.analytics.control_limits import individuals
+from monitoring.analytics.control_limits import exams_between, individuals
 from monitoring.analytics.drill import Alarmed, Drill, Finding, Shuffled, keep
 from monitoring.analytics.intervals import mean_interval, rate_interval
 from monitoring.analytics.material import Material, Period, Placed, Seen, gather
-from monitoring.analytics.months import Month, by_month, last_whole_month, p_value
-from monitoring.analytics.pictures import HEIGHT, WIDTH, picture
-from monitoring.analytics.report import groups
+from monitoring.analytics.months import Month, by_month, gaps, last_whole_month, p_value
+from monitoring.analytics.pictures import HEIGHT, WIDTH, picture, picture_of_gaps
+from monitoring.analytics.report import alarm_groups, groups
 from monitoring.analytics.reported import DrilledFault, Report
 from monitoring.analytics.wording import icon_of, in_unit, title_of
 from monitoring.records.session_record import SessionRecord
@@ -196,7 +197,7 @@ def test_the_regulator_is_told_of_drills_and_of_the_rate_that_they_measured(tmp_
         earlier = reports.make(gather(store, config, PERIOD, NOW_NS))
         keep(store, Drill(code, 240, 120, 40, findings, shuffled), at(9, 1))
         found = reports.make(gather(store, config, PERIOD, NOW_NS))
-    assert (none.drills, none.measured_false_alarms) == ((), "not measured (`leglength-monitor drill` does)")
+    assert (none.drills, none.measured_false_alarms) == ((), "not measured; leglength-monitor drill does")
     assert earlier.measured_false_alarms.endswith("on 2026-08-01, of an earlier segment than the one in use")
     assert found.measured_false_alarms == (
         "4.1 a year (+- 1.2, two standard errors): 200 clinic days in 20 random orders, on 2026-09-01"
@@ -223,6 +224,59 @@ def test_months_keep_segments_apart_and_say_what_changed() -> None:
         Month("2026-06", 1, 8.0),
         Month("2026-08", 1, 9.0, is_changed=True),
     ]
+
+
+def test_rare_events_are_shown_by_the_exams_between_them() -> None:
+    """Those of the sheet's g chart, at two exams a day; one event a month or so."""
+    sizes = [37, 23, 39, 15, 34, 1, 49, 98, 29, 27]
+    events = set(accumulate(sizes, initial=5))
+    points = [Placed(at(1, 1) + n * DAY_NS // 2, float(n in events), "s") for n in range(max(events) + 9)]
+    found = gaps(points, None, in_days=False)
+    assert [gap.size for gap in found] == sizes
+    assert [gap.size for gap in gaps(points, None, in_days=True)] == [size / 2 for size in sizes]
+    assert found[0].day == "2026-01-22"  # the 43rd exam's
+    changed = gaps(points, points[5 + 37 + 23].time_ns, in_days=False)
+    assert [gap.is_changed for gap in changed] == [False] + [True] * 9
+    often = [point._replace(value=float(n % 10 == 0)) for n, point in enumerate(points)]
+    assert gaps(often, None, in_days=False) == []
+    assert gaps(points[: 5 + 37 + 23 + 1], None, in_days=False) == []  # three events are two gaps
+    assert gaps([], None, in_days=False) == []
+    drawn = picture_of_gaps(found, "exams", exams_between(sizes))
+    assert drawn is not None
+    assert drawn.words.startswith("Exams from one event to the next: 2026-01-22: after 37 exams; ")
+    assert [level.words for level in drawn.levels] == ["142", "31.5", "0"]
+    assert all(drawn.left < mark.x < WIDTH and 0 < mark.y < HEIGHT - 15 for mark in drawn.marks)
+
+
+def test_a_site_whose_failures_are_rare_sees_the_sessions_between_them(tmp_path: Path) -> None:
+    failures = {3, 20, 45, 60, 77, 83, 101, 130}
+    records = [
+        replace(exam(n), ended_ns=at(1, 1) + n * 2 * DAY_NS, status="failed" if n in failures else "completed")
+        for n in range(140)
+    ]
+    found = report_of(tmp_path, records, Period(date(2026, 1, 1), date(2026, 12, 31)))
+    by_chart = {chart.chart: chart for chart in found.charts}
+    failed = by_chart["failed"]
+    assert [gap.size for gap in failed.gaps] == [17, 25, 15, 17, 6, 18, 29]
+    assert (failed.gap_unit, failed.gap_limits) == ("sessions", exams_between([17, 25, 15, 17, 6, 18, 29]))
+    assert failed.state == "watching"
+    assert by_chart["crashed"].gaps == ()
+    assert len([row for row in reports.tables(found)["chart_events"] if row["chart"] == "failed"]) == 7
+
+
+def test_alarms_of_one_fault_are_told_together_the_open_ones_first(biased: Report) -> None:
+    [group] = [group for group in alarm_groups(biased.alarms) if group.lead.chart.startswith("model_difference")]
+    assert (group.lead.chart, group.count) == (BIAS, 3)
+    answered = [replace(alarm, status="acknowledged", answer=f"me: {n}") for n, alarm in enumerate(biased.alarms)]
+    groups_of = alarm_groups([*answered, *biased.alarms])
+    assert [each.lead.status for each in groups_of] == ["open", *["acknowledged"] * len(answered)]
+
+
+def test_words_of_limits_that_lie_close_do_not_lie_upon_one_another() -> None:
+    months = [Month(f"2026-{n + 1:02d}", 9, value) for n, value in enumerate([0.0, 0.1, 0.0, 0.1, 0.0, 0.1, 90.0])]
+    found = picture(months, "mm", individuals([0.0, 0.1, 0.0, 0.1, 0.0, 0.1]))
+    assert found is not None
+    assert all(after.words_y - before.words_y >= 9 for before, after in pairwise(found.levels))
 
 
 def test_the_last_whole_month_is_over_and_within_the_period() -> None:

@@ -13,12 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import msgspec
 import pytest
+from msgspec.structs import replace
 from playwright.sync_api import Browser, Page, sync_playwright
 from typer.testing import CliRunner, Result
 
+from monitoring.analytics.reported import DrilledFault, Report, ReportedDrill, Strange
 from monitoring.cli.commands import app
-from monitoring.cli.report import _table
+from monitoring.cli.report import _page, _table
 from tests.support.exams import BIAS, EXAMS, a_store, exam, exams
 from tests.support.processes import require
 
@@ -175,6 +179,47 @@ def test_it_opens_without_a_word_or_a_request_in_light_and_dark(sites: dict[str,
         assert len(papers) == 2
 
 
+def crowded(made: Report) -> Report:
+    """More of all than a page has room for: 20 open alarms of as many series, versions, devices, years, drills."""
+    charts = [replace(chart, chart=f"{chart.chart}/x", series=f"s{n}") for n, chart in enumerate(made.charts)]
+    lead = replace(made.alarms[0], status="acknowledged", answer="physicist: " + "weights of another training. " * 9)
+    alarms = [replace(lead, chart=f"s{n}/part", status=("open", "acknowledged")[n % 2]) for n in range(20)]
+    drilled = DrilledFault("the same of one model in one kind of exams alone: device not listed, leg, 0.143 mm", "", "")
+    drill = ReportedDrill("2026-08-01", "1.0", False, 240, 120, 40, (drilled,) * 12, 4.1, 1.2, 2.0, 200, 20)
+    [segment] = made.segments
+    return replace(
+        made, verdict="20 alarms to answer: " + "one model's length less the mean of the others', " * 4,
+        charts=tuple(charts), alarms=tuple(alarms), drills=(drill,) * 20,
+        months=tuple(replace(made.months[0], month=f"{2020 + n // 12}-{n % 12 + 1:02d}") for n in range(60)),
+        segments=(replace(segment, words=f"{segment.words}; another 2.0 {'c' * 12}" * 3),) * 9,
+        strata=tuple((2026, f"Siemens Healthineers Ysio, lower limb, 0.{n} mm per pixel", n) for n in range(40)),
+        losses=dict.fromkeys(("queue_full", "rejected", "corrupt", "expired", "evicted", "disk_full", "shutdown"), 99),
+        strange=(Strange("0" * 32, "2026-08-01", ("SD from the mean for age and sex: the largest of 811",) * 7),) * 6,
+        failure_interval=(0.01, 0.02),
+    )  # fmt: skip
+
+
+@pytest.mark.servers
+def test_each_reader_has_one_page_of_a4_however_much_there_is(
+    sites: dict[str, Path], browser: Browser, tmp_path: Path
+) -> None:
+    made = msgspec.json.decode((sites["biased"] / "report.json").read_bytes(), type=Report)
+    (tmp_path / "report.html").write_text(_page(jinja2, crowded(made), None))
+    for folder in (*sites.values(), tmp_path):
+        page, _ = opened(browser, folder / "report.html", viewport=A4)
+        page.emulate_media(media="print")
+        page.evaluate("document.getElementById('details')?.remove()")
+        assert sheets(page.pdf(prefer_css_page_size=True)) == 3, folder
+        page.close()
+    text = (tmp_path / "report.html").read_text()
+    assert text.count('<tr><td class="w">' + made.alarms[0].alarm_id) == 20  # all stand in the details
+    assert "6 of 20 series with alarms; all stand in the details" in text
+
+
+def sheets(printed: bytes) -> int:
+    return len(re.findall(rb"/Type\s*/Page\b", printed))
+
+
 @pytest.mark.servers
 def test_it_prints_on_a4_with_nothing_cut_off(sites: dict[str, Path], browser: Browser) -> None:
     for name, folder in sites.items():
@@ -185,7 +230,7 @@ def test_it_prints_on_a4_with_nothing_cut_off(sites: dict[str, Path], browser: B
         printed = page.pdf(prefer_css_page_size=True)
         sizes = re.findall(rb"/MediaBox\s*\[0 0 ([\d.]+) ([\d.]+)\]", printed)
         assert {(round(float(width)), round(float(height))) for width, height in sizes} == {(595, 842)}
-        pages = len(re.findall(rb"/Type\s*/Page\b", printed))
+        pages = sheets(printed)
         assert pages == 3 if name == "empty" else 3 < pages < 24, name
         assert heard == []
         page.close()

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from monitoring.analytics.charts import DAY_NS
 from monitoring.analytics.material import Period, Placed
+from monitoring.analytics.wording import day
 from monitoring.domain.statistics import mean
 
 LIMITS_FROM: Final = 6
@@ -50,11 +51,6 @@ class Gap(Struct, frozen=True):
 def month_of(time_ns: int) -> str:
     """``2026-06``, UTC."""
     return day(time_ns)[:7]
-
-
-def day(time_ns: int) -> str:
-    """``2026-06-01``, UTC."""
-    return f"{datetime.fromtimestamp(time_ns // 1_000_000_000, UTC):%Y-%m-%d}"
 
 
 def months_between(first: str, last: str) -> int:

@@ -24,7 +24,6 @@ from monitoring.analytics.material import Material, Placed
 from monitoring.analytics.months import (
     LIMITS_FROM,
     by_month,
-    day,
     gaps,
     last_whole_month,
     month_of,
@@ -53,6 +52,7 @@ from monitoring.analytics.wording import (
     NEITHER,
     change,
     counted,
+    day,
     icon_of,
     in_unit,
     noticed,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from monitoring.analytics.limits import WITHIN
 from monitoring.analytics.machines import HORIZON_DAYS, Disk, Machines, MemoryOfSegment
-from monitoring.analytics.months import day
 from monitoring.analytics.series import SERIES, Of
 from monitoring.analytics.states import Alarm, ChartState
 from monitoring.domain.anatomy import MEASUREMENTS
@@ -74,6 +74,11 @@ _OF_CUSTOM: Final = Trait(NEITHER, OPERATOR, "Ask whoever built the host what ch
 def trait_of(series: str) -> Trait:
     """A series', also of a host's own metric."""
     return TRAITS.get(series, _OF_CUSTOM)
+
+
+def day(time_ns: int) -> str:
+    """``2026-06-01``, UTC."""
+    return f"{datetime.fromtimestamp(time_ns // 1_000_000_000, UTC):%Y-%m-%d}"
 
 
 def in_unit(value: float, unit: str, is_change: bool = False) -> str:

@@ -9,7 +9,7 @@ change began, not the exam's instant, and waits under the alarm's ID, so that it
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from monitoring.analytics.charts import DAY_NS
@@ -25,6 +25,7 @@ from monitoring.store.analysis import alarm_lines
 from monitoring.store.outbox import enqueue
 from monitoring.store.vocabulary import growing_vocabulary
 
+_AUDIENCES: Final = chart_metrics.AUDIENCE.values
 _GAUGES: Final = [(one.name,) for one in chart_metrics.METRICS if one.kind is Kind.GAUGE and one.is_pushed]
 
 
@@ -53,8 +54,13 @@ def tell(
     if not is_news or not build.log_backends:
         return
     counted = totals.values(connection, chart_metrics.ALARMS)
-    state += [Sample(chart_metrics.ALARMS, counted.get(key, 0.0), _labels(key)) for key in _AUDIENCES]
-    _enqueue(connection, build, "", own_lines(_with_units(state, found), now_ns, build.tags), now_ns)
+    logged = [Sample(chart_metrics.ALARMS, counted.get((one,), 0.0), {"audience": one}) for one in _AUDIENCES]
+    units = {vocabulary(chart_metrics.CHART, chart.chart): _unit(chart) for chart in _present(found)}
+    for sample in state:  # a chart's fields are one point, which has the unit as a tag
+        is_of_chart = sample.metric.measurement == chart_metrics.STATE.measurement
+        own = {**sample.labels, "unit": units[sample.labels["chart"]]} if is_of_chart else sample.labels
+        logged.append(sample._replace(labels=own))
+    _enqueue(connection, build, "", own_lines(logged, now_ns, build.tags), now_ns)
     for alarm, is_withdrawn in alarms:
         of_alarm = limit_cardinality(_alarm_samples(alarm, is_withdrawn), vocabulary)
         day_ns = alarm.change_ns // DAY_NS * DAY_NS
@@ -88,10 +94,9 @@ def _samples(found: Analysis, now_ns: int) -> Iterator[Sample]:
     yield Sample(chart_metrics.SESSIONS, float(found.sessions))
     yield Sample(chart_metrics.BUDGET, found.false_alarms_per_year)
     opened = [_audience(alarm.chart) for alarm in found.alarms if alarm.status == "open"]
-    for (audience,) in _AUDIENCES:
+    for audience in _AUDIENCES:
         yield Sample(chart_metrics.OPEN_ALARMS, float(opened.count(audience)), {"audience": audience})
-    # Of those for which the label has no room the last one is shown: no alarm is hidden by a chart that is silent.
-    for chart in sorted((each for each in found.charts if each.is_current), key=lambda each: each.state == "alarm"):
+    for chart in _present(found):
         labels = {"chart": chart.chart, "audience": _audience(chart.series)}
         yield Sample(chart_metrics.STATE, float(chart_metrics.STATES.index(chart.state)), labels)
         yield Sample(chart_metrics.SCORE, chart.score, labels)
@@ -100,6 +105,11 @@ def _samples(found: Analysis, now_ns: int) -> Iterator[Sample]:
             yield Sample(chart_metrics.LIMIT, chart.limit, labels)
         if chart.detectable is not None:
             yield Sample(chart_metrics.DETECTABLE, chart.detectable, {**labels, "unit": _unit(chart)})
+
+
+def _present(found: Analysis) -> list[ChartState]:
+    """The charts that are told: of those for which the label has no room the last one is shown, so alarms come last."""
+    return sorted((chart for chart in found.charts if chart.is_current), key=lambda chart: chart.state == "alarm")
 
 
 def _alarm_samples(alarm: Alarm, is_withdrawn: bool) -> Iterator[Sample]:
@@ -118,23 +128,3 @@ def _unit(chart: ChartState) -> str:
     if chart.kind == ChartKind.NUMBER:
         return chart.unit
     return points_of(chart) if chart.kind == ChartKind.EVENT else "days"
-
-
-def _with_units(state: Iterable[Sample], found: Analysis) -> list[Sample]:
-    """The samples with the unit as a tag of each chart's whole point: in two points it could be two rows of a table."""
-    units = {chart.chart: _unit(chart) for chart in found.charts if chart.is_current}
-    # Of those for which the label has no room, the last one's.
-    units |= {labels["chart"]: labels["unit"] for metric, _, labels in state if metric is chart_metrics.DETECTABLE}
-    return [
-        sample._replace(labels={**sample.labels, "unit": units.get(sample.labels["chart"], "1")})
-        if "chart" in sample.labels
-        else sample
-        for sample in state
-    ]
-
-
-def _labels(values: tuple[str, ...]) -> Mapping[str, str]:
-    return {chart_metrics.AUDIENCE.name: values[0]}
-
-
-_AUDIENCES: Final = [(audience,) for audience in chart_metrics.AUDIENCE.values]

@@ -161,8 +161,12 @@ def test_one_set_a_day_is_written_and_another_when_something_has_changed(store: 
     charts = [point for point, time_ns in first if point.measurement == "leglength_analysis" and time_ns == NOW_NS]
     assert sorted(point.tags["chart"] for point in charts) == sorted(gauges(store)["state"]), "a point for each"
     [point] = [point for point in charts if point.tags["chart"] == BIAS]
-    assert point.tags == {"instance": "w", "application": "app", "chart": BIAS, "audience": "clinical", "unit": "mm"}
-    assert point.fields == {key: gauges(store)[key][BIAS] for key in ("state", "score", "limit", "exams")}
+    assert point.tags == {
+        "instance": "w", "application": "app", "chart": BIAS, "audience": "clinical", "unit": "mm",
+    }  # fmt: skip
+    assert point.fields == {
+        key: gauges(store)[key][BIAS] for key in ("state", "score", "limit", "exams", "detectable_shift")
+    }
     before = revision(store)
     for minute in range(10):
         look(store, NOW_NS + minute * HOUR_NS // 60)

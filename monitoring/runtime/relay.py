@@ -15,7 +15,9 @@ from typing import TypeVar, TypeVarTuple
 
 from monitoring.analytics.analysis import analyse
 from monitoring.exceptions import StoreError, code_location, type_name
+from monitoring.metrics.catalogue import OTHER
 from monitoring.metrics.samples import zero_changes
+from monitoring.records.names import chart_name
 from monitoring.runtime.active_store import ActiveStore
 from monitoring.runtime.failover import FailoverStore
 from monitoring.settings import MonitoringConfig
@@ -119,8 +121,9 @@ class Relay:
             self._say_of_analysis(f"{type_name(error)} at {code_location(error)}")
         else:
             self._analysed_day, self._next_analysis, self._said_of_analysis = today, 0.0, None
-            by_id = {alarm.alarm_id: alarm for alarm in found.alarms if alarm.status == "open"}
-            if new := [by_id[alarm_id].chart for alarm_id in found.appeared if alarm_id in by_id]:
+            charts = {alarm.alarm_id: alarm.chart for alarm in found.alarms if alarm.status == "open"}
+            # An imported record may name a stage as it likes: a chart is logged by what may be a label.
+            if new := [chart_name(charts[alarm_id]) or OTHER for alarm_id in found.appeared if alarm_id in charts]:
                 shown = ", ".join(new[:_MOST_SHOWN]) + (", ..." if len(new) > _MOST_SHOWN else "")
                 self._logger.warning(
                     "monitoring: %d new alarm(s) of the charts: %s; the command alarms lists them", len(new), shown

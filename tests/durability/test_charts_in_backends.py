@@ -11,11 +11,10 @@ from msgspec.structs import replace
 from monitoring.metrics import chart_metrics
 from monitoring.metrics.samples import NANOSECONDS
 from monitoring.store.clock import DAY_NS
-from tests.durability.test_relay import log, relay, relay_settings
 from tests.support.exams import BIAS, EXAMS, NOW_NS, exam, exams, writes
 from tests.support.hosts import INSTANCE, Host, with_influxdb, with_pushgateway
 from tests.support.points import Point
-from tests.support.servers import InfluxDB1, Pushgateway, VictoriaMetrics, wait_until
+from tests.support.servers import InfluxDB1, Pushgateway, VictoriaMetrics
 
 ALARM, ALARMS, LOOK = "leglength_analysis_alarm", "leglength_analysis_alarms", "leglength_analysis_look"
 
@@ -137,14 +136,3 @@ def test_a_store_whose_settings_name_no_backend_is_analysed_all_the_same(site: H
         if name == chart_metrics.STATE.name and ("chart", BIAS) in labels
     ]
     assert chart_metrics.STATES[int(state)] == "alarm"
-
-
-def test_the_relay_tells_of_what_a_module_without_backends_has_stored(
-    site: Host, influxdb1: InfluxDB1, pushgateway: Pushgateway
-) -> None:
-    settings = with_pushgateway(relay_settings(site, influxdb1), pushgateway.url)
-    with relay(site, settings) as process:
-        wait_until(lambda: pushgateway.value("leglength_analysis_state", chart=BIAS) == 3, "the chart's alarm")
-        wait_until(lambda: len(influxdb1.read_points(ALARM)) > 0, "where it began")
-        assert process.poll() is None
-    assert log(site).count("new alarm(s) of the charts: ") == 1

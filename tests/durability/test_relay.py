@@ -19,6 +19,7 @@ import pytest
 
 from tests.support import REPOSITORY
 from tests.support.clocks import HANGS_SECONDS
+from tests.support.exams import BIAS, a_store, exams
 from tests.support.faults import FaultServer, respond, silence
 from tests.support.hosts import Host, base_settings, wait_for_line, with_influxdb, with_pushgateway
 from tests.support.records import realistic
@@ -210,6 +211,19 @@ def test_a_store_that_cannot_be_opened_is_said_once_and_tried_again(host: Host, 
         assert host.run(RECORD_TWO).code == 0
         wait_until(lambda: len(points(influxdb1)) == 2, "the sessions")
         assert process.poll() is None
+
+
+def test_the_charts_of_a_module_without_backends_are_told_by_the_relay(
+    host: Host, influxdb1: InfluxDB1, pushgateway: Pushgateway
+) -> None:
+    host.store_folder.mkdir()
+    with a_store(host.store_folder, exams()):
+        pass
+    with relay(host, with_pushgateway(relay_settings(host, influxdb1), pushgateway.url, timeout=5.0)) as process:
+        wait_until(lambda: pushgateway.value("leglength_analysis_state", chart=BIAS) == 3, "the chart's alarm")
+        wait_until(lambda: len(influxdb1.read_points("leglength_analysis_alarm")) > 0, "where it began")
+        assert process.poll() is None
+    assert log(host).count("new alarm(s) of the charts: ") == 1
 
 
 # --- import ---------------------------------------------------------------------------------------

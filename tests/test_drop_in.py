@@ -35,7 +35,8 @@ class Host:
     """The calls of one image's processing, and the record that they leave."""
 
     def __init__(self, **monitoring: Any) -> None:
-        self.manager = MonitorManager({"monitoring": {"enabled": True, **monitoring}, "models": ["resnet", "hrnet"]})
+        settings = {"enabled": True, "shutdown_timeout": HANGS_SECONDS, **monitoring}
+        self.manager = MonitorManager({"monitoring": settings, "models": ["resnet", "hrnet"]})
 
     def run(self, use: Callable[[MonitorManager, str], None], status: Any = "completed") -> SessionRecord:
         session_id = self.manager.start_session("1.2.3.4", {"models": ["resnet"]})
@@ -294,7 +295,7 @@ def test_a_timeout_may_be_text_and_a_gateway_may_lie_under_a_prefix(
     pushgateway_factory: Callable[..., Pushgateway],
 ) -> None:
     gateway = pushgateway_factory(route_prefix="/metrics/gateway")
-    host = Host(prometheus={"gateway_url": gateway.url, "timeout": "5"}, shutdown_timeout="10.0")
+    host = Host(prometheus={"gateway_url": gateway.url, "timeout": "120"}, shutdown_timeout="120.0")
     host.measurements(LENGTHS)
     host.manager.close()
     assert gateway.value("leglength_measurement_millimeters", measurement="PLL_R_FEM") == 412.5

@@ -219,9 +219,10 @@ def assert_clean(run: Run) -> None:
 
 
 def with_backends(influxdb: Mapping[str, Any] | None = None, prometheus: Mapping[str, Any] | None = None) -> Any:
-    """A `monitoring` section that is on."""
+    """A `monitoring` section that is on; at the exit there is as much time as a backend that answers takes."""
     backends = {"influxdb": influxdb, "prometheus": prometheus}
-    return {"enabled": True} | {name: dict(section) for name, section in backends.items() if section is not None}
+    used = {name: dict(section) for name, section in backends.items() if section is not None}
+    return {"enabled": True, "shutdown_timeout": HANGS_SECONDS} | used
 
 
 def run_on_a_terminal(app: App, python: Sequence[str] = ("run.py",)) -> tuple[int, str]:

@@ -13,12 +13,12 @@ import pytest
 
 from tests.application.app import App, Run, assert_clean, outputs, with_backends
 from tests.support import REPOSITORY
-from tests.support.clocks import assert_took_at_most
+from tests.support.clocks import assert_took_at_most, slowness
 from tests.support.faults import FaultServer, refused_port, respond, silence
 from tests.support.servers import InfluxDB1, Pushgateway, VictoriaMetrics, VmAuth
 
 SECRETS = {"token": "token-that-nobody-may-read", "password": "password-that-nobody-may-read"}
-SHUTDOWN_SECONDS = 3.0  # time enough for a first answer, which is said
+SHUTDOWN_SECONDS = 3.0  # on a machine that does nothing else, time enough for a first answer, which is said
 REQUEST_SECONDS = 600.0  # so long that only shutdown_timeout can end the wait
 GENEROUS_SECONDS = 4.0  # for the commit, result.json and the interpreter's exit
 
@@ -36,11 +36,11 @@ def assert_unchanged(run: Run, unmonitored: Run) -> None:
     assert outputs(run.out) == outputs(unmonitored.out)
 
 
-def failing_backends(url: str) -> dict[str, Any]:
+def failing_backends(url: str, shutdown_seconds: float) -> dict[str, Any]:
     """Both backends at one address that fails them."""
     influxdb = {"url": url, "token": SECRETS["token"], "org": "hospital", "bucket": "b", "timeout": REQUEST_SECONDS}
     prometheus = {"gateway_url": url, "username": "pusher", "password": SECRETS["password"], "timeout": REQUEST_SECONDS}
-    return with_backends(influxdb, prometheus) | {"shutdown_timeout": SHUTDOWN_SECONDS}
+    return with_backends(influxdb, prometheus) | {"shutdown_timeout": shutdown_seconds}
 
 
 def assert_kept(app: App, run: Run, backends: list[str]) -> None:
@@ -77,11 +77,12 @@ def test_a_backend_in_trouble_changes_no_output_keeps_the_session_and_holds_up_n
     trouble: str, app: App, phantom_file: Path, unmonitored: Run
 ) -> None:
     app.add(phantom_file)
+    shutdown_seconds = SHUTDOWN_SECONDS * slowness()
     with TROUBLES[trouble]() as url:
-        app.settings(monitoring=failing_backends(url))
+        app.settings(monitoring=failing_backends(url, shutdown_seconds))
         run = app.run()
         assert_unchanged(run, unmonitored)
-        assert_took_at_most(run.seconds_after_the_work, SHUTDOWN_SECONDS + GENEROUS_SECONDS)
+        assert_took_at_most(run.seconds_after_the_work, shutdown_seconds + GENEROUS_SECONDS)
         assert_kept(app, run, ["influxdb", "prometheus"])
         assert_told_once(run, ["influxdb", "prometheus"])
 
@@ -134,7 +135,7 @@ def test_one_backend_in_trouble_does_not_keep_the_other_from_its_data(
     app.add(unspaced_file)
     with answering(silence()) as silent:
         section = with_backends({"url": silent, "token": "t", "org": "o"}, {"gateway_url": pushgateway.url})
-        app.settings(monitoring=section | {"shutdown_timeout": SHUTDOWN_SECONDS})
+        app.settings(monitoring=section | {"shutdown_timeout": SHUTDOWN_SECONDS * slowness()})
         assert app.run().code == 0
     assert pushgateway.value("leglength_sessions_total", status="skipped") == 1
     assert pushgateway.value("leglength_monitoring_pending_points", backend="influxdb") > 0

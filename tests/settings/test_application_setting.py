@@ -14,6 +14,7 @@ from monitoring.config_validator import check_section
 from monitoring.settings import common_labels
 from monitoring.store.location import store_path
 from tests.support.checked_settings import checked, the_problem
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.hostile import Hostile
 from tests.support.servers import InfluxDB1, Pushgateway, wait_for_points
 
@@ -68,7 +69,7 @@ def test_two_applications_of_one_account_don_t_count_each_other(
             for number in range(sessions):
                 with monitor.session(f"{application} {number}"):
                     pass
-        drain(check_section(section), 30.0, print)
+        drain(check_section(section), HANGS_SECONDS, print)
     points = wait_for_points(influxdb1, "leglength_session", 4)
     assert sorted(point.tags.get("application", "") for point in points) == ["", "bone-age", "bone-age", "leg-length"]
     counted = {

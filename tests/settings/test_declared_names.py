@@ -12,6 +12,7 @@ from monitoring.config_validator import check_section
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import zero_changes
 from tests.support.checked_settings import in_section, the_problem
+from tests.support.clocks import HANGS_SECONDS
 from tests.support.servers import Prometheus, Pushgateway
 
 DECLARED = {"stages": ["segmentation"], "codes": ["no_contrast"], "issues": ["blurred"], "models": ["unet"]}
@@ -56,7 +57,7 @@ def test_the_first_event_of_a_declared_name_is_an_increase_in_prometheus(
 ) -> None:
     section = {"enabled": True, "metrics": DECLARED, "prometheus": {"gateway_url": pushgateway.url}}
     MonitorManager({"monitoring": section}).close()
-    drain(check_section(section), 30.0, print)
+    drain(check_section(section), HANGS_SECONDS, print)
     prometheus: Prometheus = prometheus_factory([pushgateway.url])
     selectors = [
         'leglength_session_stop_codes_total{code="no_contrast"}', 'leglength_host_issues_total{issue="blurred"}',
@@ -70,6 +71,6 @@ def test_the_first_event_of_a_declared_name_is_an_increase_in_prometheus(
         session.record_model_performance("unet", {"inference_seconds": 0.5})
         session.record_performance_data({"issues": ["blurred"]})
         session.skip("no_contrast")
-    drain(check_section(section), 30.0, print)
+    drain(check_section(section), HANGS_SECONDS, print)
     for selector in selectors:
         prometheus.wait_for(f"increase({selector}[1h]) > 0")

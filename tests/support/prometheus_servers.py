@@ -199,13 +199,16 @@ class Prometheus(ServerProcess):
     def wait_for(
         self, promql: str, predicate: Callable[[list[dict[str, Any]]], Any] = bool, timeout: float = HANGS_SECONDS
     ) -> list[dict[str, Any]]:
-        """The query's result once `predicate` holds for it (by default: once there is one)."""
+        """The query's result once there is one for which `predicate` holds.
+
+        A busy machine misses a scrape, and each series is gone until the next.
+        """
         result: list[dict[str, Any]] = []
 
         def holds() -> bool:
             nonlocal result
             result = self.query(promql)
-            return bool(predicate(result))
+            return bool(result and predicate(result))
 
         try:
             wait_until(holds, promql, timeout, interval=0.1)

@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
+from msgspec.structs import replace
+
 from monitoring.metrics import catalogue
 from monitoring.settings import InfluxDBConfig
 from monitoring.transport.deadline import Deadline
+from monitoring.transport.expiry import Expiry, of_token
 from monitoring.transport.http import (
     HttpTransport,
     Response,
@@ -49,13 +52,16 @@ _NO_SUCH_API = "this write API is not at this address; check url and api"
 
 
 class InfluxClient:
-    """Writes lines; keeps no state but its connection."""
+    """Writes lines; keeps no state but its connection, and when what the last answer depended on ends."""
+
+    expiry: Expiry | None = None
 
     def __init__(self, config: InfluxDBConfig, transport: Transport) -> None:
         self._config = config
         self._transport = transport
         self._url = write_url(config)
         self._headers = {"Content-Type": "text/plain; charset=utf-8", **authorization(config)}
+        self._token_expiry = of_token(config.token.get_secret_value()) if config.token else {}
 
     @classmethod
     def open(cls, config: InfluxDBConfig, labels: Mapping[str, str]) -> InfluxClient:  # noqa: ARG003 - every client's
@@ -72,7 +78,7 @@ class InfluxClient:
             response = self._write(lines[part.start : part.stop], deadline)
             waiting += reversed(_judge(response, part, outcome))
         outcome.fail_unproven(response)
-        return outcome.delivery()
+        return replace(outcome.delivery(), expiry=self.expiry)
 
     def close(self) -> None:
         """See :class:`monitoring.transport.sinks.LineSink`."""
@@ -107,9 +113,12 @@ class InfluxClient:
 
     def _write(self, lines: list[bytes], deadline: Deadline) -> Response:
         body, encoding = gzipped(b"\n".join(lines))
-        return self._transport.request(
+        response = self._transport.request(
             "POST", self._url, {**self._headers, **encoding}, body, deadline.sooner(self._config.timeout)
         )
+        if response.status is not None:
+            self.expiry = {**response.expiry, **self._token_expiry}
+        return response
 
 
 class _Refusal(NamedTuple):

@@ -24,6 +24,7 @@ from monitoring.metrics.catalogue import Kind, Metric
 from monitoring.metrics.samples import bucket_part
 from monitoring.settings import PrometheusConfig
 from monitoring.transport.deadline import Deadline
+from monitoring.transport.expiry import Expiry
 from monitoring.transport.http import (
     HttpTransport,
     Response,
@@ -99,7 +100,9 @@ def _registry(snapshot: Snapshot, labels: Mapping[str, str] | None = None) -> Co
 
 
 class PrometheusClient:
-    """Tells a Pushgateway this instance's group, in one request."""
+    """Tells a Pushgateway this instance's group, in one request; keeps when what the last answer depended on ends."""
+
+    expiry: Expiry | None = None
 
     def __init__(self, config: PrometheusConfig, transport: Transport, group: Mapping[str, str]) -> None:
         """``group`` holds the group's labels beside the job."""
@@ -131,7 +134,13 @@ class PrometheusClient:
 
     def _get(self, path: str, deadline: Deadline) -> Response:
         url = f"{self._config.gateway_url}{path}"
-        return self._transport.request("GET", url, self._authorization, b"", deadline)
+        return self._ask("GET", url, self._authorization, b"", deadline)
+
+    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: Deadline) -> Response:
+        response = self._transport.request(method, url, headers, body, deadline)
+        if response.status is not None:
+            self.expiry = response.expiry
+        return response
 
     def send(self, snapshot: Snapshot, deadline: Deadline) -> Delivery:
         """See :class:`monitoring.transport.sinks.StateSink`."""
@@ -145,7 +154,7 @@ class PrometheusClient:
             grouping_key=self._group,
             handler=self._handler(answers, deadline.sooner(self._config.timeout)),
         )
-        return _judge(answers[0])
+        return replace(_judge(answers[0]), expiry=self.expiry)
 
     def close(self) -> None:
         """See :class:`monitoring.transport.sinks.StateSink`."""
@@ -159,7 +168,7 @@ class PrometheusClient:
         ) -> Callable[[], None]:
             def carry() -> None:
                 sent = {**dict(headers), **self._authorization}
-                answers.append(self._transport.request(method, url, sent, data, deadline))
+                answers.append(self._ask(method, url, sent, data, deadline))
 
             return carry
 
@@ -168,6 +177,8 @@ class PrometheusClient:
 
 class TextfileClient:
     """Writes the exposition to a ``*.prom`` file, by rename, for node_exporter's textfile collector."""
+
+    expiry: Expiry | None = None
 
     def __init__(self, path: Path, labels: Mapping[str, str] | None = None) -> None:
         """``labels`` are written to every series."""

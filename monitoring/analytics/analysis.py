@@ -24,7 +24,7 @@ from monitoring.analytics import charts, telling
 from monitoring.analytics.charting import Charting, Progress
 from monitoring.analytics.charts import DAY_NS, Chart, Crossing, EventChart, NumberChart, SilenceChart
 from monitoring.analytics.limits import MULTIPLES, WITHIN, exams_to_alarm
-from monitoring.analytics.machines import Machines, disk, memory
+from monitoring.analytics.machines import Ending, Machines, disk, memory
 from monitoring.analytics.series import MEMORY, Series
 from monitoring.analytics.states import Alarm as Alarm
 from monitoring.analytics.states import Analysis as Analysis
@@ -32,9 +32,12 @@ from monitoring.analytics.states import ChartState as ChartState
 from monitoring.domain.derivation import FORMULA_VERSION
 from monitoring.domain.statistics import mean
 from monitoring.exceptions import ConfigurationError
+from monitoring.metrics import catalogue
+from monitoring.metrics.samples import NANOSECONDS
 from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.settings import AnalyticsConfig
 from monitoring.store import analysis as kept
+from monitoring.store import totals
 from monitoring.store.analysis import Action, Seen
 from monitoring.store.sessions import Store
 
@@ -72,6 +75,7 @@ def analyse(store: Store, config: AnalyticsConfig, now_ns: int, build: SessionWr
     with database.read_transaction() as connection:
         before, anew, which = _last(connection, config, today)
         seen, actions = kept.seen(connection), kept.actions(connection)
+        expiry = totals.values(connection, catalogue.CERTIFICATE_EXPIRY)
     rebased = [
         (action.chart, msgspec.json.decode(action.document, type=Alarm).change_ns)
         for action in actions
@@ -86,6 +90,8 @@ def analyse(store: Store, config: AnalyticsConfig, now_ns: int, build: SessionWr
     charting.end_day(today)
     made = Checkpoint(before.made_by, seen, today, charting.progress)
     found = _analysis(charting, config, actions, now_ns)
+    endings = tuple(Ending(name, kind, round(end * NANOSECONDS)) for (name, kind), end in sorted(expiry.items()))
+    found = replace(found, machines=replace(found.machines, endings=endings))
     with database.transaction(durable=False) as connection:
         if kept.keep_checkpoint(connection, _ENCODE.encode(made), which):
             found = _keep(connection, found, now_ns, build)

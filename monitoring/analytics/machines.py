@@ -75,11 +75,20 @@ class MemoryOfSegment(Struct, frozen=True):
     difference_bytes: float | None = None
 
 
+class Ending(Struct, frozen=True):
+    """When a certificate, or the token, ends that deliveries to a backend depend on (UTC ns)."""
+
+    backend: str
+    kind: str
+    ends_ns: int
+
+
 class Machines(Struct, frozen=True):
-    """What is known of the machine."""
+    """What is known of the machine, and of what its deliveries depend on."""
 
     disks: tuple[Disk, ...] = ()
     memory: tuple[MemoryOfSegment, ...] = ()
+    endings: tuple[Ending, ...] = ()
 
 
 # --- volumes ------------------------------------------------------------------------------------

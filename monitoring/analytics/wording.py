@@ -12,6 +12,7 @@ from monitoring.analytics.series import SERIES, Of
 from monitoring.analytics.states import Alarm, ChartState
 from monitoring.domain.anatomy import MEASUREMENTS
 from monitoring.metrics import catalogue
+from monitoring.metrics.backends import WHAT_ENDS
 
 CLINICIAN, OPERATOR, REGULATOR = "clinician", "operator", "regulator"
 AUDIENCES: Final = (CLINICIAN, OPERATOR, REGULATOR)
@@ -159,7 +160,9 @@ def counted(number: int, unit: str) -> str:
 def machine_words(found: Machines) -> list[tuple[str, str]]:
     """What is known of the machine, each thing by its name: forecasts and comparisons, none of which is an alarm."""
     disks = [(f"disk: {each.volume}", _disk_words(each)) for each in found.disks]
-    return [*disks, *((title_of(each.chart), _memory_words(each)) for each in found.memory)]
+    of_memory = [(title_of(each.chart), _memory_words(each)) for each in found.memory]
+    endings = [(each.backend, f"{WHAT_ENDS[each.kind]} ends on {day(each.ends_ns)}") for each in found.endings]
+    return [*disks, *of_memory, *endings]
 
 
 def _disk_words(found: Disk) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from msgspec import Struct
 
 from monitoring.cli.common import is_there, refuse_as_another_user
+from monitoring.cli.words import ends
 from monitoring.exceptions import StoreError
 from monitoring.metrics.backends import BACKENDS
 from monitoring.settings import MonitoringConfig
@@ -46,7 +48,9 @@ def store_and_backends(config: MonitoringConfig, say: Callable[[str], object]) -
             client = backend.load_client().open(section, {})
             trouble = client.probe()
             client.close()
-            yield Probed(backend.name, trouble is None, f"{place}: {trouble}" if trouble else place)
+            dates = [ends(kind, end, time.time()) for kind, end in (client.expiry or {}).items()]
+            said = [f"{place}: {trouble}" if trouble else place, *dates]
+            yield Probed(backend.name, trouble is None, "; ".join(said))
 
 
 def _store(config: MonitoringConfig) -> Probed:

@@ -13,7 +13,7 @@ from msgspec.structs import asdict
 
 from monitoring.cli.common import in_words, is_there
 from monitoring.cli.output import print_entry
-from monitoring.cli.words import NOT_CONFIGURED, UNUSED_WORDS, USED, age, counted, instant, unit_of, use_of
+from monitoring.cli.words import NOT_CONFIGURED, UNUSED_WORDS, USED, age, counted, ends, instant, unit_of, use_of
 from monitoring.config_validator import Checked
 from monitoring.metrics import catalogue
 from monitoring.metrics.backends import BACKENDS, Backend
@@ -45,12 +45,14 @@ def status_as_dict(checked: Checked) -> dict[str, Any]:
     }
     asides, in_store = put_aside(path), set[str]()
     statuses: dict[str, BackendStatus] = {}
+    expiry: dict[tuple[str, ...], float] = {}
     if report["store"]["exists"]:
         with open_store(Database(path, only_reads=True)) as store:
             report["store"]["size_bytes"] = path.stat().st_size
             report |= _stored_as_dict(store)
             with store.database.read_transaction() as connection:
                 statuses = {found.name: found for found in backend_statuses(connection)}
+                expiry = totals.values(connection, catalogue.CERTIFICATE_EXPIRY)
                 if asides:
                     in_store = {row[0] for row in connection.execute("SELECT session_id FROM sessions")}
     counts = {aside: count_put_aside(aside, in_store) for aside in asides}
@@ -63,6 +65,8 @@ def status_as_dict(checked: Checked) -> dict[str, Any]:
         is_meant = use == USED or (use != NOT_CONFIGURED and backend.is_first_of_section)
         if is_meant or status is not None:
             report["outbox"][backend.name] = _backend_as_dict(backend, use, status)
+            dates = {kind: end for (name, kind), end in expiry.items() if name == backend.name}
+            report["outbox"][backend.name]["expiry_timestamp_seconds"] = dates
     return report
 
 
@@ -140,5 +144,7 @@ def _print_backend(name: str, backend: Mapping[str, Any], not_routed: int) -> No
         print_entry("", f"last delivery {at} UTC, {age(backend['last_success_seconds'])} ago")
     elif backend["use"] == USED:
         print_entry("", "nothing was ever delivered")
+    for kind, end in backend["expiry_timestamp_seconds"].items():
+        print_entry("", ends(kind, end, time.time()))
     if backend["last_error"]:
         print_entry("", f"last error: {backend['last_error']}")

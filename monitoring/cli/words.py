@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from monitoring.config_validator import Checked
-from monitoring.metrics.backends import STATES, Backend
+from monitoring.metrics.backends import STATES, WHAT_ENDS, Backend
 from monitoring.metrics.samples import NANOSECONDS
 from monitoring.records.session_record import SessionRecord
 
@@ -57,6 +57,14 @@ def age(seconds: float) -> str:
         amount, left = divmod(left, size)
         parts.append(f"{amount} {name}")
     return " ".join(part for part in parts if not part.startswith("0 ")) or "0 s"
+
+
+def ends(kind: str, end_seconds: float, now_seconds: float) -> str:
+    """When a certificate or a token ends, or that it did: ``the token ends on 2026-12-01 08:00:00 UTC, in 4 d 2 h``."""
+    at = f"{instant(round(end_seconds * NANOSECONDS))} UTC"
+    if end_seconds < now_seconds:
+        return f"{WHAT_ENDS[kind]} ended on {at}, {age(now_seconds - end_seconds)} ago"
+    return f"{WHAT_ENDS[kind]} ends on {at}, in {age(end_seconds - now_seconds)}"
 
 
 def why_stopped(record: SessionRecord) -> str:

@@ -22,7 +22,7 @@ from monitoring.transport.sinks import Total
 _ON_ITS_WAY_SECONDS = 10.0
 _COUNTED = (
     catalogue.MONITORING_FAILURES, catalogue.MONITORING_DROPPED, catalogue.MONITORING_RECOVERED,
-    catalogue.LOG_FILTER_HITS, catalogue.ERASURES, catalogue.RELAY_LAST_SEEN,
+    catalogue.CERTIFICATE_EXPIRY, catalogue.LOG_FILTER_HITS, catalogue.ERASURES, catalogue.RELAY_LAST_SEEN,
 )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ from msgspec import Struct
 from monitoring.delivery import own_state
 from monitoring.delivery.own_state import Taken, as_totals
 from monitoring.metrics import catalogue
-from monitoring.metrics.samples import NANOSECONDS, Sample
+from monitoring.metrics.backends import WHAT_ENDS
+from monitoring.metrics.samples import NANOSECONDS, Change, Sample
 from monitoring.store import clock, totals
 from monitoring.store.database import Database
 from monitoring.store.locks import is_alive
@@ -39,6 +40,7 @@ from monitoring.store.outbox import (
     set_progress,
 )
 from monitoring.store.rows import checksum
+from monitoring.transport.expiry import Expiry
 from monitoring.transport.sinks import Delivery, Rejection, Snapshot
 
 MAX_LEASE_SECONDS = 3700.0
@@ -306,6 +308,7 @@ class BackendQueue:
 
     def _note(self, connection: sqlite3.Connection, delivery: Delivery) -> None:
         now = self._clock_ns()
+        self._keep_expiry(connection, delivery.expiry, now)
         if delivery.error is None:
             connection.execute(
                 "UPDATE backends SET consecutive_failures = 0, next_attempt_ns = 0, last_error = NULL WHERE name = ?",
@@ -324,6 +327,18 @@ class BackendQueue:
             "UPDATE backends SET next_attempt_ns = ? WHERE name = ?", (now + round(rest * NANOSECONDS), self.name)
         )
         totals.count(connection, catalogue.MONITORING_FAILURES, 1, now, backend=self.name, reason=delivery.error)
+
+    def _keep_expiry(self, connection: sqlite3.Connection, expiry: Expiry | None, now_ns: int) -> None:
+        # No news for a state: of two servers behind one address each would be, at each push, and so on without end.
+        metric = catalogue.CERTIFICATE_EXPIRY
+        kept = {kind: end for (name, kind), end in totals.values(connection, metric).items() if name == self.name}
+        if expiry is None or expiry == kept:
+            return
+        labels = {kind: {"backend": self.name, "kind": kind} for kind in WHAT_ENDS}
+        keys = [(metric.name.encode(), totals.labels_key(its).encode(), b"") for its in labels.values()]
+        totals.drop(connection, keys)
+        changes = [Change(metric.name, labels[kind], "", end, replaces=True) for kind, end in expiry.items()]
+        totals.apply_changes(connection, changes, now_ns)
 
 
 def backoff_seconds(

@@ -51,6 +51,11 @@ BACKENDS = (
     Backend("prometheus", "prometheus", "gateway_url", True, "monitoring.prometheus_client:PrometheusClient"),
     Backend("textfile", "prometheus", "textfile", True, "monitoring.prometheus_client:TextfileClient"),
 )
+WHAT_ENDS = {
+    "server": "the server's certificate", "client": "the client certificate",
+    "ca": "the authority's certificate in ca_file", "token": "the token",
+}  # fmt: skip
+"""What deliveries depend on and has an end, by the kind that it is told under."""
 STATES = frozenset(backend.name for backend in BACKENDS if backend.is_state)
 
 

@@ -13,7 +13,7 @@ from monitoring.domain.anatomy import FEMUR, LABELS, LEG, MEASUREMENTS, TIBIA
 from monitoring.domain.plausibility import RULES, SEVERITIES
 from monitoring.exceptions import DELIVERY_FAILURES
 from monitoring.metrics import chart_metrics
-from monitoring.metrics.backends import BACKENDS
+from monitoring.metrics.backends import BACKENDS, WHAT_ENDS
 from monitoring.metrics.kinds import OWN_MEASUREMENTS as OWN_MEASUREMENTS
 from monitoring.metrics.kinds import Kind as Kind
 from monitoring.metrics.kinds import Label as Label
@@ -456,6 +456,12 @@ MONITORING_LAST_DELIVERY = Metric(
     "leglength_monitoring_last_delivery_timestamp_seconds", Kind.GAUGE, "s", "Unix time of the latest delivery.",
     (BACKEND,), _OF_BACKEND, "last_delivery_timestamp_seconds", source="the store",
 )  # fmt: skip
+CERTIFICATE_EXPIRY = Metric(
+    "leglength_monitoring_certificate_expiry_timestamp_seconds", Kind.GAUGE, "s",
+    "Unix time at which a certificate, or the token, ends that the latest answer of the backend depended on.",
+    (BACKEND, Label("kind", tuple(WHAT_ENDS))), "leglength_monitoring_certificate", "expiry_timestamp_seconds",
+    source="the TLS connection, the settings' files, a token's exp claim",
+)  # fmt: skip
 LOG_FILTER_HITS = Metric(
     "leglength_monitoring_log_filter_hits_total", Kind.COUNTER, "1",
     "Log records of the host's processes that the log filter removed something from.",
@@ -477,11 +483,10 @@ _DECLARED: tuple[Metric, ...] = (
     STAGE_DURATION, MODEL_INFO, MODEL_INFERENCE, MODEL_LANDMARKS, *MODEL_CONFIDENCE.values(),
     MODEL_LANDMARK_MISSES, LANDMARK_MISSES, *POINT.values(), *FUSED_CONFIDENCE.values(), *ENSEMBLE.values(),
     *DIFFERENCE.values(), MEASUREMENT_MM, MEASUREMENT_QUALITY, Z_SCORE, Z_SCORE_UNCLAMPED,
-    FEMUR_TIBIA, SIDE_DIFFERENCE, QUALITY,
-    *QUALITY_COMPONENT.values(), FINDINGS, *FINDING.values(), READING_ERROR, READING_WITHIN, *VALIDATION.values(),
-    *SYSTEM.values(), CUSTOM, MONITORING_PENDING, MONITORING_OLDEST, MONITORING_DELIVERED, MONITORING_DEAD,
-    MONITORING_FAILURES, MONITORING_DROPPED, MONITORING_RECOVERED, MONITORING_LAST_DELIVERY, LOG_FILTER_HITS, ERASURES,
-    RELAY_LAST_SEEN, REFUSED, FORMULA_FAILURES,
+    FEMUR_TIBIA, SIDE_DIFFERENCE, QUALITY, *QUALITY_COMPONENT.values(), FINDINGS, *FINDING.values(), READING_ERROR,
+    READING_WITHIN, *VALIDATION.values(), *SYSTEM.values(), CUSTOM, MONITORING_PENDING, MONITORING_OLDEST,
+    MONITORING_DELIVERED, MONITORING_DEAD, MONITORING_FAILURES, MONITORING_DROPPED, MONITORING_RECOVERED,
+    MONITORING_LAST_DELIVERY, CERTIFICATE_EXPIRY, LOG_FILTER_HITS, ERASURES, RELAY_LAST_SEEN, REFUSED, FORMULA_FAILURES,
     *chart_metrics.METRICS,
 )  # fmt: skip
 

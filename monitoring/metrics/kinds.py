@@ -17,7 +17,8 @@ ANALYSIS_MEASUREMENTS = (
 """InfluxDB's measurements of what the charts say: points with the time of the look at the store, and no session's;
 of an alarm with the day on which the change began."""
 OWN_MEASUREMENTS = (
-    "leglength_monitoring", "leglength_monitoring_failure", "leglength_monitoring_loss", "leglength_monitoring_store",
+    "leglength_monitoring", "leglength_monitoring_certificate", "leglength_monitoring_failure",
+    "leglength_monitoring_loss", "leglength_monitoring_store",
 )  # fmt: skip
 """InfluxDB's measurements of the monitoring's own state: points with the time of sending, and no session's."""
 

@@ -34,6 +34,8 @@ class Watchdog:
     def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
         self.has_fired = False
+        self.certificate: bytes | None = None
+        """The server's (DER), once the request has a connection by TLS: also one that nobody verified."""
         self._held: dict[int, socket.socket] = {}
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
@@ -138,7 +140,9 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
         """As above; urllib3's own would print a warning for ``verify_tls: false``, which the settings' check tells."""
         if conn.is_closed:
             conn.connect()
-        _current.watchdog.watch(conn.sock.fileno())
+        watchdog: Watchdog = _current.watchdog
+        watchdog.certificate = conn.sock.getpeercert(binary_form=True)
+        watchdog.watch(conn.sock.fileno())
 
 
 def bounded(manager: urllib3.PoolManager) -> urllib3.PoolManager:

@@ -23,7 +23,7 @@ import urllib3
 from msgspec import Struct
 from urllib3 import exceptions
 
-from monitoring.transport import tls
+from monitoring.transport import expiry, tls
 from monitoring.transport.connections import Watchdog, bounded
 from monitoring.transport.deadline import Deadline
 from monitoring.transport.proxies import UnusableProxyError, proxy_for
@@ -38,7 +38,7 @@ class Response(Struct, frozen=True):
     """What came back: ``status`` when a server answered, else ``error`` (one of the counted reasons).
 
     ``body`` is at most 64 KiB, or what its transport is told. It may quote the request, so it is classified and never
-    logged. ``hint`` says in fixed words what the reason's usual ones don't.
+    logged. ``hint`` says in fixed words what the reason's usual ones don't. ``expiry`` is told with an answer by TLS.
     """
 
     status: int | None = None
@@ -46,6 +46,7 @@ class Response(Struct, frozen=True):
     body: bytes = b""
     error: str | None = None
     hint: str = ""
+    expiry: expiry.Expiry = {}
 
 
 class Transport(Protocol):
@@ -77,14 +78,14 @@ class HttpTransport:
             return Response(error="timeout")
         with Watchdog(deadline) as watchdog:
             try:
-                response = self._ask(method, url, headers, body, deadline)
+                response = self._ask(method, url, headers, body, watchdog)
             except (exceptions.HTTPError, OSError, ValueError, Warning) as error:  # a host may raise warnings
                 self.close()  # a connection that gave no whole answer is not used again
                 response = Response(error="timeout") if deadline.passed() else _failed(error)
         # An answer that the watchdog cut off looks like a whole one where no length was told.
         return Response(error="timeout") if watchdog.has_fired else response
 
-    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: Deadline) -> Response:
+    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes, watchdog: Watchdog) -> Response:
         parts = urlsplit(url)
         origin = f"{parts.scheme}://{parts.netloc}"
         if origin not in self._routes:
@@ -92,7 +93,7 @@ class HttpTransport:
         route = self._routes[origin]
         with route.manager.request(
             method, url, body=body, headers=dict(headers), redirect=False, retries=False,
-            timeout=urllib3.Timeout(total=deadline.remaining()), preload_content=False,
+            timeout=urllib3.Timeout(total=watchdog.deadline.remaining()), preload_content=False,
         ) as answer:  # fmt: skip
             content = answer.read(self._most_bytes, decode_content=True)
             if len(content) < self._most_bytes:
@@ -101,7 +102,10 @@ class HttpTransport:
         if complaint := tls.complaint(answer.status, content):
             return Response(error="tls", hint=complaint)
         fields = {key.lower(): value for key, value in answer.headers.items()}
-        return Response(answer.status, fields, content, hint=route.hint)
+        ends = {}
+        if parts.scheme == "https":  # else the certificate is the proxy's
+            ends = expiry.of_connection(watchdog.certificate, route.shown, route.trusted)
+        return Response(answer.status, fields, content, hint=route.hint, expiry=ends)
 
     def close(self) -> None:
         """See :class:`Transport`."""
@@ -115,6 +119,10 @@ class _Route(Struct, frozen=True):
 
     manager: urllib3.PoolManager
     hint: str = ""
+    shown: tuple[expiry.Certificate, ...] = ()
+    """The client's certificate, with those above it in its file."""
+    trusted: tuple[expiry.Certificate, ...] = ()
+    """Those of the settings' own authorities."""
 
     @classmethod
     def to(cls, url: str, trust: tls.Trust) -> _Route:
@@ -122,8 +130,10 @@ class _Route(Struct, frozen=True):
         proxy = proxy_for(url)
         is_secure = urlsplit(url).scheme == "https"
         context = tls.client_context(trust) if is_secure else None
+        # Read together with the context, so that what is told is what is in use.
+        dates = [expiry.certificates(path) for path in (trust.client_cert_file, trust.ca_file) if is_secure]
         if proxy is None:
-            return cls(bounded(urllib3.PoolManager(num_pools=1, maxsize=1, ssl_context=context)))
+            return cls(bounded(urllib3.PoolManager(num_pools=1, maxsize=1, ssl_context=context)), "", *dates)
         to_proxy = None
         if proxy.url.startswith("https:"):
             to_proxy = tls.client_context(trust, shows_certificate=False)
@@ -132,7 +142,7 @@ class _Route(Struct, frozen=True):
             proxy.url, proxy_headers=headers, proxy_ssl_context=to_proxy, ssl_context=context or to_proxy,
             num_pools=1, maxsize=1,
         )  # fmt: skip
-        return cls(bounded(manager), "" if is_secure else _FORWARDED)
+        return cls(bounded(manager), "" if is_secure else _FORWARDED, *dates)
 
 
 # --- headers ------------------------------------------------------------------------------------

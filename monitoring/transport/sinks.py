@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from msgspec import Struct
 
 from monitoring.transport.deadline import Deadline
+from monitoring.transport.expiry import Expiry
 
 Batch = TypeVar("Batch", contravariant=True)
 
@@ -31,7 +32,8 @@ class Delivery(Struct, frozen=True):
 
     ``accepted`` are the indexes of items that the backend has, ``rejected`` those that it refuses for
     good; all others are kept and tried again. ``error`` says why (one of ``DELIVERY_FAILURES``),
-    ``detail`` says it to a person, and ``retry_after_seconds`` is the backend's own wish.
+    ``detail`` says it to a person, and ``retry_after_seconds`` is the backend's own wish. ``expiry`` is when the
+    certificates and the token end that the backend was asked with; None where that isn't known.
     """
 
     accepted: frozenset[int] = frozenset()
@@ -39,6 +41,7 @@ class Delivery(Struct, frozen=True):
     error: str | None = None
     detail: str = ""
     retry_after_seconds: float | None = None
+    expiry: Expiry | None = None
 
 
 class Total(Struct, frozen=True):

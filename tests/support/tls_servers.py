@@ -9,6 +9,7 @@ Everything is made anew for each run; nothing is trusted by the machine.
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import itertools
 import json
@@ -21,6 +22,7 @@ from typing import Any
 
 import trustme
 import urllib3
+from cryptography import x509
 
 from tests.support.clocks import HANGS_SECONDS
 from tests.support.faults import Behaviour, Exchange, FaultServer, Request
@@ -36,6 +38,17 @@ class KeyPair:
 
     certificate: Path
     key: Path
+
+
+def end_of(pair: KeyPair) -> float:
+    """When the certificate ends, in Unix time."""
+    return x509.load_pem_x509_certificate(pair.certificate.read_bytes()).not_valid_after_utc.timestamp()
+
+
+def jwt(claims: object) -> str:
+    """A JSON Web Token that nobody has signed."""
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"eyJhbGciOiJIUzI1NiJ9.{payload}.c2lnbmF0dXJl"
 
 
 class Authority:

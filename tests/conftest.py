@@ -68,6 +68,7 @@ WHOLE = {
     "tests/analysis/test_outputs.py",
     "tests/analysis/test_phantom.py",
     "tests/application/test_canaries.py",
+    "tests/application/test_it_notices.py",
     "tests/dashboards/test_images_on_servers.py",
     "tests/dashboards/test_totals_on_prometheus.py",
     "tests/deploy/test_readmes.py",

@@ -69,24 +69,16 @@ def _unit_gradient(pixels: Grid) -> tuple[Grid, Grid]:
 def _circles(down: Grid, across: Grid) -> list[Candidate]:
     """Circle centres in the upper half; the score is the share of the rim that points inward."""
     top = down.shape[0] // 2
-    down, across = down[:top], across[:top]
+    rim = [(float(np.sin(angle)), float(np.cos(angle))) for angle in np.linspace(0, 2 * np.pi, 48, endpoint=False)]
+    # A rim point at +(x, y) from the centre brightens towards the centre: its gradient is -(x, y).
+    inward = [np.clip(-(down[:top] * np.float32(y) + across[:top] * np.float32(x)), 0, None) for y, x in rim]
     found = []
     for radius in _HEAD_RADII_MM:
-        votes = _votes(down, across, radius)
-        found += [replace(peak, radius=float(radius)) for peak in peaks(votes, 5, radius, 0.15)]
+        votes = np.zeros_like(down[:top])
+        for (y, x), gradient in zip(rim, inward, strict=True):
+            votes += _shifted(gradient, -round(radius * y), -round(radius * x))
+        found += [replace(peak, radius=float(radius)) for peak in peaks(votes / np.float32(len(rim)), 5, radius, 0.15)]
     return found
-
-
-def _votes(down: Grid, across: Grid, radius: int) -> Grid:
-    """For each centre, the mean inward gradient over a circle's rim."""
-    angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    total = np.zeros_like(down)
-    for angle in angles:
-        y, x = np.sin(angle), np.cos(angle)
-        # A rim point at +(x, y) from the centre brightens towards the centre: its gradient is -(x, y).
-        inward = np.clip(-(down * np.float32(y) + across * np.float32(x)), 0, None)
-        total += _shifted(inward, -round(float(radius * y)), -round(float(radius * x)))
-    return total / np.float32(len(angles))
 
 
 def _shifted(grid: Grid, down: int, right: int) -> Grid:

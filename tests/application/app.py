@@ -131,7 +131,8 @@ class App:
                 stdout=their_out, stderr=their_err,
             )  # fmt: skip
         else:
-            process = preloaded().start(command, REPOSITORY, self.full_environment(), their_out, their_err)
+            library = self.environment.get("LD_PRELOAD", "")
+            process = preloaded(library).start(command, REPOSITORY, self.full_environment(), their_out, their_err)
         os.close(their_out)
         os.close(their_err)
         lines: list[tuple[float, str]] = []

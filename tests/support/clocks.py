@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 # What has not come by now never will, though ten times as many processes as processors want to run. Nothing is tested
 # by it: a time that is tested is held against a reference that is measured beside it.
@@ -29,3 +31,13 @@ def assert_took_at_most(took_seconds: float, seconds: float) -> None:
     if took_seconds > seconds:
         allowed = seconds * slowness()
         assert took_seconds <= allowed, f"took {took_seconds:.1f} s; {allowed:.1f} s would be slow for this machine"
+
+
+def moved_clock(folder: Path) -> dict[str, str] | None:
+    """An environment in which a process's wall clock is $CLOCK_AHEAD_SECONDS ahead; None without a C compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        return None
+    library, source = folder / "moved_clock.so", Path(__file__).with_name("moved_clock.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
+    return {"LD_PRELOAD": str(library), "CLOCK_AHEAD_SECONDS": "0"}

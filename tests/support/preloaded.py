@@ -50,11 +50,12 @@ class Child:
 class Preloaded:
     """Starts one process of a program at a time; made once in a test process, with which it ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, library: str = "") -> None:
+        """`library` is what the dynamic linker loads first into each of them ($LD_PRELOAD)."""
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._one_at_a_time = threading.Lock()
         # One thread for linear algebra: a pool of threads would not live on in what is forked.
-        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"} | ({"LD_PRELOAD": library} if library else {})
         with theirs:
             subprocess.Popen(
                 [sys.executable, "-m", "tests.support.preloaded", str(theirs.fileno())],
@@ -70,9 +71,9 @@ class Preloaded:
 
 
 @functools.cache
-def preloaded() -> Preloaded:
+def preloaded(library: str = "") -> Preloaded:
     """This test process's own."""
-    return Preloaded()
+    return Preloaded(library)
 
 
 def _receive(answers: socket.socket) -> dict[str, int]:

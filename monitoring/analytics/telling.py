@@ -1,9 +1,9 @@
 """Tells both kinds of backends what a look at the store found, within the transaction that keeps it.
 
 A state backend gets the present charts' gauges with the totals: they are replaced as a whole, so that a chart which
-went with its segment goes there, too. A log gets a point for each chart and each alarm, once a UTC day and whenever a
-state or an alarm has changed: they wait in the outbox as sessions' lines do. An alarm's point has the day on which the
-change began, not the exam's instant, and waits under the alarm's ID, so that it goes when what it tells of is erased.
+went with its segment goes there, too. A log gets a point for each chart, once a UTC day and whenever a state or an
+alarm has changed, and one for each alarm: they wait in the outbox as sessions' lines do. An alarm's point has the day
+on which the change began, not the exam's instant, and waits under the alarm's ID, so that an erasure finds it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from monitoring.metrics.kinds import Kind
 from monitoring.metrics.samples import NANOSECONDS, Sample, limit_cardinality
 from monitoring.metrics_collector import SessionWritesBuilder, changes, own_lines
 from monitoring.store import clock, totals
-from monitoring.store.analysis import alarm_lines
+from monitoring.store.analysis import alarm_lines, is_told
 from monitoring.store.outbox import enqueue
 from monitoring.store.vocabulary import growing_vocabulary
 
@@ -51,7 +51,15 @@ def tell(
     # What had no room in a label is counted once a set, however often somebody asks for the alarms.
     totals.apply_changes(connection, changes(limited if is_news else state), now_ns)
     totals.bump_revision(connection)
-    if not is_news or not build.log_backends:
+    if not build.log_backends:
+        return
+    # Once, since a server may refuse what is older than it keeps: not again each day.
+    for alarm, is_withdrawn in alarms:
+        if not is_told(connection, alarm.alarm_id, is_withdrawn):
+            of_alarm = limit_cardinality(_alarm_samples(alarm, is_withdrawn), vocabulary)
+            day_ns = alarm.change_ns // DAY_NS * DAY_NS
+            _enqueue(connection, build, alarm_lines(alarm.alarm_id), own_lines(of_alarm, day_ns, build.tags), now_ns)
+    if not is_news:
         return
     counted = totals.values(connection, chart_metrics.ALARMS)
     logged = [Sample(chart_metrics.ALARMS, counted.get((one,), 0.0), {"audience": one}) for one in _AUDIENCES]
@@ -61,10 +69,6 @@ def tell(
         own = {**sample.labels, "unit": units[sample.labels["chart"]]} if is_of_chart else sample.labels
         logged.append(sample._replace(labels=own))
     _enqueue(connection, build, "", own_lines(logged, now_ns, build.tags), now_ns)
-    for alarm, is_withdrawn in alarms:
-        of_alarm = limit_cardinality(_alarm_samples(alarm, is_withdrawn), vocabulary)
-        day_ns = alarm.change_ns // DAY_NS * DAY_NS
-        _enqueue(connection, build, alarm_lines(alarm.alarm_id), own_lines(of_alarm, day_ns, build.tags), now_ns)
 
 
 def _is_news(connection: sqlite3.Connection, state: Iterable[Sample], now_ns: int) -> bool:

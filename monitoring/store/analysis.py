@@ -145,6 +145,7 @@ def forget_alarms(connection: sqlite3.Connection, instants_ns: Iterable[int]) ->
         for alarm_id, found_ns in rows.fetchall():
             delete_lines(connection, alarm_lines(alarm_id))
             connection.execute("DELETE FROM dead_letters WHERE session_id = ?", (alarm_lines(alarm_id),))
+            connection.execute("DELETE FROM analysis WHERE name = ?", (alarm_lines(alarm_id),))
             connection.execute(
                 "DELETE FROM alarms WHERE id = ? AND document LIKE ?", (alarm_id, f'%"raised_ns":{instant_ns},%')
             )
@@ -230,6 +231,17 @@ def keep_alarms(connection: sqlite3.Connection, found: Iterable[tuple[str, str]]
 def alarm_lines(alarm_id: str) -> str:
     """Under what an alarm's lines wait in the outbox, where a session's wait under the session."""
     return f"alarm {alarm_id}"
+
+
+def is_told(connection: sqlite3.Connection, alarm_id: str, is_withdrawn: bool) -> bool:
+    """Whether a log has been told of an alarm as it is now; it is kept that it will have been."""
+    row = (alarm_lines(alarm_id), b"withdrawn" if is_withdrawn else b"found")
+    kept = connection.execute(
+        "INSERT INTO analysis VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value,"
+        " checksum = excluded.checksum WHERE value != excluded.value",
+        (*row, checksum(*row)),
+    )
+    return not kept.rowcount
 
 
 def withdraw_alarms(connection: sqlite3.Connection, ids: Iterable[str], now_ns: int) -> None:

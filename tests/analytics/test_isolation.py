@@ -12,8 +12,11 @@ from tests.support.clocks import HANGS_SECONDS
 HOST = """
 import logging, sys
 from monitoring import MonitorManager
-settings = {"monitoring": {"enabled": True, "store": {"path": sys.argv[1], "min_free_mb": 0}}}
-monitor = MonitorManager(settings, logging.getLogger())
+settings = {
+    "enabled": True, "store": {"path": sys.argv[1], "min_free_mb": 0},
+    "influxdb": {"url": "http://127.0.0.1:9", "bucket": "b"}, "prometheus": {"textfile": sys.argv[1] + "/x.prom"},
+}
+monitor = MonitorManager({"monitoring": settings}, logging.getLogger())
 with monitor.session("series") as session:
     session.record_measurements({"PLL_R_FEM": 300.0})
 monitor.close()
@@ -43,6 +46,7 @@ def answer(*arguments: str) -> str:
 def test_a_host_that_records_a_session_loads_nothing_of_it(tmp_path: Path) -> None:
     assert answer(HOST, str(tmp_path)) == ""
     assert (tmp_path / "monitoring.db").exists()
+    assert "leglength_sessions_total" in (tmp_path / "x.prom").read_text()
 
 
 def test_it_loads_nothing_but_the_standard_library_and_what_the_records_need() -> None:

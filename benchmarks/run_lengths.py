@@ -285,9 +285,9 @@ def events() -> None:
 # --- a whole site ---------------------------------------------------------------------------------
 
 
-def site_year(task: tuple[int, str, float, int]) -> tuple[float, dict[str, int], int, int]:
+def site_year(task: tuple[int, str, float, float, float]) -> tuple[float, dict[str, int], int, int]:
     """A site without a fault: years, false alarms by series, charts, charts by days."""
-    seed, kind, share, years = task
+    seed, kind, share, a_day, years = task
     generator = random.Random(seed)
     charting_ = Charting(Progress(), AnalyticsConfig())
     sessions, day, common = [], 0, 0.0
@@ -295,8 +295,7 @@ def site_year(task: tuple[int, str, float, int]) -> tuple[float, dict[str, int],
         if day % 7 < 5:
             common = generator.gauss(0, sqrt(share))
             sessions += [
-                _session(generator, kind, share, common, day, number)
-                for number in range(_poisson(generator, 30 * 12 / 261))
+                _session(generator, kind, share, common, day, number) for number in range(_poisson(generator, a_day))
             ]
         day += 1
     charting.derived_values = lambda stored: stored.derived_bytes  # type: ignore[assignment,return-value]
@@ -307,7 +306,7 @@ def site_year(task: tuple[int, str, float, int]) -> tuple[float, dict[str, int],
         name = key.partition("@")[0].partition("/")[0]
         alarms[name] = alarms.get(name, 0) + len(found)
     by_days = sum(each.by_days for each in progress.numbers.values())
-    return float(years), alarms, len(progress.crossings), by_days
+    return years, alarms, len(progress.crossings), by_days
 
 
 def _poisson(generator: random.Random, rate: float) -> int:
@@ -369,16 +368,25 @@ def _error(generator: random.Random) -> float:
 
 def whole_sites(pool: Pool) -> None:  # type: ignore[valid-type]
     head(
-        "A site of 30 exams a month without a fault, budget 2 a year",
+        "A site without a fault, budget 2 a year",
         "data",
+        "exams a working day",
         "site-years",
         "charts",
         "by days",
         "false alarms a year",
         "+- (2 SE)",
     )
-    for kind, share in (("normal", 0.0), ("lognormal", 0.0), ("normal", 0.1), ("normal", 0.2)):
-        found = pool.map(site_year, [(seed, kind, share, 3) for seed in range(40)], chunksize=2)
+    few, many = 30 * 12 / 261, 6.0
+    cases = [("normal", 0.0, few, 3.0), ("lognormal", 0.0, few, 3.0), ("normal", 0.1, few, 3.0)]
+    cases += [
+        ("normal", 0.2, few, 3.0),
+        ("normal", 0.0, many, 1.0),
+        ("normal", 0.1, many, 1.0),
+        ("normal", 0.2, many, 1.0),
+    ]
+    for kind, share, a_day, each_years in cases:
+        found = pool.map(site_year, [(seed, kind, share, a_day, each_years) for seed in range(40)], chunksize=2)
         years = sum(each[0] for each in found)
         per_site = [sum(alarms.values()) for _, alarms, _, _ in found]
         spread = sqrt(np.var(per_site, ddof=1) * len(found)) / years
@@ -386,6 +394,7 @@ def whole_sites(pool: Pool) -> None:  # type: ignore[valid-type]
         words = kind + (f", day share {share:g}" if share else "")
         row(
             words,
+            f"{a_day:.1f}",
             f"{years:.0f}",
             f"{charts:.0f}",
             f"{by_days:.1f}",

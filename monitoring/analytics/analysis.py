@@ -41,7 +41,7 @@ from monitoring.store import totals
 from monitoring.store.analysis import Action, Seen
 from monitoring.store.sessions import Store
 
-CHECKPOINT_VERSION: Final = 3
+CHECKPOINT_VERSION: Final = 4
 """Raised when a chart says another thing of the same sessions, or its fields change."""
 NO_BACKENDS: Final = SessionWritesBuilder()
 ACKNOWLEDGE, REBASE = "acknowledge", "rebase"
@@ -243,9 +243,9 @@ def _state(chart: Chart, alarms: Sequence[Alarm], done: Sequence[Action]) -> str
     last_ns = max((action.instant_ns for action in done if action.kind == ACKNOWLEDGE), default=None)
     if last_ns is not None and sum(time_ns > last_ns for time_ns, *_ in chart.past) < charts.LIMITED_UNTIL:
         return ACKNOWLEDGE + "d"
-    if isinstance(chart, EventChart) or chart.exams >= charts.LIMITED_UNTIL:
+    if isinstance(chart, EventChart) or chart.points >= charts.LIMITED_UNTIL:
         return "watching"
-    return "learning" if chart.exams < charts.LEARNING_UNTIL else "limited"
+    return "learning" if chart.points < charts.LEARNING_UNTIL else "limited"
 
 
 def _chart_state(
@@ -254,7 +254,8 @@ def _chart_state(
     found = ChartState(
         chart=name, series=series.name, title=series.title, unit=series.unit, kind=series.kind.value, segment=code,
         is_current=is_current, state=state, exams=chart.exams, first_ns=chart.first_ns, last_ns=chart.last_ns,
-        score=0.0, limit=None, once_in=chart.every or None, notices=series.notices, misses=series.misses,
+        points=chart.points, score=0.0, limit=None, once_in=chart.every or None, notices=series.notices,
+        misses=series.misses,
     )  # fmt: skip
     if isinstance(chart, NumberChart):
         sd, shift = chart.sd() or None, chart.detectable_sd(WITHIN)  # of equal values no SD is known

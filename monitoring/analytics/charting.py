@@ -151,10 +151,12 @@ class Charting:
         else:
             for rebased_ns in (*self._rebased[key], None):
                 cut = bisect_right(its_points, rebased_ns - 1, key=_instant) if rebased_ns is not None else None
-                yield from progress.numbers.setdefault(key, NumberChart()).extend(its_points[:cut], budget)
+                yield from progress.numbers.setdefault(key, NumberChart(by_days=series.by_days)).extend(
+                    its_points[:cut], budget
+                )
                 its_points = its_points[cut:] if cut is not None else ()
                 if rebased_ns is not None and its_points and progress.numbers[key].rebased_ns < rebased_ns:
-                    progress.numbers[key] = NumberChart(rebased_ns=rebased_ns)
+                    progress.numbers[key] = NumberChart(by_days=series.by_days, rebased_ns=rebased_ns)
 
     def _charts_at(self, key: str) -> Callable[[int], int]:
         """How many charts share the budget at an instant: those without a segment, and those of one segment."""

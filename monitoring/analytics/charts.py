@@ -183,6 +183,11 @@ class Chart(Struct, kw_only=True):
     past: list[Past] = field(default_factory=list)
 
     @property
+    def points(self) -> int:
+        """How many points were charted: exams, or clinic days that are over."""
+        return self.exams
+
+    @property
     def last_ns(self) -> int:
         """The last point's instant."""
         return self.past[-1][0] if self.past else 0
@@ -293,6 +298,11 @@ class NumberChart(Chart, kw_only=True):
     day: int = 0
     day_scores: list[float] = field(default_factory=list)
 
+    @property
+    def points(self) -> int:
+        """Exams, or clinic days that are over."""
+        return self.dependence.days if self.by_days else self.exams
+
     def extend(self, points: Iterable[tuple[int, float, str]], budget: Budget) -> Iterator[Crossing]:
         """Chart further points (UTC ns, value, stratum), in the order of time."""
         # In local names, but where others look at them: a busy site's points come by the million.
@@ -338,7 +348,8 @@ class NumberChart(Chart, kw_only=True):
                 yield self._alarm(self.limit)
 
     def _set_limit(self, budget: Budget) -> None:
-        # From exam 100 on, and never back: a chart that changed to and fro would have no run length to speak of.
+        # From exam 100 on, and never back: a chart that changed to and fro would have no run length to speak of. At few
+        # exams: a change that lasts looks like dependence, too, and z would begin anew in the midst of it.
         if not self.by_days and self.exams >= LIMITED_UNTIL and self.dependence.is_clear:
             self.by_days, self.z = True, 0.0
         weight = DAYS_WEIGHT if self.by_days else WEIGHT

@@ -1,10 +1,11 @@
 """The fire drill: faults put into a copy of the site's own last exams, and how many exams the charts need to notice.
 
-Each fault moves what the models saw, in memory: the boxes, or the film's scale. What monitoring derives is derived
-again by its own formulas; what the application had computed itself (lengths of the fused landmarks and of each model,
-its ensemble's scores) changes by as much as a plain formula of the same boxes does, so that the application's own way
-of measuring stays in it. A length is |row of the femoral head or ankle - row of the knee's centre| x row spacing, a leg
-the sum of its bones. The last third of the exams, 120 at most, gets the fault; the others come before it as they are.
+Each fault moves what the models saw, in memory: the boxes, or the film's scale; or it slows the machine. What
+monitoring derives is derived again by its own formulas; what the application had computed itself (lengths of the fused
+landmarks and of each model, its ensemble's scores) changes by as much as a plain formula of the same boxes does, so
+that the application's own way of measuring stays in it. A length is |row of the femoral head or ankle - row of the
+knee's centre| x row spacing, a leg the sum of its bones. The last third of the exams, 120 at most, gets the fault; the
+others come before it as they are.
 
 Beside it the rate of false alarms that the site really has: its clinic days in random order, so that no change
 is left that lasts, but all that exams of one day have in common. A drill reads the store alone; what it found is kept
@@ -172,6 +173,16 @@ def swapped(record: SessionRecord, share: float) -> SessionRecord:
     return replace(record, predictions=tuple(replace(seen, labels=of_seen) for seen, of_seen in pairs))
 
 
+def slower(record: SessionRecord, by: float) -> SessionRecord:
+    """By a machine that takes longer."""
+    models = tuple(
+        replace(model, inference_seconds=None if model.inference_seconds is None else model.inference_seconds * by)
+        for model in record.models
+    )
+    stages = {stage: seconds * by for stage, seconds in record.stages_seconds.items()}
+    return replace(record, duration_seconds=record.duration_seconds * by, stages_seconds=stages, models=models)
+
+
 def at_one(record: SessionRecord, where: str, fault: Fault) -> SessionRecord:
     """A fault in one stratum alone."""
     return fault(record) if stratum(record) == where else record
@@ -197,6 +208,7 @@ def faults(records: Sequence[SessionRecord]) -> dict[str, Fault]:
         "headers say a spacing that is 2 % too large": partial(misstated, by=1.02),
         "the models scatter 1.5 times as much": partial(scattered, by=1.5),
         "right and left are swapped in 5 % of the exams": partial(swapped, share=0.05),
+        "the machine takes 1.5 times as long": partial(slower, by=1.5),
     }
 
 

@@ -224,9 +224,9 @@ def _chart(state: ChartState, material: Material) -> ReportedChart:
 
 def _unchanged(state: ChartState) -> str:
     if state.state == "learning":
-        return f"Too early to say: {state.exams} of {LEARNING_UNTIL} exams, until which it can't alarm."
+        return f"Too early to say: {state.points} of {LEARNING_UNTIL} {points_of(state)}, until which it can't alarm."
     if state.state == "limited":
-        return f"No change found; under {LIMITED_UNTIL} exams only large ones show."
+        return f"No change found; under {LIMITED_UNTIL} {points_of(state)} only large ones show."
     if state.kind == "event" and state.accepted is not None:
         return f"No more often than accepted ({in_unit(state.accepted, 'share')}), as far as it can tell."
     return "No change found."

@@ -61,7 +61,8 @@ class Look(NamedTuple):
 
 class Series(Struct, frozen=True):
     """One series. ``parts`` takes its points from a session, or names the derived values that they are, by part;
-    ``notices`` and ``misses`` are told beside its state.
+    ``notices`` and ``misses`` are told beside its state. What the exams of one day have in common by nature, as a
+    machine's load, is charted ``by_days`` from the first exam on.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Series(Struct, frozen=True):
     misses: str
     kind: Kind = Kind.NUMBER
     of: Of = Of.EXAM
+    by_days: bool = False
 
 
 # --- points -------------------------------------------------------------------------------------
@@ -220,11 +222,11 @@ SERIES: Final[tuple[Series, ...]] = (
     Series(
         "session_seconds", "processing time of one image", "s",
         lambda look: [("", look.record.duration_seconds)], "measured", "a machine or a model that became slower",
-        "rare long runs: they are an exam each",
+        "rare long runs: they are an exam each", by_days=True,
     ),
     Series(
         "stage_seconds", "time of one stage", "s", lambda look: look.record.stages_seconds.items(), "measured",
-        "the stage that became slower", "rare long runs: they are an exam each",
+        "the stage that became slower", "rare long runs: they are an exam each", by_days=True,
     ),
     Series(
         "model_seconds", "inference time of one model", "s",
@@ -233,7 +235,7 @@ SERIES: Final[tuple[Series, ...]] = (
             for model in look.record.models
             if model.inference_seconds is not None
         ],
-        "measured", "the model that became slower", "rare long runs: they are an exam each",
+        "measured", "the model that became slower", "rare long runs: they are an exam each", by_days=True,
     ),
     Series(
         "process_memory", "largest resident memory while one image was processed", "bytes",

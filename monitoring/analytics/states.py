@@ -46,13 +46,13 @@ class Alarm(Struct, frozen=True):
 class ChartState(Struct, frozen=True):
     """What one chart says now.
 
-    ``state`` is ``learning`` (under 20 exams: it can't alarm), ``limited`` (under 100), ``watching``, ``alarm`` or
-    ``acknowledged`` (until 100 further exams). ``score`` is held against ``limit``; a false alarm comes once in
-    ``once_in`` exams, or clinic days (``by_days``, where exams depend on one another). ``detectable`` is what would
-    have been noticed: of numbers the smallest shift that is found with 80 % within 30 exams (or clinic days), in the
-    unit, and ``detectable_sd`` in standard deviations; of events the mean number of exams until a doubled rate shows;
-    of silence the working days. ``events`` are those of an event chart, ``neighbours`` and ``day_share`` the measured
-    dependence.
+    ``state`` is ``learning`` (under 20 ``points``: it can't alarm), ``limited`` (under 100), ``watching``, ``alarm``
+    or ``acknowledged`` (until 100 further exams). A point is an exam, or a clinic day that is over (``by_days``, where
+    exams depend on one another). ``score`` is held against ``limit``; a false alarm comes once in ``once_in`` points.
+    ``detectable`` is what would have been noticed: of numbers the smallest shift that is found with 80 % within 30
+    points, in the unit, and ``detectable_sd`` in standard deviations; of events the mean number of exams until a
+    doubled rate shows; of silence the working days. ``events`` are those of an event chart, ``neighbours`` and
+    ``day_share`` the measured dependence.
     """
 
     chart: str
@@ -70,6 +70,7 @@ class ChartState(Struct, frozen=True):
     limit: float | None
     once_in: float | None
     by_days: bool = False
+    points: int = 0
     detectable: float | None = None
     detectable_sd: float | None = None
     events: int | None = None

@@ -63,6 +63,20 @@ def test_the_model_that_is_off_raises_an_alarm_with_its_date_and_size(once: Anal
     assert chart(once, "quality").state in ("watching", "limited")
 
 
+def test_what_a_machines_load_makes_alike_counts_clinic_days(once: Analysis, tmp_path: Path) -> None:
+    with a_store(tmp_path, exams(range(40))) as store:
+        found = analyse(store, CONFIG, exam(39).ended_ns)
+        later = analyse(store, CONFIG, NOW_NS)
+    at_first = {name: chart(found, name) for name in ("session_seconds", "stage_seconds/inference", "quality")}
+    assert {name: (state.by_days, state.points, state.state) for name, state in at_first.items()} == {
+        "session_seconds": (True, 19, "learning"), "stage_seconds/inference": (True, 19, "learning"),
+        "quality": (False, 40, "limited"),
+    }  # fmt: skip
+    assert (chart(later, "session_seconds").points, chart(later, "session_seconds").state) == (20, "limited")
+    assert (chart(once, "session_seconds").points, chart(once, "session_seconds").state) == (75, "limited")
+    assert chart(once, "quality").state == "watching"
+
+
 def test_every_chart_says_what_it_would_have_noticed(once: Analysis) -> None:
     state = chart(once, "session_seconds")
     assert state.exams == EXAMS
@@ -407,4 +421,4 @@ def test_an_alarm_that_is_not_found_any_more_is_withdrawn_and_told(tmp_path: Pat
 
 def test_the_document_of_an_alarm_is_read_back(once: Analysis) -> None:
     assert all(msgspec.json.decode(msgspec.json.encode(alarm), type=Alarm) == alarm for alarm in once.alarms)
-    assert module.CHECKPOINT_VERSION == 3
+    assert module.CHECKPOINT_VERSION == 4

@@ -280,6 +280,20 @@ def test_where_clinic_days_differ_they_are_charted_one_point_a_day():
     assert alone.dependence.day_share == pytest.approx(0.0, abs=0.05)
 
 
+def test_what_days_have_in_common_by_nature_is_charted_by_days_before_it_can_be_measured():
+    """Sixty clinic days of six exams are too few to tell dependence from chance in time."""
+    alarms, charted = {True: 0, False: 0}, 0
+    for seed in range(60):
+        points = clustered(60, 6, 0.25, seed)
+        for is_declared in alarms:
+            chart = NumberChart(by_days=is_declared)
+            alarms[is_declared] += sum(1 for _ in chart.extend(points, a_budget(900)))
+            assert chart.points == (59 if chart.by_days else 360)
+        charted += 39
+    assert alarms[True] <= 3 * charted / 900  # 2.6 are due
+    assert alarms[False] >= 4 * charted / 900
+
+
 def test_what_a_chart_of_days_finds_depends_on_the_exams_of_a_day():
     """1 day of 4 exams with a share of .3 scatters by 1 + 3 x .3, and is moved by 4 exams."""
     found = NumberChart()

@@ -102,9 +102,9 @@ def alarms(
         found = analyse(store, settings.analytics, time.time_ns(), build)
     listed = [alarm for alarm in found.alarms if every or alarm.status == "open"]
     if as_json:
-        output.print_json([output.alarm_as_dict(alarm) for alarm in listed])
+        output.print_json([output.alarm_as_dict(alarm, found.charts) for alarm in listed])
     else:
-        output.print_alarms(listed)
+        output.print_alarms(listed, found.charts)
 
 
 @app.command()

@@ -19,6 +19,7 @@ from msgspec.structs import asdict
 from rich.console import Console
 
 from monitoring.analytics.rederivation import Summary
+from monitoring.analytics.wording import in_unit, machine_words, noticed
 from monitoring.cli.words import counted, instant, rfc3339_nano, why_stopped
 from monitoring.domain import agreement
 from monitoring.domain.agreement import SHOWN_FROM_PAIRS, VERDICT_FROM_PAIRS, Verdict
@@ -322,22 +323,20 @@ def analysis_as_dict(found: Analysis) -> dict[str, Any]:
     return plain
 
 
-def alarm_as_dict(alarm: Alarm) -> dict[str, Any]:
-    """The same of one alarm, with what it says in a sentence."""
-    return {**msgspec.to_builtins(alarm), "sentence": _sentence(alarm)}
+def alarm_as_dict(alarm: Alarm, charts: Sequence[ChartState] = ()) -> dict[str, Any]:
+    """The same of one alarm, with what it says in a sentence, and what its chart notices, where it is among these."""
+    return {**msgspec.to_builtins(alarm), "sentence": _sentence(alarm), "noticed": _noticed_by(alarm, charts)}
 
 
 def print_analysis(found: Analysis) -> None:
     """The charts of what is in use now, the alarms, what is known of the machine, and the charts' budget."""
-    from monitoring.analytics.wording import machine_words
-
     for reason in filter(None, [found.anew]):
         print_entry("computed", f"from the first session: {reason}")
     current = [state for state in found.charts if state.is_current]
     rows = [
         (
             state.chart, state.state, f"{state.exams:,}", f"{state.score:.3g} of {_number(state.limit, '.3g')}",
-            _noticed(state),
+            noticed(state),
         )
         for state in current
     ]  # fmt: skip
@@ -382,12 +381,19 @@ def print_drill(found: Drill) -> None:
         console.print(f"most of them: {most}")
 
 
-def print_alarms(alarms: Sequence[Alarm]) -> None:
-    """One line for each."""
+def print_alarms(alarms: Sequence[Alarm], charts: Sequence[ChartState] = ()) -> None:
+    """One line for each, with what its chart notices, where it is among these."""
     if not alarms:
-        console.print("no alarm is open")
+        console.print("no alarm is open, which says no more than what each chart would have noticed (analyze)")
     for alarm in alarms:
-        print_entry(alarm.alarm_id, f"{_sentence(alarm)}; {alarm.status}{_answer(alarm)}")
+        words = _noticed_by(alarm, charts)
+        told = f"; would have been noticed: {words}" if words else ""
+        print_entry(alarm.alarm_id, f"{_sentence(alarm)}; {alarm.status}{_answer(alarm)}{told}")
+
+
+def _noticed_by(alarm: Alarm, charts: Sequence[ChartState]) -> str:
+    its = [state for state in charts if (state.chart, state.segment) == (alarm.chart, alarm.segment)]
+    return noticed(its[0]) if its else ""
 
 
 def _answer(alarm: Alarm) -> str:
@@ -397,7 +403,7 @@ def _answer(alarm: Alarm) -> str:
 def _sentence(alarm: Alarm) -> str:
     if alarm.chart == "silence":
         return f"silence: no session for {alarm.size:g} working days after {instant(alarm.change_ns)}"
-    size = "{:+.3g} {}".format(*_scaled(alarm.size, alarm.unit))
+    size = in_unit(alarm.size, alarm.unit, is_change=True)
     first, last = (instant(when)[:10] for when in (alarm.earliest_ns, alarm.latest_ns))
     where = f" ({'; '.join(alarm.strata)})" if alarm.strata else ""
     again = f", and {alarm.crossings - 1} times again" if alarm.crossings > 1 else ""
@@ -405,20 +411,3 @@ def _sentence(alarm: Alarm) -> str:
         f"{alarm.chart}: {size}{where} since {instant(alarm.change_ns)[:10]} (between {first} and {last}),"
         f" found {instant(alarm.raised_ns)[:10]}{again}"
     )
-
-
-def _scaled(value: float, unit: str) -> tuple[float, str]:
-    factor, words = {"share": (100.0, "points of a percentage"), "bytes": (1e-6, "MB")}.get(unit, (1.0, unit))
-    return value * factor, words
-
-
-def _noticed(state: ChartState) -> str:
-    """What a chart that is silent would have told of."""
-    if state.detectable is None:
-        return "nothing yet" if state.kind == "number" else "-"
-    if state.kind == "number":
-        shift = "{:.3g} {}".format(*_scaled(state.detectable, state.unit))
-        return f"{shift} within 30 {'clinic days' if state.by_days else 'exams'}"
-    if state.kind == "event":
-        return f"twice {state.accepted:.3g} after {state.detectable:.0f}"
-    return f"{state.detectable:g} working days"

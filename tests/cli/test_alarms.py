@@ -55,6 +55,11 @@ def test_an_alarm_is_told_answered_and_kept(site: Path, now: int) -> None:
     assert {state["state"] for state in document["charts"]} >= {"watching", "alarm"}
 
     [alarm] = [alarm for alarm in listed(site) if alarm["chart"] == BIAS]
+    [state] = [state for state in document["charts"] if state["chart"] == BIAS]
+    words = f"a shift of {state['detectable']:.1f} mm within 30 exams"
+    assert alarm["noticed"] == words
+    assert f"; open; would have been noticed: {words}\n" in run(site, "alarms").stdout
+    assert any(line.startswith(BIAS) and line.endswith(words) for line in analyzed.stdout.splitlines())
     assert MONDAY_NS < alarm["earliest_ns"] <= alarm["change_ns"] <= alarm["latest_ns"] <= alarm["raised_ns"] <= now
     answered = run(site, "alarms", "acknowledge", alarm["alarm_id"], "--by", "physicist", "--note", "weights differ")
     assert (answered.exit_code, answered.stdout.strip().endswith("acknowledged by physicist: weights differ")) == (

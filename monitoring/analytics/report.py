@@ -50,6 +50,7 @@ from monitoring.analytics.wording import (
     IN_DAYS,
     LOWER,
     NEITHER,
+    TRAITS,
     change,
     counted,
     day,
@@ -165,7 +166,8 @@ def _alarm(alarm: Alarm) -> ReportedAlarm:
     icon, letter = icon_of(series, alarm.score)
     return ReportedAlarm(
         alarm_id=alarm.alarm_id, chart=alarm.chart, title=title_of(alarm.chart), icon=icon, letter=letter,
-        size=alarm.size, unit=alarm.unit, what=what, since=since, between=between, found=day(alarm.raised_ns),
+        size=alarm.size, unit=alarm.unit, strata=alarm.strata, what=what, since=since,
+        between=between, found=day(alarm.raised_ns),
         sure=f"for nothing once in {alarm.once_in:,.0f} points", status=alarm.status,
         answer=f"{alarm.person}: {alarm.words}" if alarm.person else "", segment=alarm.segment,
         audience=trait_of(series).audience,
@@ -238,9 +240,17 @@ def _verdict(material: Material, charts: Sequence[ReportedChart]) -> str:
     open_ones = [alarm for alarm in reversed(material.found.alarms) if alarm.status == "open"]
     able = sum(chart.state != "learning" for chart in charts)
     if open_ones:
-        # What changes measurements comes first. Where one model is off, the others differ from the mean with it: the
-        # largest change is the model's own.
-        first = min(open_ones, key=lambda alarm: (trait_of(_series(alarm)).audience != CLINICIAN, alarm.raised_ns))
+        # What changes measurements comes first, and of that the series that says most of where. Where one model is off,
+        # the others differ from the mean with it: the largest change is the model's own.
+        order = list(TRAITS)
+        first = min(
+            open_ones,
+            key=lambda alarm: (
+                trait_of(_series(alarm)).audience != CLINICIAN,
+                order.index(_series(alarm)) if _series(alarm) in TRAITS else len(order),
+                alarm.raised_ns,
+            ),
+        )
         alike = [alarm for alarm in open_ones if _series(alarm) == _series(first)]
         lead = max(alike, key=lambda alarm: abs(alarm.size))
         what, since, _ = change(lead)
@@ -286,7 +296,8 @@ def groups(charts: Iterable[ReportedChart]) -> list[Group]:
         told = [chart for chart in its if chart.detectable is not None]
         words = told[0].noticed if told else "nothing yet"
         if len(told) > 1 and its[0].kind == "number":
-            words = _noticed_of_all([chart.detectable or 0.0 for chart in told], its[0].unit)
+            shifts = _range([chart.detectable or 0.0 for chart in told], its[0].unit)
+            words = f"a shift of {shifts} within {WITHIN} exams or clinic days"
         found.append(
             Group(
                 series, title_of(series), tuple(dict.fromkeys(changed)) or ((its[0].icon, ""),),
@@ -296,9 +307,9 @@ def groups(charts: Iterable[ReportedChart]) -> list[Group]:
     return found
 
 
-def _noticed_of_all(shifts: Sequence[float], unit: str) -> str:
-    low, high = (in_unit(of(shifts), unit) for of in (min, max))
-    return f"a shift of {low if low == high else f'{low} to {high}'} within {WITHIN} exams or clinic days"
+def _range(values: Sequence[float], unit: str) -> str:
+    low, high = (in_unit(of(values), unit) for of in (min, max))
+    return low if low == high else f"{low} to {high}"
 
 
 # --- tables -------------------------------------------------------------------------------------
@@ -347,7 +358,7 @@ def _segments(material: Material) -> Iterable[Segment]:
         yield Segment(
             code, seen.words, day(seen.first_ns), day(seen.last_ns), code in current, exams[code], len(alarms),
             verdict=counted(left, "open alarm") if left else "no open alarm",
-            noticed=f"{_noticed_of_all(first[1], 'mm')}: {first[0]}" if first else "nothing: too few exams",
+            noticed=f"{_range(first[1], 'mm')} of {first[0]}" if first else "nothing: too few exams",
         )  # fmt: skip
 
 

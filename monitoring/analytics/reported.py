@@ -25,6 +25,7 @@ class ReportedAlarm(Struct, frozen=True):
     letter: str
     size: float
     unit: str
+    strata: tuple[str, ...]
     what: str
     since: str
     between: str

@@ -138,16 +138,13 @@ def icon_of(series: str, change: float) -> tuple[str, str]:
     return "improvement" if (better == HIGHER) == (change > 0) else "concern", letter
 
 
-_FEW_STRATA: Final = 2
-
-
 def change(alarm: Alarm) -> tuple[str, str, str]:
     """What happened, since when, and between which days the change lies, of an alarm."""
     between = f"{day(alarm.earliest_ns)} and {day(alarm.latest_ns)}"
     if alarm.chart == "silence":
         return f"no session for {alarm.size:g} working days", day(alarm.change_ns), between
-    where = f", in {' and in '.join(alarm.strata)}" if alarm.strata else ""
-    if len(alarm.strata) > _FEW_STRATA:
+    where = f", in {alarm.strata[0]}" if alarm.strata else ""
+    if len(alarm.strata) > 1:
         where = f", in {len(alarm.strata)} kinds of device, view and spacing"
     return f"changed by {in_unit(alarm.size, alarm.unit, is_change=True)}{where}", day(alarm.change_ns), between
 

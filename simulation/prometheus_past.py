@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from heapq import merge
+from math import isnan
 from pathlib import Path
 
-from monitoring.analytics.replay import Moment, totals_over_time
-from monitoring.metrics import catalogue
+from monitoring.analytics.replay import Moment, looks_over_time, totals_over_time
+from monitoring.metrics import catalogue, chart_metrics
 from monitoring.metrics.catalogue import Kind, Metric
 from monitoring.metrics.samples import bucket_part
 from monitoring.metrics_collector import SessionWritesBuilder
-from monitoring.settings import MonitoringConfig, common_labels
+from monitoring.settings import AnalyticsConfig, MonitoringConfig, common_labels
 from monitoring.store.sessions import Store
 from monitoring.version import __version__
 
@@ -24,7 +26,7 @@ SELDOM = 6
 """What is 0 all the time is told every so many samples."""
 STATE_GAUGES = {
     "leglength_last_run_timestamp_seconds", "leglength_last_success_timestamp_seconds", "leglength_build_info",
-    "leglength_model_info",
+    "leglength_model_info", *(metric.name for metric in chart_metrics.METRICS if metric.kind is Kind.GAUGE),
 }  # fmt: skip
 
 
@@ -33,16 +35,19 @@ def write_openmetrics(
 ) -> int:
     """What a Prometheus would have scraped until then, for `promtool tsdb create-blocks-from openmetrics`.
 
-    Counters, histograms and the instants of the latest run and success, each hour; of what belongs to one image alone
-    a Prometheus knows next to nothing. With ``new_store_ns`` the totals begin at 0 again there. ``labels`` are the
-    group's, job and instance. Returns the number of samples.
+    Counters, histograms, the instants of the latest run and success, and what the charts said each night, each hour;
+    of what belongs to one image alone a Prometheus knows next to nothing. With ``new_store_ns`` the totals begin at 0
+    again there. ``labels`` are the group's, job and instance. Returns the number of samples.
     """
     group = ",".join(f'{name}="{value}"' for name, value in sorted(labels.items()))
     spans = [(0, 2**62)] if new_store_ns is None else [(0, new_store_ns), (new_store_ns, 2**62)]
     samples: dict[str, list[tuple[int, float]]] = {}
+    nights = list(looks_over_time(store, AnalyticsConfig(), until_ns))
     build = SessionWritesBuilder(version=__version__)  # which version it was then, no record says
     for since_ns, before_ns in spans:
-        moments = list(totals_over_time(store, since_ns, before_ns, build=build))
+        totals = totals_over_time(store, since_ns, before_ns, build=build)
+        looks = (look for look in nights if since_ns <= look.at_ns < before_ns)
+        moments = list(merge(totals, looks, key=lambda moment: moment.at_ns))
         scraped = Scraped(group, samples)
         ends = [moment.at_ns for moment in moments[1:]] + [min(before_ns, until_ns)]
         for moment, end_ns in zip(moments, ends, strict=True):
@@ -80,6 +85,9 @@ class Scraped:
                 self._accumulate(metric, own)
             elif metric.kind is Kind.COUNTER or change.metric in STATE_GAUGES:
                 series = self._series(change.metric, own)
+                if isnan(change.value):  # it is no more
+                    self.values.pop(series, None)
+                    continue
                 self.values[series] = change.value
                 if metric.one_per is not None:  # another version takes the place of the one before
                     place = (change.metric, *(change.labels[label.name] for label in metric.one_per))

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
+from itertools import groupby
 from typing import Final
 
 import msgspec
@@ -38,7 +39,7 @@ from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.settings import AnalyticsConfig
 from monitoring.store import analysis as kept
 from monitoring.store import totals
-from monitoring.store.analysis import Action, Seen
+from monitoring.store.analysis import Action, Analysed, Seen
 from monitoring.store.sessions import Store
 
 CHECKPOINT_VERSION: Final = 4
@@ -76,12 +77,7 @@ def analyse(store: Store, config: AnalyticsConfig, now_ns: int, build: SessionWr
         before, anew, which = _last(connection, config, today)
         seen, actions = kept.seen(connection), kept.actions(connection)
         expiry = totals.values(connection, catalogue.CERTIFICATE_EXPIRY)
-    rebased = [
-        (action.chart, msgspec.json.decode(action.document, type=Alarm).change_ns)
-        for action in actions
-        if action.kind == REBASE
-    ]
-    charting = Charting(before.progress, config, rebased)
+    charting = Charting(before.progress, config, _rebased(actions))
     after_ns: int | None = before.seen.until_ns
     while after_ns is not None and after_ns < seen.until_ns:
         with database.read_transaction() as connection:
@@ -96,6 +92,47 @@ def analyse(store: Store, config: AnalyticsConfig, now_ns: int, build: SessionWr
         if kept.keep_checkpoint(connection, _ENCODE.encode(made), which):
             found = _keep(connection, found, now_ns, build)
     return replace(found, anew=anew)
+
+
+def nightly(store: Store, config: AnalyticsConfig, until_ns: int) -> Iterator[tuple[int, Analysis]]:
+    """What the look at each UTC midnight up to ``until_ns`` would have found of what is stored now; keeps nothing.
+
+    What people answered counts from that instant on, save that a chart which was re-based is so from the beginning.
+    Raises :class:`StoreError`.
+    """
+    with store.database.read_transaction() as connection:
+        actions = kept.actions(connection)
+    charting, night = Charting(Progress(), config, _rebased(actions)), 0
+
+    def looks(first: int, last: int) -> Iterator[tuple[int, Analysis]]:
+        for day in range(first, last + 1):
+            charting.end_day(day)
+            answered = [action for action in actions if action.instant_ns <= day * DAY_NS]
+            yield day * DAY_NS, _analysis(charting, config, answered, day * DAY_NS)
+
+    for day, sessions in groupby(_sessions(store), lambda session: session.stored.timestamp_ns // DAY_NS):
+        if night:
+            yield from looks(night, day)
+        charting.take(sessions)
+        night = day + 1
+    if night:
+        yield from looks(night, until_ns // DAY_NS)
+
+
+def _sessions(store: Store) -> Iterator[Analysed]:
+    after_ns: int | None = Seen().until_ns
+    while after_ns is not None:
+        with store.database.read_transaction() as connection:
+            page, after_ns = kept.sessions_after(connection, after_ns, _PAGE)
+        yield from page
+
+
+def _rebased(actions: Iterable[Action]) -> list[tuple[str, int]]:
+    return [
+        (action.chart, msgspec.json.decode(action.document, type=Alarm).change_ns)
+        for action in actions
+        if action.kind == REBASE
+    ]
 
 
 def _last(connection: sqlite3.Connection, config: AnalyticsConfig, today: int) -> tuple[Checkpoint, str, int]:

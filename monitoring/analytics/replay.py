@@ -1,4 +1,5 @@
-"""The totals as they grew: what a Prometheus state was after each stored session, computed again from the records.
+"""The totals as they grew: what a Prometheus state was after each stored session, computed again from the records;
+and what the charts would have said each night.
 
 The store keeps the newest totals alone. Whoever asks what an alert rule would have said last month, or gives a
 Prometheus its past, needs the earlier ones.
@@ -7,12 +8,16 @@ Prometheus its past, needs the earlier ones.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from math import nan
 
 from msgspec import Struct
 
+from monitoring.analytics.analysis import nightly
+from monitoring.analytics.telling import said
 from monitoring.metrics.samples import Change, zero_changes
 from monitoring.metrics.session_writes import BuildWrites, TransactionContext
-from monitoring.metrics_collector import SessionWritesBuilder
+from monitoring.metrics_collector import SessionWritesBuilder, changes
+from monitoring.settings import AnalyticsConfig
 from monitoring.store.sessions import Store
 from monitoring.store.vocabulary import stored_vocabulary
 
@@ -21,7 +26,10 @@ _BUILD = SessionWritesBuilder()
 
 
 class Moment(Struct, frozen=True):
-    """One instant (UTC nanoseconds) and the totals that changed at it; each replaces its earlier value."""
+    """One instant (UTC nanoseconds) and the totals that changed at it; each replaces its earlier value.
+
+    NaN says that a series is no more.
+    """
 
     at_ns: int
     changed: tuple[Change, ...]
@@ -63,3 +71,16 @@ def totals_over_time(
         yield Moment(found[0][1], applied(zero_changes() if zeros is None else zeros))
     for at_ns, _, of_session in found:
         yield Moment(at_ns, applied(of_session))
+
+
+def looks_over_time(store: Store, config: AnalyticsConfig, until_ns: int) -> Iterator[Moment]:
+    """The charts' gauges at each night's look, by what is stored now: at UTC midnights, as if none had been missed.
+
+    Raises :class:`StoreError`.
+    """
+    before: dict[tuple[str, frozenset[tuple[str, str]]], Change] = {}
+    for at_ns, found in nightly(store, config, until_ns):
+        told = {(change.metric, frozenset(change.labels.items())): change for change in changes([*said(found, at_ns)])}
+        gone = [change._replace(value=nan) for key, change in before.items() if key not in told]
+        yield Moment(at_ns, (*told.values(), *gone))
+        before = told

@@ -42,7 +42,7 @@ def tell(
     ``build`` knows the log backends and the tags.
     """
     vocabulary = growing_vocabulary(connection, clock.read(connection, clock.look()).now_ns)
-    limited = limit_cardinality(_samples(found, now_ns), vocabulary)
+    limited = limit_cardinality(said(found, now_ns), vocabulary)
     state = [sample for sample in limited if sample.metric is not catalogue.FOLDED]
     is_news = bool(found.appeared or found.withdrawn) or _is_news(connection, state, now_ns)
     for alarm in new:
@@ -93,7 +93,8 @@ def _enqueue(
 # --- what is said -------------------------------------------------------------------------------
 
 
-def _samples(found: Analysis, now_ns: int) -> Iterator[Sample]:
+def said(found: Analysis, now_ns: int) -> Iterator[Sample]:
+    """What a look found, as the gauges that tell of it."""
     yield Sample(chart_metrics.LAST_RUN, now_ns / NANOSECONDS)
     yield Sample(chart_metrics.SESSIONS, float(found.sessions))
     yield Sample(chart_metrics.BUDGET, found.false_alarms_per_year)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from heapq import merge
 from typing import Any
 
 from msgspec.structs import asdict
 from promql_parser import parse_duration
 
-from monitoring.analytics.replay import totals_over_time
+from monitoring.analytics.replay import looks_over_time, totals_over_time
 from monitoring.cli.common import existing_store
 from monitoring.cli.output import console, print_json, print_table
 from monitoring.cli.words import age, counted, instant
@@ -40,12 +41,14 @@ def print_backtests(
     with existing_store(config) as store:
         instance = known_instance(config, store)
         zeros, build = zero_changes(declared=config.metrics.declared), session_writes_builder(config, instance)
+        until_ns = time.time_ns()
         moments = list(totals_over_time(store, zeros=zeros, build=build))
+        looks = list(looks_over_time(store, config.analytics, until_ns))
     if not moments[1:]:
         raise StoreError("the store has no session yet, and so nothing to look back at")
     labels = {"job": (config.prometheus or PrometheusConfig()).job_name, "instance": instance, **common_labels(config)}
-    until_ms = time.time_ns() // _MS
-    known = ((moment.at_ns, moment.changed) for moment in moments)
+    until_ms = until_ns // _MS
+    known = ((one.at_ns, one.changed) for one in merge(moments, looks, key=lambda moment: moment.at_ns))
     series = scraped(known, labels, asked_for(RULES, thresholds), scrape_ms, until_ms)
     grid = instants(max(until_ms - span_ms, moments[0].at_ns // _MS), until_ms, scrape_ms)
     found = list(backtest(RULES, thresholds, series, grid))

@@ -7,6 +7,7 @@ a rule that asks for it is left out, with the reason.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -49,7 +50,8 @@ def scraped(
     """The series of these names as scrapes at each whole multiple of ``scrape_ms`` would have seen them.
 
     ``moments`` are the instants (UTC nanoseconds) in their order, each with the totals' new values, of which the first
-    is seen a scrape before the others: the counters at 0. ``common`` are the labels of all series.
+    is seen a scrape before the others: the counters at 0; NaN says that a series is no more. ``common`` are the labels
+    of all series.
     """
     seen: dict[Labels, list[tuple[int, float | None]]] = {}
     parts: dict[tuple[str, Labels], dict[str, float]] = {}
@@ -85,7 +87,8 @@ def _exposed(
     declared = catalogue.BY_NAME[metric]
     if declared.kind is not Kind.HISTOGRAM:
         if metric in names:
-            yield ((NAME, metric),), parts[""]
+            value = parts[""]
+            yield ((NAME, metric),), None if value is None or math.isnan(value) else value
         return
     if f"{metric}_sum" in names:
         yield ((NAME, f"{metric}_sum"),), parts.get("sum", 0.0)
@@ -120,7 +123,7 @@ _NOT_KEPT: Mapping[str, str] = {
         for metric in catalogue.METRICS
         if metric.source in ("the store", "the relay", "the log filter")
     },
-    **{metric.name: "what the charts said earlier isn't kept" for metric in chart_metrics.METRICS},
+    chart_metrics.LAST_RUN.name: "when the charts were looked at earlier isn't kept",
     **{metric.name: "how well readers agreed earlier isn't kept" for metric in catalogue.VALIDATION.values()},
 }
 """The metrics and functions that no session's record tells of."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from math import isnan
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 from monitoring.analytics.analysis import ACKNOWLEDGE, REBASE, Analysis, act, analyse
 from monitoring.analytics.charting import Charting
 from monitoring.analytics.charts import DAY_NS
+from monitoring.analytics.replay import looks_over_time
 from monitoring.analytics.series import SERIES
 from monitoring.metrics import catalogue, chart_metrics
 from monitoring.metrics.line_protocol import Point
@@ -295,3 +297,40 @@ def test_no_instant_of_an_exam_is_told(store: Store) -> None:
     for point, time_ns in waiting(store):
         digits = re.findall(r"\d{12,}", f"{time_ns} {point.fields}")
         assert not [text for text in digits if text[:12] in instants]
+
+
+# --- the past -----------------------------------------------------------------------------------
+
+
+def test_the_past_nights_are_told_as_looks_in_them_would_have(tmp_path: Path) -> None:
+    """With what people answered from then on, and of a version that came the charts that there are."""
+    records = exams(range(1, EXAMS))
+    for number in range(140, EXAMS):
+        record = exam(number)
+        records[number - 1] = replace(record, models=record.models[::2], application_version="2.0.0")
+    seen_ns = records[136].ended_ns + HOUR_NS
+    with a_store(tmp_path / "whole", records) as whole:
+        [alarm] = [alarm for alarm in look(whole, seen_ns).alarms if alarm.chart == BIAS]
+        act(whole, CONFIG, alarm.alarm_id, ACKNOWLEDGE, "physicist", "seen", seen_ns, BUILD)
+        nights = {moment.at_ns: moment.changed for moment in looks_over_time(whole, CONFIG, NOW_NS)}
+    assert list(nights) == list(range(min(nights), NOW_NS // DAY_NS * DAY_NS + 1, DAY_NS))
+    state: dict[tuple[str, str], float] = {}
+    states_of_bias = []
+    with a_store(tmp_path / "nightly") as nightly:
+        for at_ns, changed in nights.items():
+            for record in [one for one in records if at_ns - DAY_NS <= one.ended_ns < at_ns]:
+                nightly.commit(record, writes)
+            if seen_ns // DAY_NS == at_ns // DAY_NS - 1:
+                act(nightly, CONFIG, alarm.alarm_id, ACKNOWLEDGE, "physicist", "seen", seen_ns, BUILD)
+            for metric, labels, _, value, _ in changed:
+                key = metric.removeprefix("leglength_analysis_"), labels.get("chart") or labels.get("audience") or ""
+                state[key] = value
+                if isnan(value):
+                    del state[key]
+            states_of_bias.append(state.get(("state", BIAS)))
+            if at_ns // DAY_NS % 5 == 0:
+                look(nightly, at_ns)
+                told = gauges(nightly)
+                found = {(metric, key): value for metric, of in told.items() for key, value in of.items()}
+                assert state == pytest.approx({key: value for key, value in found.items() if key[0] != "alarms_total"})
+    assert list(dict.fromkeys(states_of_bias)) == [0, 1, 2, 3, 4, None]

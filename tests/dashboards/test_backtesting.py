@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import asdict, replace
 
-from monitoring.analytics.replay import totals_over_time
+from monitoring.analytics.analysis import analyse
+from monitoring.analytics.replay import looks_over_time, totals_over_time
 from monitoring.config_validator import check_section
 from monitoring.dashboards.backtesting import (
     Alert,
@@ -32,9 +33,11 @@ from monitoring.metrics.samples import zero_changes
 from monitoring.prometheus_client import StoredState
 from monitoring.records.session_record import Failure
 from monitoring.runtime.backends import session_writes_builder
+from monitoring.settings import AnalyticsConfig
 from monitoring.store import totals
 from monitoring.store.database import Database
 from monitoring.store.sessions import Store, open_store
+from tests.support.exams import BIAS, NOW_NS, a_store, exam, exams
 from tests.support.records import ENDED_NS, realistic
 
 DAY_NS = 86_400_000_000_000
@@ -128,6 +131,22 @@ def test_rules_fire_when_their_story_is_told(store: Store) -> None:
         assert len(episodes(alerts(other, Evaluator(series, grid), grid))) == one.times != 1
 
 
+def test_the_charts_alarm_as_if_they_had_been_looked_at_each_night(tmp_path: Path) -> None:
+    rules = [rule for rule in RULES if rule.name in ("LegLengthMeasurementsChanged", "LegLengthOperationChanged")]
+    with a_store(tmp_path, exams()) as kept:
+        alarms = {alarm.chart: alarm for alarm in analyse(kept, AnalyticsConfig(), NOW_NS).alarms}
+        nights = [(moment.at_ns, moment.changed) for moment in looks_over_time(kept, AnalyticsConfig(), NOW_NS)]
+    series = scraped([(exam(0).started_ns, ()), *nights], GROUP, asked_for(rules, DEFAULTS), MINUTE_MS, NOW_NS // 10**6)
+    grid = instants(exam(0).ended_ns // 10**6, NOW_NS // 10**6, MINUTE_MS)
+    clinical, operation = backtest(rules, DEFAULTS, series, grid)
+    assert operation.alerts == ()
+    assert {dict(one.labels)["chart"]: one.fires_ms for one in clinical.alerts} == {
+        name: (alarm.raised_ns // DAY_NS + 1) * DAY_NS // 10**6 for name, alarm in alarms.items()
+    }
+    assert BIAS in alarms
+    assert len(clinical.episodes) == 1, "one fault"
+
+
 def test_what_the_sessions_do_not_tell_is_not_said() -> None:
     def reason(expression: str) -> str | None:
         return why_untold(replace(RULES[0], expression=expression))
@@ -137,6 +156,7 @@ def test_what_the_sessions_do_not_tell_is_not_said() -> None:
     for expression in (
         "up == 0", "absent(leglength_sessions_total)", "resets(leglength_sessions_total[1h]) > 0",
         "leglength_quality_ratio > 1 and on () push_time_seconds", "leglength_open_sessions > 1",
+        "leglength_analysis_last_run_timestamp_seconds < 5",
         "time() - leglength_monitoring_relay_last_seen_timestamp_seconds > 5", "leglength_validation_pairs > 1",
     ):  # fmt: skip
         assert reason(expression), expression

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -84,12 +84,15 @@ def site(request: pytest.FixtureRequest) -> Site:
 
 
 @pytest.fixture(scope="module")
-def own_site(history: History, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The simulated history in an InfluxDB and a Prometheus, and a Grafana that is provisioned for them."""
+def own_site(simulated: Callable[..., History], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A simulated history, a model's bias at its end, in an InfluxDB and a Prometheus, its charts looked at each night,
+    and a Grafana that is provisioned for them.
+    """
+    history = simulated(days=90, bias_mm=5.0, bias_from_day=75)
     folder = tmp_path_factory.mktemp("site")
     with contextlib.ExitStack() as servers:
         influxdb = servers.enter_context(InfluxDB1())
-        store = servers.enter_context(history.store(folder / "store", influxdb=influxdb.write_settings()))
+        store = servers.enter_context(history.store(folder / "store", nightly=True, influxdb=influxdb.write_settings()))
         settings = history.settings(folder / "store", influxdb=influxdb.write_settings())
         drained, _ = drain(check_section(settings), HANGS_SECONDS, lambda line: None)
         assert all(each.is_done for each in drained)

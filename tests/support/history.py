@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from monitoring.analytics.analysis import analyse
+from monitoring.analytics.charts import DAY_NS
 from monitoring.config_validator import check_section
 from monitoring.metrics.samples import zero_changes
 from monitoring.records.session_record import SessionRecord
@@ -46,15 +48,26 @@ class History:
         return {"enabled": True, "application": "simulated", "store": store, "prometheus": prometheus, **sections}
 
     @contextmanager
-    def store(self, folder: Path, records: Sequence[SessionRecord] | None = None, **sections: Any) -> Iterator[Store]:
-        """A store in `folder` that holds it (or `records`), as after an import."""
+    def store(
+        self, folder: Path, records: Sequence[SessionRecord] | None = None, nightly: bool = False, **sections: Any
+    ) -> Iterator[Store]:
+        """A store in `folder` that holds it (or `records`), as after an import.
+
+        `nightly`: the charts were looked at each night, and half a second after the last session.
+        """
         config = check_section(self.settings(folder, **sections)).config
         folder.mkdir(parents=True, exist_ok=True)
         with open_store(Database(folder / "monitoring.db")) as store:
             store.initialise(zero_changes(declared=config.metrics.declared))
             build = session_writes_builder(config, INSTANCE)
+            night_ns = 0
             for record in self.records if records is None else records:
+                for at_ns in range(night_ns, record.ended_ns, DAY_NS) if nightly and night_ns else ():
+                    analyse(store, config.analytics, at_ns, build)
+                night_ns = (record.ended_ns // DAY_NS + 1) * DAY_NS
                 store.commit(record, build)
+            if nightly:
+                analyse(store, config.analytics, record.ended_ns + 500_000_000, build)
             yield store
 
     def prometheus(self, folder: Path, store: Store, new_store: bool = False, **options: Any) -> Prometheus:

@@ -98,6 +98,9 @@ def said(found: Analysis, now_ns: int) -> Iterator[Sample]:
     yield Sample(chart_metrics.LAST_RUN, now_ns / NANOSECONDS)
     yield Sample(chart_metrics.SESSIONS, float(found.sessions))
     yield Sample(chart_metrics.BUDGET, found.false_alarms_per_year)
+    for disk in found.machines.disks:
+        if disk.full_ns is not None:
+            yield Sample(chart_metrics.DISK_FULL, disk.full_ns / NANOSECONDS, {"volume": disk.volume})
     opened = [_audience(alarm.chart) for alarm in found.alarms if alarm.status == "open"]
     for audience in _AUDIENCES:
         yield Sample(chart_metrics.OPEN_ALARMS, float(opened.count(audience)), {"audience": audience})

@@ -157,6 +157,15 @@ and {_ALL} > $images - 0.5
         "{{ $value | humanize1024 }}B left.",
     ),
     Rule(
+        name="LegLengthDiskFills",
+        severity="warning",
+        audience="operator",
+        expression="leglength_analysis_disk_full_timestamp_seconds - time() < $disk_full_seconds",
+        summary="A volume will be full soon, if it goes on to fill as it did.",
+        description="On {{ $labels.instance }} {{ $value | humanizeDuration }} are left until the volume of the "
+        "{{ $labels.volume }} is full, as the latest analysis foresaw.",
+    ),
+    Rule(
         name="LegLengthVersionChanged",
         severity="info",
         audience="operator",
@@ -397,6 +406,15 @@ and on ({_ONE}, backend) leglength_monitoring_pending_points > 0.5
         summary="Points or sessions are lost.",
         description="Points or sessions of {{ $labels.instance }} lost within $event_window for the reason "
         "{{ $labels.reason }}: {{ $value }}.",
+    ),
+    Rule(
+        name="LegLengthCertificateEnds",
+        severity="warning",
+        audience="operator",
+        expression="leglength_monitoring_certificate_expiry_timestamp_seconds - time() < $certificate_left_seconds",
+        summary="A certificate or a token ends soon, and with it what is told to a backend.",
+        description="On {{ $labels.instance }} {{ $value | humanizeDuration }} are left until a certificate or token "
+        "ends that deliveries to {{ $labels.backend }} need: {{ $labels.kind }}.",
     ),
     Rule(
         name="LegLengthRelayStopped",

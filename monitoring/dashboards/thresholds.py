@@ -74,6 +74,9 @@ class Thresholds(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     disk_free: Annotated[
         Positive, Meta(description="Bytes: the store's own largest size (`store.max_size_mb`, 512 MB) four times over.")
     ] = 2e9
+    disk_full: Annotated[
+        Span, Meta(description="How long before a volume is full it is told: time to order and mount a larger one.")
+    ] = "14d"
 
     miss_share: Annotated[Share, Meta(description="Share of images in which a landmark may be found by no model.")] = (
         0.1
@@ -104,6 +107,10 @@ class Thresholds(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     waiting: Annotated[
         Span, Meta(description="How long a session may wait for a backend: a restart or a night's backup is shorter.")
     ] = "6h"
+    certificate_left: Annotated[
+        Span,
+        Meta(description="How long before a certificate or token ends it is told: a holiday, and time to renew it."),
+    ] = "14d"
     relay_silence: Annotated[
         Span, Meta(description="How long the relay may not be seen: it looks after the store every few seconds.")
     ] = "10m"

@@ -14,6 +14,7 @@ from monitoring.domain.plausibility import RULES, SEVERITIES
 from monitoring.exceptions import DELIVERY_FAILURES
 from monitoring.metrics import chart_metrics
 from monitoring.metrics.backends import BACKENDS, WHAT_ENDS
+from monitoring.metrics.chart_metrics import VOLUME as VOLUME
 from monitoring.metrics.kinds import OWN_MEASUREMENTS as OWN_MEASUREMENTS
 from monitoring.metrics.kinds import Kind as Kind
 from monitoring.metrics.kinds import Label as Label
@@ -64,7 +65,6 @@ SIDE = Label("side", tuple(SIDE_NAMES.values()))
 RULE = Label("rule", RULES)
 SEVERITY = Label("severity", SEVERITIES)
 SUBJECT = Label("subject", ("image", *MEASUREMENTS, *(f"landmark_{label}" for label in LABELS)))
-VOLUME = Label("volume", ("output", "store"))
 GPU = Label("gpu", tuple(map(str, range(16))))
 CUSTOM_NAME = Label("name", (), closed=False, limit=64)
 BACKEND = Label("backend", tuple(backend.name for backend in BACKENDS))

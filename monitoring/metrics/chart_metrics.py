@@ -15,6 +15,7 @@ AUDIENCE = Label("audience", ("clinical", "operator"))
 UNIT = Label(
     "unit", ("1", "mm", "s", "bytes", "SD", "ratio", "share", "days", "exams", "sessions", "as reported")
 )  # fmt: skip
+VOLUME = Label("volume", ("output", "store"))
 _SOURCE = "monitoring/analytics"
 STATES = ("learning", "limited", "watching", "alarm", "acknowledged")
 """What a chart's state can be, in the order of its numbers."""
@@ -66,6 +67,11 @@ BUDGET = Metric(
     "False alarms a year that all charts together may give (analytics.false_alarms_per_year).",
     (), "leglength_analysis_look", "budget_alarms_per_year", source="the settings",
 )  # fmt: skip
+DISK_FULL = Metric(
+    "leglength_analysis_disk_full_timestamp_seconds", Kind.GAUGE, "s",
+    "Unix time at which the volume will be full if it goes on so; told where the trend is clear, and within 60 days.",
+    (VOLUME,), "leglength_analysis_disk", "full_timestamp_seconds", source="monitoring/analytics/machines.py",
+)  # fmt: skip
 ALARM = {
     key: Metric(
         f"leglength_analysis_alarm_{key}", Kind.GAUGE, unit, words, (CHART, AUDIENCE, UNIT),
@@ -79,5 +85,6 @@ ALARM = {
 }  # fmt: skip
 
 METRICS: tuple[Metric, ...] = (
-    STATE, SCORE, LIMIT, EXAMS, DETECTABLE, OPEN_ALARMS, ALARMS, LAST_RUN, SESSIONS, BUDGET, *ALARM.values(),
+    STATE, SCORE, LIMIT, EXAMS, DETECTABLE, OPEN_ALARMS, ALARMS, LAST_RUN, SESSIONS, BUDGET, DISK_FULL,
+    *ALARM.values(),
 )  # fmt: skip

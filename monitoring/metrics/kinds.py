@@ -12,7 +12,8 @@ from msgspec import Struct
 from monitoring.records import coerce
 
 ANALYSIS_MEASUREMENTS = (
-    "leglength_analysis", "leglength_analysis_alarm", "leglength_analysis_alarms", "leglength_analysis_look",
+    "leglength_analysis", "leglength_analysis_alarm", "leglength_analysis_alarms", "leglength_analysis_disk",
+    "leglength_analysis_look",
 )  # fmt: skip
 """InfluxDB's measurements of what the charts say: points with the time of the look at the store, and no session's;
 of an alarm with the day on which the change began."""

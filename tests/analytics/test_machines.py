@@ -14,9 +14,12 @@ from monitoring.analytics.analysis import Analysis, analyse
 from monitoring.analytics.charts import DAY_NS, NumberChart
 from monitoring.analytics.machines import HORIZON_DAYS, WINDOW_DAYS, DayFree, Disk, add_free, disk, memory, theil_sen
 from monitoring.analytics.wording import machine_words
+from monitoring.metrics.chart_metrics import DISK_FULL
 from monitoring.records.session_record import SessionRecord, Usage
 from monitoring.settings import AnalyticsConfig
+from monitoring.store import totals
 from monitoring.store.erasure import erase
+from monitoring.store.sessions import Store
 from tests.support.exams import EXAMS, MONDAY_NS, NOW_NS, a_store, exam, exams, writes
 
 GB = 1e9
@@ -186,6 +189,9 @@ def test_the_analysis_tells_the_date_and_the_memory_of_each_version(tmp_path: Pa
     records = [with_machine(record, number) for number, record in enumerate(exams())]
     with a_store(tmp_path, records) as store:
         found = analyse(store, AnalyticsConfig(), NOW_NS)
+        assert told(store) == {("store",): pytest.approx((MONDAY_NS + 125 * DAY_NS) / 1e9)}
+        analyse(store, AnalyticsConfig(), NOW_NS + 10 * DAY_NS)  # nobody has looked at the volume for too long
+        assert told(store) == {}
     [volume] = found.machines.disks
     assert (volume.volume, volume.bytes_a_day) == ("store", pytest.approx(0.2 * GB))
     assert full_day(volume) == pytest.approx(MONDAY_NS / DAY_NS + 125)
@@ -200,6 +206,11 @@ def test_the_analysis_tells_the_date_and_the_memory_of_each_version(tmp_path: Pa
     assert words["Largest resident memory while one image was processed"].endswith(
         "+40 MB against segment " + before(found)
     )
+
+
+def told(store: Store) -> dict[tuple[str, ...], float]:
+    with store.database.read_transaction() as connection:
+        return totals.values(connection, DISK_FULL)
 
 
 def before(found: Analysis) -> str:

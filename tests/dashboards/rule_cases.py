@@ -20,6 +20,7 @@ LAST_RUN = "leglength_last_run_timestamp_seconds"
 STATE = "leglength_analysis_state"
 ANALYSED = "leglength_analysis_last_run_timestamp_seconds"
 LAST_SUCCESS = "leglength_last_success_timestamp_seconds"
+EXPIRY = 'leglength_monitoring_certificate_expiry_timestamp_seconds{backend="influxdb",kind="%s"}'
 HOUR = 3600.0
 DAY = 24.0
 
@@ -105,6 +106,7 @@ INFO = 'leglength_build_info{version="%s",monitoring_version="0.2.0"}'
 MODEL_INFO = 'leglength_model_info{model="a",version="1.0",digest="%s"}'
 REASONS = 'leglength_monitoring_delivery_failures_total{backend="influxdb",reason="%s"}'
 ON_SITE = "On site "
+LEFT_FOR = " are left until a certificate or token ends that deliveries to influxdb need: "
 
 CASES: dict[str, list[Case]] = {
     "LegLengthFailureShareHigh": [
@@ -224,6 +226,18 @@ CASES: dict[str, list[Case]] = {
             ON_SITE + "the volume of the store has 1.397GiB left.", {"volume": "store"},
         ),
         Case("2.1 GB", 3.0, {'leglength_disk_free_minimum_bytes{volume="store"}': 2.1e9}),
+    ],
+    "LegLengthDiskFills": [
+        Case(
+            "in 13 days", 24.0, {'leglength_analysis_disk_full_timestamp_seconds{volume="output"}': 14 * DAY * HOUR},
+            ON_SITE + "13d 0h 0m 0s are left until the volume of the output is full, as the latest analysis foresaw.",
+            {"volume": "output"},
+        ),
+        Case("in 15 days", 24.0, {'leglength_analysis_disk_full_timestamp_seconds{volume="output"}': 16 * DAY * HOUR}),
+        Case(
+            "foreseen no more", 24.0,
+            {'leglength_analysis_disk_full_timestamp_seconds{volume="output"}': {0: 14 * DAY * HOUR, 20: None}},
+        ),
     ],
     "LegLengthVersionChanged": [
         Case(
@@ -466,6 +480,20 @@ CASES: dict[str, list[Case]] = {
                 'leglength_monitoring_recovered_total{reason="expired"}': 0.0,
             },
         ),
+    ],
+    "LegLengthCertificateEnds": [
+        Case(
+            "in 13 days", 24.0, {EXPIRY % "server": 14 * DAY * HOUR, EXPIRY % "ca": 400 * DAY * HOUR},
+            ON_SITE + "13d 0h 0m 0s" + LEFT_FOR + "server.",
+            {"backend": "influxdb", "kind": "server"},
+        ),
+        Case(
+            "an hour ago", 24.0, {EXPIRY % "token": 23 * HOUR},
+            ON_SITE + "-1h 0m 0s" + LEFT_FOR + "token.",
+            {"backend": "influxdb", "kind": "token"},
+        ),
+        Case("in 15 days", 24.0, {EXPIRY % "server": 16 * DAY * HOUR}),
+        Case("renewed", 24.0, {EXPIRY % "server": {0: 14 * DAY * HOUR, 20: 300 * DAY * HOUR}}),
     ],
     "LegLengthRelayStopped": [
         Case(

@@ -175,7 +175,13 @@ def test_a_host_that_leaves_while_a_backend_is_silent_leaves_no_lease_behind(hos
     with FaultServer(then=silence()) as server:
         host.settings = with_influxdb(host.settings, {"url": server.url}, timeout=600.0)
         host.settings["shutdown_timeout"] = 1.0
-        assert host.run(RECORD_MANY).code == 0
+        script = RECORD_MANY.replace("manager.close()", "sys.stdin.read(1); manager.close()")
+        with host.running(script, stdin=subprocess.PIPE) as process:
+            server.wait_for_requests(1)
+            assert process.stdin is not None
+            process.stdin.write("x")
+            process.stdin.flush()
+            assert process.wait(HANGS_SECONDS) == 0
         assert len(server.requests) == 1
     host.settings = with_influxdb(host.settings, influxdb1.write_settings())
     assert host.drain()["influxdb"]["pending"] == 0

@@ -56,7 +56,7 @@ def backend(request: pytest.FixtureRequest, authority: Authority) -> Iterator[Tl
         yield server
 
 
-def ask(transport: HttpTransport, url: str, seconds: float = 5.0, body: bytes = b"x") -> Response:
+def ask(transport: HttpTransport, url: str, seconds: float = 60.0, body: bytes = b"x") -> Response:
     began = time.monotonic()
     headers = {"Authorization": f"Token {TOKEN}"}
     response = transport.request("POST", f"{url}/write?db=a%20b", headers, body, Deadline.after(seconds))
@@ -338,7 +338,7 @@ def test_a_handshake_with_or_through_a_proxy_ends_at_the_deadline(
     with BrokenHandshakeServer(then=behaviour) as broken, ForwardProxy() as proxy:
         through(broken.url if is_the_proxys else proxy.url)
         assert ask(connect(), broken.url, SOON_SECONDS).error == "timeout"
-        assert len(broken.requests) == 1
+        assert len(broken.wait_for_requests(1)) == 1
 
 
 def test_connecting_to_a_proxy_ends_at_the_deadline(connect: Connect, through: Through) -> None:

@@ -26,6 +26,7 @@ from monitoring.analytics.series import (
     MOST_STRATA,
     Kind,
     Look,
+    Measuring,
     Of,
     Points,
     reader_errors,
@@ -67,6 +68,7 @@ class Progress(Struct):
     segments: dict[str, FirstSeen] = {}
     strata: dict[str, FirstSeen] = {}
     segment: str = NO_SEGMENT
+    measuring: Measuring = {}
     sessions: int = 0
     disks: dict[str, DayFree] = {}
     """By volume."""
@@ -118,7 +120,7 @@ class Charting:
         wanted = [Of.SESSION] if session.is_first_of_series or not record.series_key else []
         if session.is_first_of_exam:
             wanted.append(Of.EXAM)
-            progress.segment, words = segment(record)
+            progress.segment, words = segment(record, progress.measuring)
             known = progress.segments.get(progress.segment) or FirstSeen(words, time_ns)
             progress.segments[progress.segment] = replace(known, last_ns=time_ns)
         if not wanted:

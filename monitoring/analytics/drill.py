@@ -30,7 +30,7 @@ from msgspec.structs import replace
 
 from monitoring.analytics.charting import Charting, Point, Progress
 from monitoring.analytics.charts import DAY_NS
-from monitoring.analytics.series import Kind, segment, stratum
+from monitoring.analytics.series import Kind, Measuring, segment, stratum
 from monitoring.domain import disagreement
 from monitoring.domain.anatomy import ANKLE, FEMUR, HEAD, KNEE, LEG, SIDES, TIBIA, measurement_name
 from monitoring.domain.derivation import FORMULA_VERSION, Facts
@@ -330,8 +330,14 @@ def drill(store: Store, config: AnalyticsConfig, exams: int = 360, shuffles: int
         findings.append(Finding(name, alarms, without))
     count_before, count = (sum(session.is_first_of_exam for session in part) for part in (before, after))
     read = sum(session.is_first_of_exam and bool(session.reader_mm) for session in after)
-    code, _ = segment(sessions[of_exams[-1]].stored.record)
-    return Drill(code, count_before, count, read, tuple(findings), shuffled(sessions, config, shuffles))
+    return Drill(
+        exams_segments(sessions)[-1][1],
+        count_before,
+        count,
+        read,
+        tuple(findings),
+        shuffled(sessions, config, shuffles),
+    )
 
 
 def keep(store: Store, found: Drill, now_ns: int) -> None:
@@ -375,9 +381,17 @@ def present_sessions(store: Store) -> list[Analysed]:
             page, after_ns = kept.sessions_after(connection, after_ns, _PAGE)
         found.extend(page)
     sessions = list(found)
-    codes = [(number, segment(one.stored.record)[0]) for number, one in enumerate(sessions) if one.is_first_of_exam]
+    codes = exams_segments(sessions)
     others = [number for number, code in codes if code != codes[-1][1]]
     return sessions[others[-1] + 1 if others else 0 :]
+
+
+def exams_segments(sessions: Sequence[Analysed]) -> list[tuple[int, str]]:
+    """Each exam's place among the sessions, and its segment's code."""
+    known: Measuring = {}
+    return [
+        (number, segment(one.stored.record, known)[0]) for number, one in enumerate(sessions) if one.is_first_of_exam
+    ]
 
 
 def shuffled(sessions: Sequence[Analysed], config: AnalyticsConfig, shuffles: int) -> Shuffled:

@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from monitoring.analytics.analysis import NO_BACKENDS, Analysis, analyse
 from monitoring.analytics.charting import Charting, Point, Progress
 from monitoring.analytics.drill import KeptDrill, kept_drills
-from monitoring.analytics.series import stratum
+from monitoring.analytics.series import GONE_AFTER, stratum
 from monitoring.domain.anatomy import MEASUREMENTS
 from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.settings import AnalyticsConfig
@@ -23,6 +23,7 @@ from monitoring.store import readings, totals
 from monitoring.store.sessions import Store
 
 _PAGE: Final = 500
+_BEFORE_PERIOD: Final = 10 * GONE_AFTER  # sessions, by which it is known which models measured when it began
 _SECOND_NS: Final = 1_000_000_000
 
 
@@ -86,6 +87,8 @@ def gather(
     made = Material(analyse(store, config, now_ns, build), period, now_ns)
     charting = Charting(Progress(), config)
     points: dict[str, list[Placed]] = defaultdict(list)
+    with store.database.read_transaction() as connection:
+        charting.take(kept.sessions_before(connection, period.start_ns, _BEFORE_PERIOD))
     after_ns: int | None = period.start_ns - 1
     while after_ns is not None and after_ns < period.end_ns:
         with store.database.read_transaction() as connection:

@@ -27,6 +27,8 @@ from monitoring.settings import ACCEPTED_RATES
 
 BONES: Final = tuple(measurement_name(side, bone) for bone in (FEMUR, TIBIA) for side in SIDES)
 MOST_STRATA: Final = 8
+GONE_AFTER: Final = 20
+"""A model that was missing in so many exams in a row doesn't measure any more."""
 UNTOLD, LATER_STRATA = "device and spacing not told", "devices and spacings that came later"
 
 Record = SessionRecord | RecordOutline
@@ -363,12 +365,26 @@ def reader_errors(record: Record, reader_mm: Mapping[str, float]) -> dict[str, f
 # --- segments and strata ------------------------------------------------------------------------
 
 
-def segment(record: Record) -> tuple[str, str]:
-    """What measured an exam, in words and as a short code: the application's version, and each model's and weights'."""
-    models = sorted(
-        " ".join(filter(None, (model.model, model.version, (model.digest or "")[:12]))) for model in record.models
-    )
-    words = "; ".join((f"application {record.application_version or 'of unknown version'}", *models))
+Measuring = dict[str, dict[str, tuple[str, int]]]
+"""By the application's version its models: what each is in words, and in how many exams in a row it was missing."""
+
+
+def segment(record: Record, known: Measuring) -> tuple[str, str]:
+    """What measured an exam, in words and as a short code: the application's version, and each model's and weights'.
+
+    ``known`` is what measured the exams before it, in the order of time, and is brought up to date. A model that is
+    missing in an exam (it failed on that image) still belongs to what measures, until it was missing in
+    :data:`GONE_AFTER` exams of this version in a row; one that comes is there at once.
+    """
+    application = f"application {record.application_version or 'of unknown version'}"
+    before = known.get(application, {})
+    missing = {name: (words, exams + 1) for name, (words, exams) in before.items() if exams + 1 < GONE_AFTER}
+    models = {
+        model.model: (" ".join(filter(None, (model.model, model.version, (model.digest or "")[:12]))), 0)
+        for model in record.models
+    }
+    known[application] = models = missing | models
+    words = "; ".join((application, *sorted(its_words for its_words, _ in models.values())))
     return sha256(words.encode()).hexdigest()[:8], words
 
 

@@ -64,6 +64,16 @@ def sessions_after(connection: sqlite3.Connection, after_ns: int, limit: int) ->
     return looked, int(rows[-1][3]) if rows else None
 
 
+def sessions_before(connection: sqlite3.Connection, time_ns: int, limit: int) -> list[Analysed]:
+    """The last sessions before an instant, in the order of time, without damaged ones."""
+    before = "SELECT timestamp_ns FROM sessions WHERE timestamp_ns < ? ORDER BY timestamp_ns DESC LIMIT ?"
+    oldest_ns, count = connection.execute(
+        f"SELECT min(timestamp_ns), count(*) FROM ({before})",  # noqa: S608 - a constant
+        (time_ns, limit),
+    ).fetchone()
+    return sessions_after(connection, oldest_ns - 1, count)[0] if count else []
+
+
 class Seen(Struct, frozen=True):
     """What a look at the store has seen: sessions until an instant and a number, and readings until an instant."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 
 import msgspec
@@ -14,10 +15,12 @@ from monitoring.analytics import analysis as module
 from monitoring.analytics.analysis import ACKNOWLEDGE, REBASE, Alarm, Analysis, ChartState, act, analyse
 from monitoring.analytics.charting import Charting
 from monitoring.analytics.charts import DAY_NS, Crossing, NumberChart
+from monitoring.analytics.material import Period, gather
 from monitoring.analytics.series import LATER_STRATA, watched
 from monitoring.domain.derivation import FORMULA_VERSION, Facts
 from monitoring.exceptions import ConfigurationError
 from monitoring.metrics.session_writes import DerivedValues
+from monitoring.records.session_record import SessionRecord
 from monitoring.settings import AnalyticsConfig
 from monitoring.store import analysis as kept
 from monitoring.store import readings
@@ -270,6 +273,47 @@ def test_another_version_begins_anew_and_the_old_one_stays(tmp_path: Path) -> No
     assert chart(found, "failed").exams == 90  # what is accepted doesn't change with the version
 
 
+def lacking(number: int) -> SessionRecord:
+    """Exams of which one in seven lacks a model; the third model is gone from exam 100 on."""
+    record = exam(number)
+    models = record.models[: 2 if number >= 100 else 3]
+    return replace(record, models=tuple(model for at, model in enumerate(models) if number % 7 or at != number % 2))
+
+
+def test_an_exam_that_lacks_a_model_opens_no_segment_and_one_that_is_gone_does(tmp_path: Path) -> None:
+    records = [lacking(number) for number in range(EXAMS)]
+    generator, order = random.Random(5), list(range(EXAMS))
+    generator.shuffle(order)
+    for way in ("once", "daily", "pieces"):
+        (tmp_path / way).mkdir()
+    with a_store(tmp_path / "once", records) as store:
+        once = analyse(store, CONFIG, NOW_NS)
+        in_september = gather(store, CONFIG, Period(date(2026, 9, 1), date(2026, 9, 30)), NOW_NS)
+    assert [(each.words.count(";"), each.first_ns) for each in once.segments.values()] == [
+        (2, records[0].ended_ns),  # it lacks the first model, and nothing is known of it yet
+        (3, records[1].ended_ns),
+        (2, records[119].ended_ns),
+    ]
+    [new, *others] = [state for state in once.charts if state.chart == "session_seconds"]
+    assert (new.exams, sorted(old.exams for old in others), new.is_current) == (EXAMS - 119, [1, 118], True)
+    # A report of a month knows what measured when it began.
+    assert {code for _, code, _ in in_september.exams} == {new.segment}
+    with a_store(tmp_path / "daily") as store:
+        for number, record in enumerate(records):
+            store.commit(record, writes)
+            if number % 3 == 0:
+                assert bool(analyse(store, CONFIG, record.ended_ns).anew) == (number == 0)
+        assert said(analyse(store, CONFIG, NOW_NS)) == said(once)
+    with a_store(tmp_path / "pieces") as store:
+        while order:
+            size = generator.randint(20, 60)
+            for number in order[:size]:
+                store.commit(records[number], writes)
+            order = order[size:]
+            found = analyse(store, CONFIG, NOW_NS)
+        assert said(found) == said(once)
+
+
 def test_versions_side_by_side_are_one_chart_of_events(tmp_path: Path) -> None:
     records = [replace(exam(number), application_version=f"1.{number % 2}.0") for number in range(31)]
     with a_store(tmp_path, records) as store:
@@ -421,4 +465,4 @@ def test_an_alarm_that_is_not_found_any_more_is_withdrawn_and_told(tmp_path: Pat
 
 def test_the_document_of_an_alarm_is_read_back(once: Analysis) -> None:
     assert all(msgspec.json.decode(msgspec.json.encode(alarm), type=Alarm) == alarm for alarm in once.alarms)
-    assert module.CHECKPOINT_VERSION == 4
+    assert module.CHECKPOINT_VERSION == 5

@@ -6,9 +6,11 @@ import pytest
 
 from monitoring.analytics.series import (
     DERIVED,
+    GONE_AFTER,
     SERIES,
     Kind,
     Look,
+    Measuring,
     Of,
     Points,
     reader_errors,
@@ -130,14 +132,34 @@ def test_what_is_no_number_is_no_point():
 
 def test_a_segment_is_what_measured_and_a_stratum_where():
     two = (ModelPerformance("b", version="2.0", digest="c" * 64), ModelPerformance("a"))
-    code, words = segment(record(application_version="1.4.0", models=two))
+    code, words = segment(record(application_version="1.4.0", models=two), {})
     assert words == "application 1.4.0; a; b 2.0 cccccccccccc"
-    assert segment(record(application_version="1.4.0", models=two[::-1])) == (code, words)
+    assert segment(record(application_version="1.4.0", models=two[::-1]), {}) == (code, words)
     others = [record(application_version="1.5.0", models=two), record(models=two), record(models=two[:1])]
-    assert len({code, *(segment(other)[0] for other in others)}) == 4
+    assert len({code, *(segment(other, {})[0] for other in others)}) == 4
     context = {"manufacturer": "Agfa", "device_model": "DX-D", "row_spacing_mm": 0.14299999, "age_years": 9.0}
     assert stratum(record(context=context)) == "Agfa DX-D, 0.143 mm per pixel"
     named = {"device_model": "other", "body_part": "LOWER LIMB"}
     assert stratum(record(context=named | {"manufacturer": "other"})) == "device not listed, lower limb"
     assert stratum(record(context=named | {"manufacturer": "Agfa"})) == "Agfa, model not listed, lower limb"
     assert stratum(record()) == "device and spacing not told"
+
+
+def test_a_model_that_failed_on_an_image_still_measures_until_it_is_gone_for_good():
+    known: Measuring = {}
+
+    def words(*names: str, version: str = "1.4.0") -> str:
+        of_models = tuple(ModelPerformance(name[0], version=name[1:]) for name in names)
+        return segment(record(application_version=version, models=of_models), known)[1].partition("; ")[2]
+
+    assert words("a1", "b1") == "a 1; b 1"
+    assert {words("a1") for _ in range(GONE_AFTER - 1)} == {"a 1; b 1"}
+    assert words("a1", "b1") == "a 1; b 1"  # and the count begins anew
+    assert {words("a1") for _ in range(GONE_AFTER - 1)} == {"a 1; b 1"}
+    assert words("a1") == words("a1") == "a 1"
+    assert words("a1", "b1", "c1") == "a 1; b 1; c 1"
+    assert words("a1", "b2") == "a 1; b 2; c 1"  # another version at once
+    # Another version of the application may have fewer models from its first exam on; side by side each keeps its own.
+    assert words("a1", version="1.5.0") == "a 1"
+    assert words("b2", "c1") == "a 1; b 2; c 1"
+    assert words(version="1.5.0") == "a 1"

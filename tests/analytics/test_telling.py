@@ -21,6 +21,7 @@ from monitoring.metrics.line_protocol import Point
 from monitoring.metrics.samples import NANOSECONDS
 from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.settings import AnalyticsConfig
+from monitoring.store import analysis as kept
 from monitoring.store import totals
 from monitoring.store.erasure import erase
 from monitoring.store.outbox import delete_oldest_lines
@@ -177,6 +178,7 @@ def test_one_set_a_day_is_written_and_another_when_something_has_changed(store: 
     act(store, CONFIG, alarm.alarm_id, ACKNOWLEDGE, "physicist", "seen", NOW_NS, BUILD)
     states = {p.tags["chart"]: p.fields["state"] for p, _ in taken(store) if p.measurement == "leglength_analysis"}
     assert states[BIAS] == 4
+    assert gauges(store)["open_alarms"]["clinical"] == counted(store) - 1
     look(store, NOW_NS + DAY_NS)
     assert {time_ns for point, time_ns in taken(store) if point.measurement != CHANGED} == {NOW_NS + DAY_NS}
 
@@ -265,6 +267,12 @@ def test_two_looks_at_once_tell_once(store: Store, monkeypatch: pytest.MonkeyPat
     assert Counter(point.measurement for point, _ in waiting(store))["leglength_analysis_look"] == 1
 
 
+def test_a_look_that_an_erasure_overtook_tells_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Charting, "end_day", lambda *_: erase(store.database, exam(3).patient_key or ""))
+    look(store)
+    assert (waiting(store), gauges(store)) == ([], {})
+
+
 # --- erasing ----------------------------------------------------------------------------------------
 
 
@@ -289,6 +297,8 @@ def test_an_erasure_leaves_nothing_of_the_exam_in_what_waits(store: Store) -> No
         known |= {each.alarm_id for each in found.alarms}
         ids.append(again.alarm_id)
     assert ids[0] == ids[1] != ids[2]
+    with store.database.read_transaction() as connection:  # its ID came from the erased exam's instant
+        assert ids[0] not in kept.kept_alarms(connection)
 
 
 def test_no_instant_of_an_exam_is_told(store: Store) -> None:

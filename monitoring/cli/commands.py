@@ -144,7 +144,8 @@ def relay(
 ) -> None:
     """Deliver from the host what is stored, until stopped.
 
-    For modules that are gone, or have no network. Exit 2 at once where nothing could be delivered.
+    For modules that are gone, or have no network. After each UTC day it charts what was stored, and says new alarms.
+    Exit 2 at once where nothing could be delivered.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)-7s %(message)s", stream=sys.stderr)
     with exit_on_error():

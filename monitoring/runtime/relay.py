@@ -121,6 +121,12 @@ class Relay:
             self._say_of_analysis(f"{type_name(error)} at {code_location(error)}")
         else:
             self._analysed_day, self._next_analysis, self._said_of_analysis = today, 0.0, None
+            if found.anew:
+                self._logger.info(
+                    "monitoring: the charts are computed from the first session: %s; %d alarm(s) withdrawn",
+                    found.anew,
+                    len(found.withdrawn),
+                )
             charts = {alarm.alarm_id: alarm.chart for alarm in found.alarms if alarm.status == "open"}
             # An imported record may name a stage as it likes: a chart is logged by what may be a label.
             if new := [chart_name(charts[alarm_id]) or OTHER for alarm_id in found.appeared if alarm_id in charts]:

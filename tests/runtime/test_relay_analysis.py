@@ -83,14 +83,17 @@ def test_new_alarms_are_a_warning_and_old_ones_are_none(
     with a_store(tmp_path, exams()):
         pass
     monkeypatch.setattr(time, "time_ns", lambda: NOW_NS)
+    caplog.set_level(logging.INFO)
     turn(make_relay())
     [line] = [record for record in caplog.records if "new alarm" in record.getMessage()]
     assert line.levelno == logging.WARNING
     assert BIAS in line.getMessage()
     assert line.getMessage().endswith("the command alarms lists them")
+    assert "the charts are computed from the first session: there was no earlier look" in caplog.text
     caplog.clear()
     turn(make_relay())  # as after a restart
     assert "new alarm" not in caplog.text
+    assert "computed" not in caplog.text
     database = Database(tmp_path / "monitoring.db")
     with database.read_transaction() as connection:
         assert totals.values(connection, chart_metrics.STATE)[BIAS, "clinical"] == 3

@@ -56,6 +56,7 @@ from monitoring.analytics.wording import (
     day,
     icon_of,
     in_unit,
+    machine_words,
     noticed,
     points_of,
     title_of,
@@ -111,6 +112,7 @@ def make(material: Material, application: str = "") -> Report:
         false_alarms_per_year=found.false_alarms_per_year,
         compared_month=month,
         application=application,
+        machines=tuple(machine_words(found.machines)),
         drills=drills,
         measured_false_alarms=measured_in_words(drills[0]) if drills else NOT_MEASURED,
     )

@@ -197,6 +197,8 @@ class Report(Struct, frozen=True):
     application: str = ""
     version: str = __version__
     formulas: int = FORMULA_VERSION
+    machines: tuple[tuple[str, str], ...] = ()
+    """What is known of disks and memory, each by its name, in words: none of it is an alarm."""
     drills: tuple[ReportedDrill, ...] = ()
     """The newest first."""
     measured_false_alarms: str = NOT_MEASURED

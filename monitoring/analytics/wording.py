@@ -89,6 +89,8 @@ def in_unit(value: float, unit: str, is_change: bool = False) -> str:
         return f"{100 * value:{sign}.1f} {'percentage points' if is_change else '%'}"
     if unit == "bytes":
         return f"{value / 1e6:{sign},.4g} MB"
+    if unit == "s" and 0 < abs(value) < 0.1:
+        return f"{value:{sign}.2g} s"
     if unit in ("mm", "s", "SD"):
         return f"{value:{sign}.{1 if unit == 'mm' else 2}f} {unit}"
     figure = f"{value:{sign},.0f}" if abs(value) >= 1000 else f"{value:{sign}.3g}"

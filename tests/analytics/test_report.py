@@ -341,6 +341,10 @@ def test_words() -> None:
     assert [in_unit(-1.25, "mm"), in_unit(0.1234, "ratio"), in_unit(2.0, "s", is_change=True)] == [
         "-1.2 mm", "0.123", "+2.00 s",
     ]  # fmt: skip
+    assert [in_unit(0.0032, "s"), in_unit(7879.3, "1"), in_unit(31.5, "exams")] == ["0.0032 s", "7,879", "31.5 exams"]
+    assert [in_unit(0.5, "s"), in_unit(1234.0, "days", is_change=True)] == [
+        "0.50 s", "+1,234 days",
+    ]  # fmt: skip
     assert icon_of("failed", 0.1) == ("concern", "H")
     assert icon_of("quality", 0.1) == ("improvement", "H")
     assert icon_of("quality", -0.1) == ("concern", "L")

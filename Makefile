@@ -27,7 +27,7 @@ lint: $(VENV)/.dev            ## ruff, mypy --strict, import-linter
 house: $(VENV)/.dev           ## how the house is arranged: rooms, floors, sizes, the way of a call
 	$(BIN)/python scripts/house
 
-bench: $(VENV)/.bench servers ## speed, side by side with the alternatives
+bench: $(VENV)/.bench $(VENV)-drift/.installed servers ## speed, side by side with the alternatives
 	$(BIN)/python -m benchmarks
 
 simulate: $(VENV)/.dev        ## what the charts do on data of which the truth is known: some minutes
@@ -60,6 +60,12 @@ $(VENV)/.bench: $(VENV)/.dev
 	$(PIP) -e '.[bench]'
 	@touch $@
 
+# Tools to compare with, whose dependencies don't go with the package's own. Without them the rest is measured.
+$(VENV)-drift/.installed: benchmarks/drift-requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m venv $(VENV)-drift
+	$(VENV)-drift/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@ || \
+	  echo "make bench: Evidently and NannyML are not measured, since they can't be installed (see above)" >&2
+
 # Said first, before anything is installed.
 say-demo:
 	@echo "make demo: a minute on two cores; the first time some minutes more, to set up $(VENV). Writes demo/ only."
@@ -74,4 +80,4 @@ say-test:
 	@echo "is installed). More processes: make test WORKERS=8"
 
 clean:
-	rm -rf $(VENV) demo stack build dist
+	rm -rf $(VENV) $(VENV)-drift demo stack build dist

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import analysis, backlog, commits, crowd, encodings, machine, starts
+from benchmarks import analysis, backlog, commits, crowd, drift, encodings, machine, starts
 from benchmarks.children import ROOT
 from benchmarks.host import HostBench
 from benchmarks.report import Findings, Table
@@ -21,6 +21,7 @@ PARTS: dict[str, Callable[[Scale, Findings], None]] = {
     "commits": commits.run,
     "backlog": backlog.run,
     "analysis": analysis.run,
+    "drift": drift.run,
 }
 HOST = "host"
 PAGE = ROOT / "docs" / "benchmarks.md"

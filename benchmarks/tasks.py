@@ -181,6 +181,13 @@ def looks(path: str, now_ns: int, count: int) -> None:
     store.database.close()
 
 
+def drift_charts(folder: str) -> None:
+    """What the charts say of the files that other tools are given, too."""
+    from benchmarks import drift
+
+    tell(**drift.charts(Path(folder)))
+
+
 def year_report(config: str, today: str) -> None:
     """``leglength-monitor report`` from its process' start to its end; nobody has looked at the store before."""
     page = Path(config).with_name("report.html")
@@ -202,7 +209,10 @@ def peak_mib() -> float:
     return float("nan")
 
 
-TASKS = {task.__name__: task for task in (sessions, race, encoding, drain, influx_backlog, commits, looks, year_report)}
+TASKS = {
+    task.__name__: task
+    for task in (sessions, race, encoding, drain, influx_backlog, commits, looks, drift_charts, year_report)
+}
 
 if __name__ == "__main__":
     TASKS[sys.argv[1]](**json.loads(sys.argv[2]))

@@ -78,11 +78,7 @@ def analyse(store: Store, config: AnalyticsConfig, now_ns: int, build: SessionWr
         seen, actions = kept.seen(connection), kept.actions(connection)
         expiry = totals.values(connection, catalogue.CERTIFICATE_EXPIRY)
     charting = Charting(before.progress, config, _rebased(actions))
-    after_ns: int | None = before.seen.until_ns
-    while after_ns is not None and after_ns < seen.until_ns:
-        with database.read_transaction() as connection:
-            page, after_ns = kept.sessions_after(connection, after_ns, _PAGE)
-        charting.take(session for session in page if session.stored.timestamp_ns <= seen.until_ns)
+    charting.take(_sessions(store, before.seen.until_ns, seen.until_ns))
     charting.end_day(today)
     made = Checkpoint(before.made_by, seen, today, charting.progress)
     found = _analysis(charting, config, actions, now_ns)
@@ -119,12 +115,12 @@ def nightly(store: Store, config: AnalyticsConfig, until_ns: int) -> Iterator[tu
         yield from looks(night, until_ns // DAY_NS)
 
 
-def _sessions(store: Store) -> Iterator[Analysed]:
-    after_ns: int | None = Seen().until_ns
-    while after_ns is not None:
+def _sessions(store: Store, after_ns: int | None = Seen().until_ns, until_ns: int = _NEVER_NS) -> Iterator[Analysed]:
+    """Those after an instant until another, in the order of time; no view of the store is held while they are used."""
+    while after_ns is not None and after_ns < until_ns:
         with store.database.read_transaction() as connection:
             page, after_ns = kept.sessions_after(connection, after_ns, _PAGE)
-        yield from page
+        yield from (session for session in page if session.stored.timestamp_ns <= until_ns)
 
 
 def _rebased(actions: Iterable[Action]) -> list[tuple[str, int]]:

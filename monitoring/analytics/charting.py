@@ -15,7 +15,6 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from monitoring.analytics.charts import DAY_NS, Budget, Crossing, EventChart, NumberChart, SilenceChart
 from monitoring.analytics.machines import DayFree, add_free
@@ -46,6 +45,7 @@ from monitoring.store.rows import OutlinedSession
 NO_SEGMENT: Final = ""
 Point = tuple[int, float, str]
 """UTC ns, value, stratum."""
+_TOGETHER: Final = 2_500  # sessions, whose points go on one chart after another: what it ranks among stays in the cache
 
 
 class FirstSeen(Struct, frozen=True):
@@ -92,8 +92,11 @@ class Charting:
     def take(self, sessions: Iterable[Analysed]) -> None:
         """Chart further sessions."""
         found: dict[str, dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
-        for session in sessions:
+        for number, session in enumerate(sessions, 1):
             self.sort(session, found)
+            if number % _TOGETHER == 0:
+                self.put(found)
+                found.clear()
         self.put(found)
 
     def put(self, found: Mapping[str, Mapping[str, Sequence[Point]]]) -> None:
@@ -122,7 +125,7 @@ class Charting:
             wanted.append(Of.EXAM)
             progress.segment, words = segment(record, progress.measuring)
             known = progress.segments.get(progress.segment) or FirstSeen(words, time_ns)
-            progress.segments[progress.segment] = replace(known, last_ns=time_ns)
+            progress.segments[progress.segment] = FirstSeen(known.words, known.first_ns, time_ns)
         if not wanted:
             return
         where = self._stratum(stratum_of(record), time_ns)
@@ -139,7 +142,8 @@ class Charting:
         strata = self.progress.strata
         if words not in strata and len(strata) >= MOST_STRATA:
             words = LATER_STRATA
-        strata[words] = replace(strata.get(words) or FirstSeen(words, time_ns), last_ns=time_ns)
+        known = strata.get(words) or FirstSeen(words, time_ns)
+        strata[words] = FirstSeen(words, known.first_ns, time_ns)
         return words
 
     def _extend(self, key: str, its_points: Sequence[Point]) -> Iterator[Crossing]:

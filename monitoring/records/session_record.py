@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
@@ -207,6 +208,7 @@ class RecordOutline(Struct, frozen=True):
     custom: Mapping[str, float] = {}
     application_version: str | None = None
     context: Mapping[str, str | float] = {}
+    version: Any = None
 
     @property
     def exam_keys(self) -> tuple[str, ...]:
@@ -216,6 +218,10 @@ class RecordOutline(Struct, frozen=True):
     @classmethod
     def from_json(cls, text: str | bytes) -> RecordOutline:
         """Read a record's; raises :class:`RecordError` as :meth:`SessionRecord.from_json` does."""
+        # In one pass over the text: it is gone through for its version alone only where that isn't enough.
+        with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+            if _is_known((found := _OUTLINE.decode(text)).version):
+                return found
         return _read(text, _OUTLINE)
 
 
@@ -235,10 +241,14 @@ _OUTLINE = msgspec.json.Decoder(RecordOutline)
 _Read = TypeVar("_Read")
 
 
+def _is_known(version: object) -> bool:
+    return type(version) is int and 1 <= version <= RECORD_VERSION
+
+
 def _read(text: str | bytes, decoder: msgspec.json.Decoder[_Read]) -> _Read:
     try:
         version = _VERSION_ALONE.decode(text).version
-        if type(version) is int and 1 <= version <= RECORD_VERSION:
+        if _is_known(version):
             return decoder.decode(text)
     # RecursionError: thousands of brackets.
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

@@ -293,6 +293,8 @@ class NumberChart(Chart, kw_only=True):
     """The estimated change from which people let the chart begin anew."""
     by_days: bool = False
     earlier: dict[str, list[float]] = field(default_factory=dict)
+    spreads: dict[str, float] = field(default_factory=dict)
+    """Of strata with a full reference, the sum of squares about their mean."""
     earlier_days: list[float] = field(default_factory=list)
     dependence: Dependence = field(default_factory=Dependence)
     day: int = 0
@@ -374,9 +376,13 @@ class NumberChart(Chart, kw_only=True):
     def sd(self) -> float | None:
         """The standard deviation of the values ranked against, within their strata, in the series' unit."""
         squares, degrees = 0.0, 0
-        for values in self.earlier.values():
-            centre = mean(values)
-            squares += fsum((value - centre) ** 2 for value in values)
+        for stratum, values in self.earlier.items():
+            if (around := self.spreads.get(stratum)) is None:
+                centre = mean(values)
+                around = fsum((value - centre) ** 2 for value in values)
+                if len(values) >= REFERENCE:  # it stays as it is: a look after one more exam needn't sum it again
+                    self.spreads[stratum] = around
+            squares += around
             degrees += len(values) - 1
         return sqrt(squares / degrees) if degrees > 0 else None
 

@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from itertools import pairwise
 from math import comb, erfc, sqrt
 from typing import Final
@@ -50,7 +51,13 @@ class Gap(Struct, frozen=True):
 
 def month_of(time_ns: int) -> str:
     """``2026-06``, UTC."""
-    return day(time_ns)[:7]
+    return _month_of_day(time_ns // DAY_NS)
+
+
+@lru_cache(maxsize=4_000)
+def _month_of_day(number: int) -> str:
+    """Asked for each point of each chart, several times."""
+    return day(number * DAY_NS)[:7]
 
 
 def months_between(first: str, last: str) -> int:

@@ -125,14 +125,20 @@ def _readings_at(connection: sqlite3.Connection, kept_ns: int) -> int:
 def checkpoint(connection: sqlite3.Connection) -> tuple[bytes | None, int]:
     """What :func:`keep_checkpoint` kept, None where there is none or it is damaged; and which one it is."""
     row = connection.execute("SELECT name, value, checksum FROM analysis WHERE name = ?", (_CHECKPOINT,)).fetchone()
-    if row is None:
-        return None, 0
-    return (bytes(row[1]) if is_intact(row) else None), checksum(row[1])
+    return (bytes(row[1]) if row is not None and is_intact(row) else None), _which(connection)
+
+
+def _which(connection: sqlite3.Connection) -> int:
+    """Which checkpoint it is: by its checksum, since it may have ten megabytes; a forgotten one's is not its own."""
+    row = connection.execute(
+        "SELECT checksum, CASE WHEN length(value) <= 8 THEN value END FROM analysis WHERE name = ?", (_CHECKPOINT,)
+    ).fetchone()
+    return 0 if row is None else checksum(*row)
 
 
 def keep_checkpoint(connection: sqlite3.Connection, value: bytes, before: int) -> bool:
     """Keep it in place of the one ``before``; False, and it isn't, where another look or an erasure was faster."""
-    if checkpoint(connection)[1] != before:  # what was read until now may hold what was erased meanwhile
+    if _which(connection) != before:  # what was read until now may hold what was erased meanwhile
         return False
     row = (_CHECKPOINT, value)
     connection.execute("INSERT OR REPLACE INTO analysis VALUES (?, ?, ?)", (*row, checksum(*row)))

@@ -23,7 +23,8 @@ PROMTOOL_PAST = ("tsdb", "create-blocks-from", "--max-block-duration=1458h", "op
 SCRAPE_SECONDS = 3600
 """How far apart the samples of the past are: an hour, since no total changes oftener in a clinic."""
 SELDOM = 6
-"""What is 0 all the time is told every so many samples."""
+"""What is 0 all the time is told every so many samples, save for what charts say: a state of 0 is looked at."""
+CHARTS = "leglength_analysis_"
 STATE_GAUGES = {
     "leglength_last_run_timestamp_seconds", "leglength_last_success_timestamp_seconds", "leglength_build_info",
     "leglength_model_info", *(metric.name for metric in chart_metrics.METRICS if metric.kind is Kind.GAUGE),
@@ -117,7 +118,7 @@ class Scraped:
         for series, value in self.values.items():
             # What begins at 0, or anew, is told at once: else its first event would be where it begins, and be missed.
             begins = series not in self.samples or self.samples[series][-1][1] > value
-            if value or begins or self.scrapes % SELDOM == 1:
+            if value or begins or self.scrapes % SELDOM == 1 or series.startswith(CHARTS):
                 self.samples.setdefault(series, []).append((at_ns // 1_000_000, value))
 
 

@@ -116,6 +116,7 @@ def charts(audience: Audience, what: str, first: int) -> Row:
             ),
         ),
         order=("chart", "state", NOTICED, "unit", "score", "limit", "exams", "instance", "Time"),
+        units={"exams": Unit.COUNT},
         sorted_by="state", words=WORDS, words_in="state", empty="No analysis", empty_means=NO_ANALYSIS,
     )  # fmt: skip
     began = Panel(
@@ -125,10 +126,12 @@ def charts(audience: Audience, what: str, first: int) -> Row:
         " and of how many exams the chart was. Withdrawn: an exam or a reading came late, and took it back."
         " `leglength-monitor alarms` has the range of dates and what people answered.",
         answers=(asked(ImageTable(metrics=ALARM, by=(*_OF_CHARTS, "unit"), where=where, count=20)),),
+        order=("Time", "chart", "size", "unit", "exams", "withdrawn", "instance"), units={"exams": Unit.COUNT},
+        words={0: ("no", QUIET), 1: ("yes", QUIET)}, words_in="withdrawn",
         empty="None", empty_means="no alarm began in this range, or no analysis has run.",
     )  # fmt: skip
     course = Panel(
-        id=first + 2, title="Charts over time", shown=Shown.TIMELINE, unit=Unit.COUNT, width=12, height=15,
+        id=first + 2, title="Charts over time", shown=Shown.TIMELINE, unit=Unit.COUNT, width=24, height=15,
         description="Each chart's state, from night to night. Grey, and a gap: nothing would have been noticed then.",
         answers=(
             asked(EachImage(metrics={"state": STATE}, by=_OF_CHARTS, where=where), "{{chart}}"),
@@ -137,8 +140,8 @@ def charts(audience: Audience, what: str, first: int) -> Row:
         words=WORDS, empty="No analysis", empty_means=NO_ANALYSIS,
     )  # fmt: skip
     nearness = Panel(
-        id=first + 3, title="Scores, as shares of their limits", shown=Shown.LINES, unit=Unit.SHARE, width=12,
-        height=15,
+        id=first + 3, title="Scores, as shares of their limits", shown=Shown.LINES, unit=Unit.SHARE, width=24,
+        height=11, names_beside=True,
         description="How far each chart is from an alarm, by night; the sign is the direction. After an alarm the score"
         " of numbers and events begins at 0 again.",
         answers=(

@@ -203,7 +203,8 @@ class Panel(Struct, frozen=True, kw_only=True):
     ``$name``. ``empty`` is shown in place of values that aren't there, and ``empty_means`` explains it. ``words`` stand
     for values, in a table those of the column ``words_in``; ``colors`` belong to series and ``units`` to columns by
     name; a color to shades of it, too, by a regular expression between slashes. A table has its columns in ``order``,
-    and the rows with the largest values of ``sorted_by`` first. ``width`` is of 24 columns.
+    and the rows with the largest values of ``sorted_by`` first. ``names_beside``: the series' names stand beside a
+    graph, since they are many. ``width`` is of 24 columns.
     """
 
     id: int
@@ -226,6 +227,7 @@ class Panel(Struct, frozen=True, kw_only=True):
     words_in: str = ""
     order: tuple[str, ...] = ()
     sorted_by: str = ""
+    names_beside: bool = False
     colors: Mapping[str, str] = {}
     units: Mapping[str, Unit] = {}
 

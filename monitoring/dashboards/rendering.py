@@ -24,7 +24,7 @@ from msgspec.structs import asdict
 from promql_parser import parse_duration
 
 from monitoring.dashboards.aggregation import WEEK
-from monitoring.dashboards.charts import LatestOfEach, alarms_began, alarms_were_told
+from monitoring.dashboards.charts import NOTICED, LatestOfEach, alarms_began, alarms_were_told
 from monitoring.dashboards.fleet import FLEET
 from monitoring.dashboards.measurements import MEASUREMENT_PAGE
 from monitoring.dashboards.operation import OPERATION
@@ -343,7 +343,8 @@ def _stat(panel: Panel) -> Any:
     return builder.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
 
 
-_WIDTHS = {"alertname": 205, "severity": 75, "status": 90}
+_EMPTY_CELL = _value("noValue", "\u2013")
+_WIDTHS = {"alertname": 205, "severity": 75, "status": 90, "chart": 320, NOTICED: 185}
 """Of columns whose words are known, in pixels: they are read whole at any width of the page."""
 
 
@@ -352,12 +353,13 @@ def _table(panel: Panel) -> Any:
     if panel.thresholds:
         builder.cell_options(common_models.TableColorTextCellOptions())
     # Grafana reads a label that looks like a number as one: landmark 1 would be 100 %.
-    builder.override_by_field_type("string", [_value("unit", "string"), _value("custom.cellOptions", {"type": "auto"})])
+    as_text = [_value("unit", "string"), _value("custom.cellOptions", {"type": "auto"}), _EMPTY_CELL]
+    builder.override_by_field_type("string", as_text)
     builder.override_by_field_type("time", [_value("custom.width", 160)])
     for name, width in _WIDTHS.items():
         builder.override_by_name(name, [_value("custom.width", width)])
     # A cell without a value isn't a table without one.
-    return builder.override_by_field_type("number", [_value("noValue", "\u2013")])
+    return builder.override_by_field_type("number", [_EMPTY_CELL])
 
 
 def _gauges(_: Panel) -> Any:
@@ -372,15 +374,17 @@ def _graph(panel: Panel) -> Any:
     # What has no color of its own bears an open name, as a model's: hues tell them apart, shades would not.
     builder.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC))
     builder.tooltip(common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI))
-    builder.legend(_legend())
+    builder.legend(_legend(beside=panel.names_beside))
     drawn = common_models.GraphThresholdsStyleMode.DASHED if panel.thresholds else None
     off = common_models.GraphThresholdsStyleMode.OFF
     return builder.thresholds_style(common.GraphThresholdsStyleConfig().mode(drawn or off))
 
 
-def _legend() -> Any:
-    below = common.VizLegendOptions().show_legend(True).placement(common_models.LegendPlacement.BOTTOM)
-    return below.display_mode(common_models.LegendDisplayMode.LIST)
+def _legend(*, beside: bool = False) -> Any:
+    place = common_models.LegendPlacement.RIGHT if beside else common_models.LegendPlacement.BOTTOM
+    return (
+        common.VizLegendOptions().show_legend(True).placement(place).display_mode(common_models.LegendDisplayMode.LIST)
+    )
 
 
 def _points(panel: Panel) -> Any:

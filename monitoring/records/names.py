@@ -97,9 +97,10 @@ def short_digest(value: Any) -> str | None:
 
 
 def chart_name(value: Any) -> str | None:
-    """``value`` when it can be a chart's: plain names (:func:`coerce.metric_name`) with ``/`` between them."""
+    """``value`` when it can be a chart's: plain names (:func:`coerce.metric_name`) or a GPU's number, ``/`` between."""
     text = coerce.plain_text(value)
-    return text if all(map(coerce.metric_name, text.split("/"))) else None
+    parts = (part for part in text.split("/") if not re.fullmatch("[0-9]{1,2}", part))
+    return text if all(map(coerce.metric_name, parts)) else None
 
 
 def plain_name(value: Any, pseudonym: Pseudonym | None = None) -> str | None:

@@ -6,6 +6,7 @@ computed of the stores' sessions: by the question, and for the panels that matte
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,12 +16,15 @@ from typing import Any
 import pytest
 
 from monitoring.dashboards.aggregation import COUNT, LARGEST, LATEST, MEAN, SMALLEST, SUM
+from monitoring.dashboards.measurements import MEASUREMENT_PAGE
 from monitoring.dashboards.panels import Images
 from monitoring.dashboards.questions import EachImage, PerPeriod, Question, Row, ShareWithin, TimedPoint, influxql_rows
+from monitoring.dashboards.rendering import render
 from monitoring.metrics.kinds import ANALYSIS_MEASUREMENTS, OWN_MEASUREMENTS
 from monitoring.metrics.line_protocol import line
 from tests.dashboards.known_site import (
     DAY_MS,
+    SITES,
     ZONE,
     Asked,
     KnownSite,
@@ -113,6 +117,31 @@ def test_every_panels_answer_of_influxdb_is_the_stores_own(kind: str, site: Know
     assert not problems, "\n".join(problems)
 
 
+def marked(kind: str, site: KnownSite) -> tuple[dict[str, Any], set[tuple[int, str, str]]]:
+    """The rendered mark of the clinical page, and the alarms that it should be of: when, chart, instance."""
+    page = json.loads(render(MEASUREMENT_PAGE, SITES[kind]))
+    began = {
+        (time_ns, point.tags["chart"], point.tags["instance"])
+        for point, time_ns in site.points
+        if point.measurement == "leglength_analysis_alarm"
+        and point.tags["audience"] == "clinical"
+        and not point.fields["withdrawn"]
+        and site.time_range.start_ns <= time_ns <= site.time_range.end_ns
+    }
+    return page["annotations"]["list"][0], began
+
+
+def test_alarms_are_marked_where_they_began_and_withdrawn_ones_are_not(site: KnownSite, influxdb: InfluxDB1) -> None:
+    mark, began = marked("influxql", site)
+    text = influxql(mark["target"]["query"], site, {})
+    form = {"db": influxdb.database, "epoch": "ns", "q": text}
+    (series,) = fetch("POST", f"{influxdb.url}/query", fields=form).json()["results"][0]["series"]
+    rows = [dict(zip(series["columns"], values, strict=True)) for values in series["values"]]
+    assert {(row["time"], row["chart"], row["instance"]) for row in rows} == began
+    assert len(rows) == len(began) > 10
+    assert {mark["target"][key] for key in ("titleColumn", "textColumn")} <= rows[0].keys()
+
+
 def test_what_matters_most_is_what_the_records_say(site: KnownSite, influxdb: InfluxDB1) -> None:
     """Not by way of the questions, whose metrics, tags and statistics might be the wrong ones."""
     first_ns, last_ns = site.time_range
@@ -181,6 +210,19 @@ def victoria_metrics(site: KnownSite) -> Iterator[VictoriaMetrics]:
         fetch("POST", f"{server.url}/write?db=leglength", body=body)
         server.flush()
         yield server
+
+
+def test_victoriametrics_marks_alarms_within_an_hour(site: KnownSite, victoria_metrics: VictoriaMetrics) -> None:
+    mark, began = marked("metricsql", site)
+    at = range(site.start_ms // 3_600_000, site.end_ms // 3_600_000 + 1)
+    form = {"query": promql(mark["expr"], site, 3600, {}), "start": f"{at[0] * 3600}", "end": f"{at[-1] * 3600}"}
+    found = fetch("POST", f"{victoria_metrics.url}/api/v1/query_range", fields={**form, "step": "1h", "nocache": "1"})
+    marks = [
+        (round(seconds) // 3600, each["metric"]["chart"], each["metric"]["instance"])
+        for each in found.json()["data"]["result"]
+        for seconds, _ in each["values"]
+    ]
+    assert sorted(marks) == sorted((-(-time_ns // HOUR_NS), chart, instance) for time_ns, chart, instance in began)
 
 
 Series = dict[tuple[tuple[str, ...], str], list[tuple[int, float]]]

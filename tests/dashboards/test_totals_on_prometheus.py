@@ -19,15 +19,19 @@ import pytest
 from monitoring.analytics.replay import totals_over_time
 from monitoring.cli.common import store_to_import_into
 from monitoring.config_validator import check_section
+from monitoring.dashboards.measurements import MEASUREMENT_PAGE
 from monitoring.dashboards.panels import Totals
+from monitoring.dashboards.rendering import render
 from monitoring.metrics import catalogue, chart_metrics
 from monitoring.metrics.catalogue import SYSTEM, VALIDATION, Kind, Metric
+from monitoring.metrics.chart_metrics import STATES
 from monitoring.metrics.kinds import ANALYSIS_MEASUREMENTS, OWN_MEASUREMENTS
 from monitoring.metrics.samples import bucket_part, zero_changes
 from simulation import prometheus_past
 from simulation.prometheus_past import PROMTOOL_PAST, write_openmetrics, write_samples
 from tests.dashboards.known_site import (
     DAY_MS,
+    SITES,
     Asked,
     Instance,
     KnownSite,
@@ -601,6 +605,34 @@ def test_each_panels_answer_of_prometheus_is_that_of_the_sessions(truth: tuple[T
                 f"{name} {one.name}: {len(off)} of {len(instants)} instants, as {str(next(iter(off.items())))[:300]}"
             )
     assert not problems, "\n".join(problems)
+
+
+def test_where_prometheus_is_all_an_alarm_is_marked_when_it_is_told(truth: tuple[Truth, Prometheus]) -> None:
+    known, server = truth
+    mark = json.loads(render(MEASUREMENT_PAGE, SITES["prometheus-only"]))["annotations"]["list"][0]
+    hours = range(known.site.start_ms + DAY_MS, known.end_ms + 1, HOUR_MS)
+    text = promql(mark["expr"], known.site, 3600, {})
+    form = {"query": text, "start": str(hours[0] / 1000), "end": str(hours[-1] / 1000), "step": "1h"}
+    answer = fetch("POST", f"{server.url}/api/v1/query_range", fields=form).json()
+    marks = {
+        (round(seconds * 1000), frozenset(each["metric"].items()))
+        for each in answer["data"]["result"]
+        for seconds, _ in each["values"]
+    }
+    alarming = [
+        {key for key, value in states(known, at_ms).items() if value == STATES.index("alarm")} for at_ms in hours
+    ]
+    began = {
+        (at_ms, key)
+        for at_ms, before, now in zip(hours[1:], alarming, alarming[1:], strict=False)
+        for key in now - before
+    }
+    assert marks == began
+    assert len(began) >= 4
+
+
+def states(truth: Truth, at_ms: int) -> Found:
+    return truth.largest(chart_metrics.STATE, "chart instance", at_ms, audience="clinical")
 
 
 def test_percentiles_of_buckets_lie_in_the_bucket_of_the_sessions_own(truth: tuple[Truth, Prometheus]) -> None:

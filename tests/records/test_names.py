@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.records import coerce
-from monitoring.records.names import digest_code, plain_name, short_digest, version_code
+from monitoring.records.names import chart_name, digest_code, plain_name, short_digest, version_code
 from tests.support import REPOSITORY
 
 HASH = "0123456789abcdef" * 2
@@ -126,3 +126,10 @@ def test_whatever_is_given_a_version_and_a_checksum_are_codes(text: str) -> None
     for code in (version_code(text), digest_code(text)):
         assert code is None or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+\-]{0,127}", code)
         assert code is None or version_code(code) in (None, code)
+
+
+def test_a_charts_name_is_of_names_and_a_gpus_number() -> None:
+    for name in ("failed", "model_difference/alpha/right_femur", "gpu_memory/0", "gpu_memory/15"):
+        assert chart_name(name) == name
+    for name in ("", "a//b", "model_seconds/Doe^Jane", "gpu_memory/123456", "1.2.840.10008/a", "a/b c"):
+        assert chart_name(name) is None

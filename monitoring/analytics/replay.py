@@ -13,7 +13,8 @@ from math import nan
 from msgspec import Struct
 
 from monitoring.analytics.analysis import nightly
-from monitoring.analytics.telling import said
+from monitoring.analytics.telling import audience_of, said
+from monitoring.metrics import chart_metrics
 from monitoring.metrics.samples import Change, zero_changes
 from monitoring.metrics.session_writes import BuildWrites, TransactionContext
 from monitoring.metrics_collector import SessionWritesBuilder, changes
@@ -74,13 +75,20 @@ def totals_over_time(
 
 
 def looks_over_time(store: Store, config: AnalyticsConfig, until_ns: int) -> Iterator[Moment]:
-    """The charts' gauges at each night's look, by what is stored now: at UTC midnights, as if none had been missed.
-
-    Raises :class:`StoreError`.
+    """What the charts say, and how many alarms were found, at each night's look, by what is stored now: at UTC
+    midnights, as if none had been missed. Raises :class:`StoreError`.
     """
+    alarms: dict[str, set[str]] = {audience: set() for audience in chart_metrics.AUDIENCE.values}
     before: dict[tuple[str, frozenset[tuple[str, str]]], Change] = {}
     for at_ns, found in nightly(store, config, until_ns):
-        told = {(change.metric, frozenset(change.labels.items())): change for change in changes([*said(found, at_ns)])}
+        for alarm in found.alarms:
+            alarms[audience_of(alarm.chart)].add(alarm.alarm_id)
+        counted = [
+            Change(chart_metrics.ALARMS.name, {"audience": audience}, "", float(len(ids)), replaces=True)
+            for audience, ids in alarms.items()
+        ]
+        changed = [*changes([*said(found, at_ns)]), *counted]
+        told = {(change.metric, frozenset(change.labels.items())): change for change in changed}
         gone = [change._replace(value=nan) for key, change in before.items() if key not in told]
         yield Moment(at_ns, (*told.values(), *gone))
         before = told

@@ -46,7 +46,7 @@ def tell(
     state = [sample for sample in limited if sample.metric is not catalogue.FOLDED]
     is_news = bool(found.appeared or found.withdrawn) or _is_news(connection, state, now_ns)
     for alarm in new:
-        totals.count(connection, chart_metrics.ALARMS, 1, now_ns, audience=_audience(alarm.chart))
+        totals.count(connection, chart_metrics.ALARMS, 1, now_ns, audience=audience_of(alarm.chart))
     connection.executemany("DELETE FROM totals WHERE metric = ?", _GAUGES)
     # What had no room in a label is counted once a set, however often somebody asks for the alarms.
     totals.apply_changes(connection, changes(limited if is_news else state), now_ns)
@@ -101,11 +101,11 @@ def said(found: Analysis, now_ns: int) -> Iterator[Sample]:
     for disk in found.machines.disks:
         if disk.full_ns is not None:
             yield Sample(chart_metrics.DISK_FULL, disk.full_ns / NANOSECONDS, {"volume": disk.volume})
-    opened = [_audience(alarm.chart) for alarm in found.alarms if alarm.status == "open"]
+    opened = [audience_of(alarm.chart) for alarm in found.alarms if alarm.status == "open"]
     for audience in _AUDIENCES:
         yield Sample(chart_metrics.OPEN_ALARMS, float(opened.count(audience)), {"audience": audience})
     for chart in _present(found):
-        labels = {"chart": chart.chart, "audience": _audience(chart.series)}
+        labels = {"chart": chart.chart, "audience": audience_of(chart.series)}
         yield Sample(chart_metrics.STATE, float(chart_metrics.STATES.index(chart.state)), labels)
         yield Sample(chart_metrics.SCORE, chart.score, labels)
         yield Sample(chart_metrics.EXAMS, float(chart.exams), labels)
@@ -121,13 +121,14 @@ def _present(found: Analysis) -> list[ChartState]:
 
 
 def _alarm_samples(alarm: Alarm, is_withdrawn: bool) -> Iterator[Sample]:
-    labels = {"chart": alarm.chart, "audience": _audience(alarm.chart), "unit": alarm.unit}
+    labels = {"chart": alarm.chart, "audience": audience_of(alarm.chart), "unit": alarm.unit}
     values = {"size": alarm.size, "exams": float(alarm.exams), "withdrawn": float(is_withdrawn)}
     for key, value in values.items():
         yield Sample(chart_metrics.ALARM[key], value, labels)
 
 
-def _audience(chart: str) -> str:
+def audience_of(chart: str) -> str:
+    """Whom an alarm of a chart, or of a series, is for."""
     return "clinical" if trait_of(chart.partition("/")[0]).audience == CLINICIAN else "operator"
 
 

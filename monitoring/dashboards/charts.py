@@ -100,7 +100,8 @@ def charts(audience: Audience, what: str, first: int) -> Row:
         description=f"Each chart of {what}: its state, and beside it the smallest shift that would have been noticed"
         " (with 80 % within 30 exams), in its unit; of failures and other events the number of sessions until a doubled"
         " rate shows, of silence the working days. Smaller ones pass unseen, also where nothing alarms. Learning: it"
-        " can't alarm yet. Limited: under 100 exams. It alarms where the score, with either sign, reaches the limit.",
+        " can't alarm yet. Limited: under 100 exams. A dash: nothing is known yet that it would notice. It alarms where"
+        " the score, with either sign, reaches the limit.",
         answers=(
             Answer(
                 queries=tuple(

@@ -344,7 +344,7 @@ def _stat(panel: Panel) -> Any:
 
 
 _EMPTY_CELL = _value("noValue", "\u2013")
-_WIDTHS = {"alertname": 205, "severity": 75, "status": 90, "chart": 320, NOTICED: 185}
+_WIDTHS = {"alertname": 205, "severity": 75, "status": 90, "chart": 350, NOTICED: 185}
 """Of columns whose words are known, in pixels: they are read whole at any width of the page."""
 
 

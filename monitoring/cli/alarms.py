@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -30,7 +30,9 @@ from monitoring.store.sessions import Store
 
 app = typer.Typer(help="List the alarms, acknowledge one, or let its chart begin anew.", rich_markup_mode=None)
 
-IdArgument = Annotated[str, typer.Argument(help="The alarm's ID, as `alarms` lists it.")]
+IdsArgument = Annotated[
+    list[str], typer.Argument(metavar="IDS...", help="The alarms' IDs, as `alarms` lists them: one cause, one answer.")
+]
 ByOption = Annotated[str, typer.Option("--by", help="Who says so; a role will do. It stands in reports.")]
 
 
@@ -104,47 +106,48 @@ def alarms(
     if as_json:
         output.print_json([output.alarm_as_dict(alarm, found.charts) for alarm in listed])
     else:
-        output.print_alarms(listed, found.charts)
+        output.print_alarms(listed, found.alarms, found.charts)
 
 
 @app.command()
 def acknowledge(
     context: typer.Context,
-    alarm_id: IdArgument,
+    alarm_ids: IdsArgument,
     by: ByOption,
     note: Annotated[str, typer.Option("--note", help="What was found, and done. Name no patient: reports show it.")],
     config: ConfigOption = None,
 ) -> None:
-    """Say that an alarm was looked at.
+    """Say that alarms were looked at.
 
-    Its chart goes on as it is, and alarms again if the fault does.
+    Their charts go on as they are, and alarm again if the fault does.
     """
-    _act(config or context.obj, alarm_id, "acknowledge", by, note)
+    _act(config or context.obj, alarm_ids, "acknowledge", by, note)
 
 
 @app.command()
 def rebase(
     context: typer.Context,
-    alarm_id: IdArgument,
+    alarm_ids: IdsArgument,
     by: ByOption,
     reason: Annotated[
         str, typer.Option("--reason", help="Why the change is accepted. Name no patient: reports show it.")
     ],
     config: ConfigOption = None,
 ) -> None:
-    """Accept a change: the alarm's chart begins anew at its estimated date.
+    """Accept a change: an alarm's chart begins anew at its estimated date.
 
     What comes later is compared with what came since, and no longer with what was before.
     """
-    _act(config or context.obj, alarm_id, "rebase", by, reason)
+    _act(config or context.obj, alarm_ids, "rebase", by, reason)
 
 
-def _act(config: Path | None, alarm_id: str, kind: str, person: str, words: str) -> None:
+def _act(config: Path | None, alarm_ids: Iterable[str], kind: str, person: str, words: str) -> None:
     from monitoring.analytics.analysis import act
 
     with store_and_settings(config) as (store, settings, build):
-        alarm = act(store, settings.analytics, alarm_id, kind, person, words, time.time_ns(), build)
-    output.print_alarms([alarm])
+        for alarm_id in dict.fromkeys(alarm_ids):
+            alarm = act(store, settings.analytics, alarm_id, kind, person, words, time.time_ns(), build)
+            output.print_alarms([alarm])
 
 
 @contextmanager

@@ -343,7 +343,7 @@ def print_analysis(found: Analysis) -> None:
     if rows:
         print_table(("Chart", "State", "Exams", "Score", "Would have been noticed"), rows)
         console.print()
-    print_alarms([alarm for alarm in found.alarms if alarm.status == "open"])
+    print_alarms([alarm for alarm in found.alarms if alarm.status == "open"], found.alarms)
     if machines := machine_words(found.machines):
         console.print("\nMachines (what is foreseen is no alarm)")
         for label, words in machines:
@@ -381,14 +381,25 @@ def print_drill(found: Drill) -> None:
         console.print(f"most of them: {most}")
 
 
-def print_alarms(alarms: Sequence[Alarm], charts: Sequence[ChartState] = ()) -> None:
-    """One line for each, with what its chart notices, where it is among these."""
+def print_alarms(alarms: Sequence[Alarm], among: Sequence[Alarm] = (), charts: Sequence[ChartState] = ()) -> None:
+    """One line for each, with what its chart notices, where it is among these; and ``among`` all the alarms of several
+    models which one to look at first.
+    """
     if not alarms:
         console.print("no alarm is open, which says no more than what each chart would have noticed (analyze)")
     for alarm in alarms:
         words = _noticed_by(alarm, charts)
         told = f"; would have been noticed: {words}" if words else ""
         print_entry(alarm.alarm_id, f"{_sentence(alarm)}; {alarm.status}{_answer(alarm)}{told}")
+    of_bones: dict[tuple[str, str], list[Alarm]] = {}
+    for alarm in among:
+        if alarm.chart.startswith("model_difference/"):
+            of_bones.setdefault((alarm.segment, alarm.chart.rpartition("/")[2]), []).append(alarm)
+    for (_, bone), its_alarms in of_bones.items():
+        most = max(its_alarms, key=lambda alarm: abs(alarm.size))
+        if len(its_alarms) > 1 and most.status == "open":
+            model = most.chart.split("/")[1]
+            print_entry("look first", f"{bone}: at {model}, which differs most; each is held against the others")
 
 
 def _noticed_by(alarm: Alarm, charts: Sequence[ChartState]) -> str:
@@ -406,8 +417,9 @@ def _sentence(alarm: Alarm) -> str:
     size = in_unit(alarm.size, alarm.unit, is_change=True)
     first, last = (instant(when)[:10] for when in (alarm.earliest_ns, alarm.latest_ns))
     where = f" ({'; '.join(alarm.strata)})" if alarm.strata else ""
-    again = f", and {alarm.crossings - 1} times again" if alarm.crossings > 1 else ""
+    between = f" (between {first} and {last})" if first != last else ""
+    times = f", and again, {alarm.crossings} times in all" if alarm.crossings > 1 else ""
     return (
-        f"{alarm.chart}: {size}{where} since {instant(alarm.change_ns)[:10]} (between {first} and {last}),"
-        f" found {instant(alarm.raised_ns)[:10]}{again}"
+        f"{alarm.chart}: {size}{where} since {instant(alarm.change_ns)[:10]}{between},"
+        f" found {instant(alarm.raised_ns)[:10]}{times}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,23 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from monitoring.cli.commands import app
+from monitoring.records.session_record import SessionRecord
 from tests.support.exams import BIAS, EXAMS, MONDAY_NS, a_store, exam, exams
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Half a year in which one model was off from some day on; task.json lies beside the store."""
-    folder = tmp_path_factory.mktemp("site")
-    with a_store(folder, exams()):
+def a_site(folder: Path, records: Iterable[SessionRecord] = ()) -> Path:
+    """A folder with a store, and task.json beside it."""
+    with a_store(folder, records):
         pass
     section = {"enabled": True, "store": {"path": str(folder), "min_free_mb": 0}}
     (folder / "task.json").write_text(json.dumps({"process": {"settings": {"monitoring": section}}}))
     return folder
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Half a year in which one model was off from some day on."""
+    return a_site(tmp_path_factory.mktemp("site"), exams())
 
 
 @pytest.fixture
@@ -73,6 +79,24 @@ def test_an_alarm_is_told_answered_and_kept(site: Path, now: int) -> None:
     assert (kept["status"], kept["words"]) == ("rebased", "new weights")
 
 
+def test_of_several_models_alarms_the_one_to_look_at_is_named_and_one_answer_is_given_to_all(
+    now: int, tmp_path: Path
+) -> None:
+    folder = a_site(tmp_path, exams())
+    series, model, bone = BIAS.split("/")
+    by_chart = {alarm["chart"]: alarm["alarm_id"] for alarm in listed(folder) if alarm["chart"].startswith(series)}
+    [line] = [line for line in run(folder, "alarms").stdout.splitlines() if line.startswith("look first")]
+    assert f"{bone}: at {model}, which differs most" in line
+    assert run(folder, "alarms", "acknowledge", by_chart[BIAS], "--by", "x", "--note", "seen").exit_code == 0
+    assert "look first" not in run(folder, "alarms").stdout  # nor at another model, which is only held against it
+    ids = [alarm_id for chart, alarm_id in by_chart.items() if chart != BIAS]
+    answered = run(folder, "alarms", "acknowledge", *ids, "--by", "physicist", "--note", "weights differ")
+    assert answered.stdout.count("acknowledged by physicist: weights differ") == len(ids) > 1
+    assert not set(ids) & {alarm["alarm_id"] for alarm in listed(folder)}
+    done = run(folder, "alarms", "rebase", ids[0], "ffffffff", ids[1], "--by", "physicist", "--reason", "accepted")
+    assert (done.exit_code, done.stdout.count("rebased"), done.stderr) == (2, 1, "error: there is no alarm ffffffff\n")
+
+
 def test_what_cannot_be_done_is_one_line(site: Path, now: int, tmp_path: Path) -> None:
     done = run(site, "alarms", "acknowledge", "ffffffff", "--by", "me", "--note", "none")
     assert (done.exit_code, done.stderr) == (2, "error: there is no alarm ffffffff\n")
@@ -85,11 +109,7 @@ def test_what_cannot_be_done_is_one_line(site: Path, now: int, tmp_path: Path) -
 
 
 def test_an_empty_store_has_no_charts(tmp_path: Path, now: int) -> None:
-    with a_store(tmp_path):
-        pass
-    section = {"enabled": True, "store": {"path": str(tmp_path), "min_free_mb": 0}}
-    (tmp_path / "task.json").write_text(json.dumps({"process": {"settings": {"monitoring": section}}}))
-    done = run(tmp_path, "analyze")
+    done = run(a_site(tmp_path), "analyze")
     assert done.exit_code == 0
     assert "0 charts of 0 sessions" in done.stdout
     assert "no alarm is open" in done.stdout

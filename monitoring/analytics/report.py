@@ -42,6 +42,7 @@ from monitoring.analytics.reported import (
     ReportedDrill,
     Segment,
     Strange,
+    Year,
 )
 from monitoring.analytics.wording import (
     BONES,
@@ -105,6 +106,7 @@ def make(material: Material, application: str = "") -> Report:
         alarms=tuple(map(_alarm, told)),
         agreements=tuple(_agreement(name, material.pairs.get(name, ())) for name in MEASUREMENTS),
         months=tuple(Counted(name, {each: counts[each] for each in STATUSES}) for name, counts in per_month.items()),
+        years=tuple(_years(material, per_month)),
         strange=tuple(_strange(material)),
         segments=tuple(_segments(material)),
         strata=tuple((*where, count) for where, count in sorted(by_stratum.items())),
@@ -150,7 +152,7 @@ def tables(report: Report) -> dict[str, list[dict[str, object]]]:
         "charts": plain["charts"], "chart_months": months, "chart_events": events, "alarms": plain["alarms"],
         "agreement": agreements,
         "sessions": [{"month": one["month"], **one["by_status"]} for one in plain["months"]],
-        "segments": plain["segments"],
+        "years": [{**one, **one.pop("by_status")} for one in plain["years"]], "segments": plain["segments"],
         "drills": [
             {"day": one["day"], "version": one["version"], "is_of_present": one["is_of_present"], **fault}
             for one in plain["drills"]
@@ -342,6 +344,18 @@ def _agreement(name: str, pairs: Sequence[tuple[float, float]]) -> ReportedAgree
     agreement = compare_readings([ours for ours, _ in pairs], [theirs for _, theirs in pairs])
     interval = mean_interval([ours - theirs for ours, theirs in pairs])
     return ReportedAgreement(name, BONES[name], agreement, verdict(agreement), interval)
+
+
+def _years(material: Material, per_month: Mapping[str, Counter[str]]) -> Iterable[Year]:
+    period, exams, sessions = material.period, Counter[int](), dict[int, Counter[str]]()
+    for (year, *_), count in material.exams.items():
+        exams[year] += count
+    for month, counts in per_month.items():
+        sessions.setdefault(int(month[:4]), Counter()).update(counts)
+    raised = [alarm for alarm in material.found.alarms if period.start_ns <= alarm.raised_ns < period.end_ns]
+    for year, counts in sorted(sessions.items()):
+        its = [alarm.status for alarm in raised if day(alarm.raised_ns)[:4] == str(year)]
+        yield Year(year, {each: counts[each] for each in STATUSES}, exams[year], len(its), its.count("open"))
 
 
 def _segments(material: Material) -> Iterable[Segment]:

@@ -120,6 +120,16 @@ class Counted(Struct, frozen=True):
     by_status: dict[str, int]
 
 
+class Year(Struct, frozen=True):
+    """A calendar year of the period: sessions by how they ended, exams, alarms raised and how many of them are open."""
+
+    year: int
+    by_status: dict[str, int]
+    exams: int
+    alarms: int
+    open_alarms: int
+
+
 class Segment(Struct, frozen=True):
     """What measured, since when until when, and what was found of it. ``exams`` are the period's."""
 
@@ -188,6 +198,7 @@ class Report(Struct, frozen=True):
     alarms: tuple[ReportedAlarm, ...]
     agreements: tuple[ReportedAgreement, ...]
     months: tuple[Counted, ...]
+    years: tuple[Year, ...]
     strange: tuple[Strange, ...]
     segments: tuple[Segment, ...]
     strata: tuple[tuple[int, str, int], ...]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _DAYS: Final = 365
 _MOST: Final = {
     "MOST_ALARMS": 5, "MOST_SERIES": 14, "MOST_MONTHS": 12, "MOST_STRANGE": 4, "MOST_SEGMENTS": 3, "MOST_STRATA": 4,
-    "MOST_FAULTS": 3, "MOST_MACHINES": 5,
+    "MOST_FAULTS": 3, "MOST_MACHINES": 5, "MOST_YEARS": 4,
 }  # fmt: skip
 """Rows on the page of one reader, so that it is one sheet of A4; all of them stand in the details."""
 _ICONS: Final = {

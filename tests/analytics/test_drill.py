@@ -171,11 +171,17 @@ def run(folder: Path, *options: str) -> tuple[int, str, str]:
 
 
 def test_the_command_says_what_was_noticed_and_what_not(
-    site: Path, found: Drill, monkeypatch: pytest.MonkeyPatch
+    site: Path, months: History, found: Drill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def kept_count() -> int:
+        with months.store(site, ()) as store, store.database.read_transaction() as connection:
+            return len(kept.drills(connection))
+
+    before = kept_count()
     monkeypatch.setattr(drills.drill, "__defaults__", (360, 2))
     code, said, _ = run(site, "--json")
     assert (code, json.loads(said)) == (0, json.loads(msgspec.json.encode(found)))  # the same at each drill
+    assert kept_count() == before + 1
     monkeypatch.setattr(drills, "drill", lambda *_: found)
     code, said, _ = run(site)
     assert code == 0

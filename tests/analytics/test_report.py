@@ -183,6 +183,20 @@ def test_the_digest_is_of_all_else_and_nobody_is_named(biased: Report) -> None:
     assert len({tuple(row) for row in tables["agreement"]}) == 1
 
 
+def test_years_have_their_own_counts(tmp_path: Path) -> None:
+    records = [replace(record, ended_ns=record.ended_ns + 150 * DAY_NS) for record in exams()]
+    records[3] = replace(records[3], status="failed")
+    period = Period(date(2026, 6, 1), date(2027, 12, 31))
+    with a_store(tmp_path, records) as store:
+        found = reports.make(gather(store, AnalyticsConfig(), period, records[-1].ended_ns + DAY_NS // 4))
+    first, second = found.years
+    assert (first.year, second.year) == (2026, 2027)
+    assert (first.exams + second.exams, first.by_status["failed"], second.by_status["failed"]) == (EXAMS - 1, 1, 0)
+    assert second.exams == sum(record.ended_ns >= at(1, 1) + 365 * DAY_NS for record in records)
+    assert (first.alarms, second.alarms, second.open_alarms) == (0, len(found.alarms), len(found.alarms))
+    assert [row["failed"] for row in reports.tables(found)["years"]] == [1, 0]
+
+
 def test_the_regulator_is_told_of_drills_and_of_the_rate_that_they_measured(tmp_path: Path) -> None:
     findings = (
         Finding("knees 2 mm too low", (Alarmed("reader_error/PLL_R_FEM", 12),), ()),

@@ -197,7 +197,8 @@ def crowded(made: Report) -> Report:
         strata=tuple((2026, f"Siemens Healthineers Ysio, lower limb, 0.{n} mm per pixel", n) for n in range(40)),
         losses=dict.fromkeys(("queue_full", "rejected", "corrupt", "expired", "evicted", "disk_full", "shutdown"), 99),
         strange=(Strange("0" * 32, "2026-08-01", ("SD from the mean for age and sex: the largest of 811",) * 7),) * 6,
-        failure_interval=(0.01, 0.02), machines=(("Disk: store", "12.3 GB free at the least on 2026-08-01; " * 4),) * 9,
+        failure_interval=(0.01, 0.02), years=made.years * 9,
+        machines=(("Disk: store", "12.3 GB free at the least on 2026-08-01; " * 4),) * 9,
     )  # fmt: skip
 
 

@@ -20,7 +20,6 @@ from monitoring.analytics.charts import DAY_NS, Budget, Crossing, EventChart, Nu
 from monitoring.analytics.machines import DayFree, add_free
 from monitoring.analytics.series import (
     DERIVED,
-    DISKS,
     LATER_STRATA,
     MOST_STRATA,
     Kind,
@@ -28,6 +27,7 @@ from monitoring.analytics.series import (
     Measuring,
     Of,
     Points,
+    least_free,
     reader_errors,
     segment,
     watched,
@@ -130,9 +130,8 @@ class Charting:
             return
         where = self._stratum(stratum_of(record), time_ns)
         look = Look(record, derived_values(stored), reader_errors(record, session.reader_mm))
-        for volume, key in DISKS.items():
-            if key in look.derived:
-                add_free(progress.disks, volume, time_ns // DAY_NS, look.derived[key])
+        for volume, free_bytes in least_free(record):
+            add_free(progress.disks, volume, time_ns // DAY_NS, free_bytes)
         by_name = found[progress.segment]
         for of in wanted:
             for name, value in self._points[of].of(look):

@@ -149,21 +149,36 @@ def _landmark_missed(look: Look) -> Iterator[Part]:
         yield "", float(any(misses))
 
 
+def _largest(resource: str) -> Callable[[Look], Iterator[Part]]:
+    """A resource's largest figure over the session; its only one where no more is kept."""
+
+    def parts(look: Look) -> Iterator[Part]:
+        if resource in look.record.system:
+            yield "", look.record.system[resource].maximum
+
+    return parts
+
+
 def _gpu_memory(look: Look) -> Iterator[Part]:
     """What torch holds is this process' alone, and as large as what it ever needed; others are seen by the GPU."""
-    for gpu in _GPUS:
-        value = look.derived.get(_TORCH_MEMORY[gpu], look.derived.get(_GPU_MEMORY[gpu]))
-        if value is not None:
-            yield gpu, value
+    system = look.record.system
+    for gpu in catalogue.GPU.values[:_MOST_GPUS]:
+        usage = system.get(f"torch_memory_reserved_bytes/{gpu}") or system.get(f"gpu_memory_used_bytes/{gpu}")
+        if usage is not None:
+            yield gpu, usage.maximum
 
 
-_GPUS: Final = catalogue.GPU.values[:4]
-_TORCH_MEMORY: Final = _derived(catalogue.SYSTEM["torch_memory_reserved_bytes", "maximum"], *_GPUS)
-_GPU_MEMORY: Final = _derived(catalogue.SYSTEM["gpu_memory_used_bytes", "maximum"], *_GPUS)
+def least_free(record: Record) -> Iterator[tuple[str, float]]:
+    """The least free bytes of each volume while the session lasted."""
+    for volume in catalogue.VOLUME.values:
+        usage = record.system.get(f"disk_free_bytes/{volume}")
+        if usage is not None and usage.minimum is not None:
+            yield volume, usage.minimum
+
+
+_MOST_GPUS: Final = 4
 MEMORY: Final = ("process_memory", "memory_growth", "gpu_memory")
 """The series of memory, which are compared from segment to segment, too."""
-DISKS: Final = _derived(catalogue.SYSTEM["disk_free_bytes", "minimum"], *catalogue.VOLUME.values)
-"""The derived values that say what was free of each volume at the least, in bytes."""
 _MISSES: Final = tuple(_derived(catalogue.LANDMARK_MISSES, *catalogue.LANDMARK.values).values())
 _RATIOS: Final = _derived(catalogue.FEMUR_TIBIA, *catalogue.SIDE_NAMES.values())
 
@@ -241,20 +256,20 @@ SERIES: Final[tuple[Series, ...]] = (
     ),
     Series(
         "process_memory", "largest resident memory while one image was processed", "bytes",
-        _derived(catalogue.SYSTEM["process_resident_memory_bytes", "maximum"]), "/proc/self",
+        _largest("process_resident_memory_bytes"), "/proc/self",
         "more memory for the same images, a process that grows from image to image where that grew worse",
-        "what a new version takes more: it begins a segment (see Machines); child processes",
+        "what a new version takes more: it begins a segment (see Machines); child processes", by_days=True,
     ),
     Series(
         "memory_growth", "resident memory after one image more of the same process", "bytes",
-        _derived(catalogue.SYSTEM["process_resident_memory_growth_bytes", "maximum"]), "/proc/self",
+        _largest("process_resident_memory_growth_bytes"), "/proc/self",
         "a leak that began: each image leaves more behind than before",
-        "a leak that was there from the version's first image; processes of one image each",
+        "a leak that was there from the version's first image; processes of one image each", by_days=True,
     ),
     Series(
         "gpu_memory", "largest GPU memory while one image was processed", "bytes", _gpu_memory,
         "torch, else NVML", "more memory for the same images, another process on the GPU (by NVML)",
-        "what a new version takes more; GPUs beyond the first four",
+        "what a new version takes more; GPUs beyond the first four", by_days=True,
     ),
     Series(
         "failed", "sessions that failed", "share", _stop("failed"), "how sessions end",
@@ -348,11 +363,8 @@ DERIVED: Final = (
     *(key for each in SERIES if isinstance(each.parts, Mapping) for key in each.parts.values()),
     *_RATIOS.values(),
     *_MISSES,
-    *_TORCH_MEMORY.values(),
-    *_GPU_MEMORY.values(),
-    *DISKS.values(),
 )
-"""The derived values that the series, and the forecasts of full volumes, are made of."""
+"""The derived values that the series are made of."""
 
 
 def reader_errors(record: Record, reader_mm: Mapping[str, float]) -> dict[str, float]:

@@ -160,8 +160,9 @@ def machine_words(found: Machines) -> list[tuple[str, str]]:
     """What is known of the machine, each thing by its name: forecasts and comparisons, none of which is an alarm."""
     disks = [(f"disk: {each.volume}", _disk_words(each)) for each in found.disks]
     of_memory = [(title_of(each.chart), _memory_words(each)) for each in found.memory]
-    endings = [(each.backend, f"{WHAT_ENDS[each.kind]} ends on {day(each.ends_ns)}") for each in found.endings]
-    return [*disks, *of_memory, *endings]
+    soonest = sorted(found.endings, key=lambda each: each.ends_ns)
+    endings = [(each.backend, f"{WHAT_ENDS[each.kind]} ends on {day(each.ends_ns)}") for each in soonest]
+    return [*disks, *endings, *of_memory]
 
 
 def _disk_words(found: Disk) -> str:

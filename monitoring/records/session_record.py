@@ -205,6 +205,7 @@ class RecordOutline(Struct, frozen=True):
     stages_seconds: Mapping[str, float] = {}
     models: tuple[ModelPerformance, ...] = ()
     measurements_mm: Mapping[str, float] = {}
+    system: Mapping[str, Usage] = {}
     custom: Mapping[str, float] = {}
     application_version: str | None = None
     context: Mapping[str, str | float] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from scipy import stats
 from monitoring.analytics.analysis import Analysis, analyse
 from monitoring.analytics.charts import DAY_NS, NumberChart
 from monitoring.analytics.machines import HORIZON_DAYS, WINDOW_DAYS, DayFree, Disk, add_free, disk, memory, theil_sen
+from monitoring.analytics.material import Period, gather
+from monitoring.analytics.report import make
 from monitoring.analytics.wording import machine_words
 from monitoring.metrics.chart_metrics import DISK_FULL
 from monitoring.records.session_record import SessionRecord, Usage
@@ -190,6 +193,8 @@ def test_the_analysis_tells_the_date_and_the_memory_of_each_version(tmp_path: Pa
     with a_store(tmp_path, records) as store:
         found = analyse(store, AnalyticsConfig(), NOW_NS)
         assert told(store) == {("store",): pytest.approx((MONDAY_NS + 125 * DAY_NS) / 1e9)}
+        made = make(gather(store, AnalyticsConfig(), Period(date(2026, 6, 1), date(2026, 6, 2)), NOW_NS))
+        assert made.machines == tuple(machine_words(found.machines))  # whatever the period is
         analyse(store, AnalyticsConfig(), NOW_NS + 10 * DAY_NS)  # nobody has looked at the volume for too long
         assert told(store) == {}
     [volume] = found.machines.disks

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from typing import Final
+
+import msgspec
 
 from monitoring.analytics.charts import DAY_NS
 from monitoring.analytics.series import Kind as ChartKind
@@ -44,7 +47,7 @@ def tell(
     vocabulary = growing_vocabulary(connection, clock.read(connection, clock.look()).now_ns)
     limited = limit_cardinality(said(found, now_ns), vocabulary)
     state = [sample for sample in limited if sample.metric is not catalogue.FOLDED]
-    is_news = bool(found.appeared or found.withdrawn) or _is_news(connection, state, now_ns)
+    is_news = _is_news(connection, state, build, now_ns) or bool(found.appeared or found.withdrawn)
     for alarm in new:
         totals.count(connection, chart_metrics.ALARMS, 1, now_ns, audience=audience_of(alarm.chart))
     connection.executemany("DELETE FROM totals WHERE metric = ?", _GAUGES)
@@ -55,7 +58,7 @@ def tell(
         return
     # Once, since a server may refuse what is older than it keeps: not again each day.
     for alarm, is_withdrawn in alarms:
-        if not is_told(connection, alarm.alarm_id, is_withdrawn):
+        if not is_told(connection, alarm_lines(alarm.alarm_id), b"withdrawn" if is_withdrawn else b"found"):
             of_alarm = limit_cardinality(_alarm_samples(alarm, is_withdrawn), vocabulary)
             day_ns = alarm.change_ns // DAY_NS * DAY_NS
             _enqueue(connection, build, alarm_lines(alarm.alarm_id), own_lines(of_alarm, day_ns, build.tags), now_ns)
@@ -71,16 +74,15 @@ def tell(
     _enqueue(connection, build, "", own_lines(logged, now_ns, build.tags), now_ns)
 
 
-def _is_news(connection: sqlite3.Connection, state: Iterable[Sample], now_ns: int) -> bool:
-    """Whether the last look was on another day, or states or open alarms were others."""
-    compared = (chart_metrics.STATE, chart_metrics.OPEN_ALARMS)
-    before = {metric: totals.values(connection, metric) for metric in (chart_metrics.LAST_RUN, *compared)}
-    last_seconds = before.pop(chart_metrics.LAST_RUN).get(())
-    now: dict[catalogue.Metric, dict[tuple[str, ...], float]] = {metric: {} for metric in compared}
-    for metric, value, labels in state:
-        if metric in now:
-            now[metric][tuple(labels[label.name] for label in metric.labels)] = value
-    return last_seconds is None or last_seconds * NANOSECONDS // DAY_NS != now_ns // DAY_NS or before != now
+def _is_news(connection: sqlite3.Connection, state: Iterable[Sample], build: SessionWritesBuilder, now_ns: int) -> bool:
+    """Whether the last look was on another day or told other logs, or states or open alarms were others."""
+    compared = [
+        (metric.name, *labels.values(), value)
+        for metric, value, labels in state
+        if metric in (chart_metrics.STATE, chart_metrics.OPEN_ALARMS)
+    ]
+    told = msgspec.json.encode((now_ns // DAY_NS, build.log_backends, compared))
+    return not is_told(connection, "charts", sha256(told).digest())
 
 
 def _enqueue(

@@ -249,9 +249,9 @@ def alarm_lines(alarm_id: str) -> str:
     return f"alarm {alarm_id}"
 
 
-def is_told(connection: sqlite3.Connection, alarm_id: str, is_withdrawn: bool) -> bool:
-    """Whether a log has been told of an alarm as it is now; it is kept that it will have been."""
-    row = (alarm_lines(alarm_id), b"withdrawn" if is_withdrawn else b"found")
+def is_told(connection: sqlite3.Connection, what: str, state: bytes) -> bool:
+    """Whether it is kept that something was told in this state; from now on it is."""
+    row = (what, state)
     kept = connection.execute(
         "INSERT INTO analysis VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value,"
         " checksum = excluded.checksum WHERE value != excluded.value",

@@ -42,7 +42,7 @@ from monitoring.store import totals
 from monitoring.store.analysis import Action, Analysed, Seen
 from monitoring.store.sessions import Store
 
-CHECKPOINT_VERSION: Final = 5
+CHECKPOINT_VERSION: Final = 6
 """Raised when a chart says another thing of the same sessions, or its fields change."""
 NO_BACKENDS: Final = SessionWritesBuilder()
 ACKNOWLEDGE, REBASE = "acknowledge", "rebase"
@@ -75,7 +75,7 @@ def analyse(store: Store, config: AnalyticsConfig, now_ns: int, build: SessionWr
     database, today = store.database, now_ns // DAY_NS
     with database.read_transaction() as connection:
         before, anew, which = _last(connection, config, today)
-        seen, actions = kept.seen(connection), kept.actions(connection)
+        seen, actions, readings = kept.seen(connection), kept.actions(connection), kept.changed_readings(connection)
         expiry = totals.values(connection, catalogue.CERTIFICATE_EXPIRY)
     charting = Charting(before.progress, config, _rebased(actions))
     charting.take(_sessions(store, before.seen.until_ns, seen.until_ns))
@@ -85,7 +85,7 @@ def analyse(store: Store, config: AnalyticsConfig, now_ns: int, build: SessionWr
     endings = tuple(Ending(name, kind, round(end * NANOSECONDS)) for (name, kind), end in sorted(expiry.items()))
     found = replace(found, machines=replace(found.machines, endings=endings))
     with database.transaction(durable=False) as connection:
-        if kept.keep_checkpoint(connection, _ENCODE.encode(made), which):
+        if kept.keep_checkpoint(connection, _ENCODE.encode(made), which, readings):
             found = _keep(connection, found, now_ns, build)
     return replace(found, anew=anew)
 
@@ -173,7 +173,11 @@ def _keep(connection: sqlite3.Connection, found: Analysis, now_ns: int, build: S
     new = [there[alarm_id] for alarm_id in kept.keep_alarms(connection, documents, now_ns)]
     kept.withdraw_alarms(connection, withdrawn, now_ns)
     alarms = sorted((*found.alarms, *staying), key=_newest_last)
-    found = replace(found, alarms=tuple(alarms), appeared=tuple(appeared), withdrawn=tuple(withdrawn))
+    alarmed = {(alarm.chart, alarm.segment) for alarm in staying}  # nobody has answered: those would be in ``found``
+    states = (replace(one, state="alarm") if (one.chart, one.segment) in alarmed else one for one in found.charts)
+    found = replace(
+        found, charts=tuple(states), alarms=tuple(alarms), appeared=tuple(appeared), withdrawn=tuple(withdrawn)
+    )
     every = (
         (msgspec.json.decode(alarm.document, type=Alarm), alarm.withdrawn_ns is not None)
         for alarm in kept.kept_alarms(connection).values()

@@ -33,9 +33,11 @@ _PAGE: Final = (
     " FROM sessions AS s WHERE s.timestamp_ns > ? ORDER BY s.timestamp_ns LIMIT ?"
 )
 _CHECKPOINT: Final = "checkpoint"
+_CHANGED: Final = f"name GLOB '{readings.CHANGED}*'"
 _AFFECTED: Final = " UNION ALL ".join(
-    f"SELECT 1 FROM readings AS r CROSS JOIN sessions AS s ON s.{column} = r.key AND s.{column} != ''"  # noqa: S608
-    " WHERE r.kept_ns > :kept_ns AND s.timestamp_ns <= :until_ns"
+    "SELECT 1 FROM (SELECT substr(name, :from) AS key FROM analysis"  # noqa: S608
+    f" WHERE {_CHANGED}) AS r CROSS JOIN sessions AS s ON s.{column} = r.key AND s.{column} != ''"
+    " WHERE s.timestamp_ns <= :until_ns"
     for column in ("series_key", "study_key", "accession_key")
 )
 
@@ -75,13 +77,10 @@ def sessions_before(connection: sqlite3.Connection, time_ns: int, limit: int) ->
 
 
 class Seen(Struct, frozen=True):
-    """What a look at the store has seen: sessions until an instant and a number, and readings until an instant."""
+    """What a look at the store has seen: sessions until an instant and a number."""
 
     until_ns: int = -1
     sequence: int = 0
-    readings_ns: int = -1
-    readings_then: int = 0
-    """The checksum over the readings that were kept at that very instant."""
 
 
 def seen(connection: sqlite3.Connection) -> Seen:
@@ -89,8 +88,7 @@ def seen(connection: sqlite3.Connection) -> Seen:
     until_ns, sequence = connection.execute(
         "SELECT max(timestamp_ns), (SELECT max(sequence) FROM sessions) FROM sessions"
     ).fetchone()
-    kept_ns = connection.execute("SELECT coalesce(max(kept_ns), -1) FROM readings").fetchone()[0]
-    return Seen(-1 if until_ns is None else until_ns, sequence or 0, kept_ns, _readings_at(connection, kept_ns))
+    return Seen(-1 if until_ns is None else until_ns, sequence or 0)
 
 
 def earliest_new(connection: sqlite3.Connection, before: Seen) -> int | None:
@@ -103,20 +101,19 @@ def earliest_new(connection: sqlite3.Connection, before: Seen) -> int | None:
 
 def has_new_readings(connection: sqlite3.Connection, before: Seen) -> bool:
     """Whether a reading has come, or was corrected, of a session that was seen already."""
-    where = {"kept_ns": before.readings_ns, "until_ns": before.until_ns}
-    is_affected = connection.execute(f"{_AFFECTED} LIMIT 1", where).fetchone() is not None
-    return is_affected or _readings_at(connection, before.readings_ns) != before.readings_then
+    where = {"from": len(readings.CHANGED) + 1, "until_ns": before.until_ns}
+    return connection.execute(f"{_AFFECTED} LIMIT 1", where).fetchone() is not None
+
+
+def changed_readings(connection: sqlite3.Connection) -> list[tuple[str, bytes]]:
+    """The notes of readings that came, or were corrected, since the last look: for :func:`keep_checkpoint`."""
+    return connection.execute(f"SELECT name, value FROM analysis WHERE {_CHANGED}").fetchall()  # noqa: S608
 
 
 def oldest_session(connection: sqlite3.Connection) -> int | None:
     """The instant of the oldest session that is stored."""
     found = connection.execute("SELECT min(timestamp_ns) FROM sessions").fetchone()[0]
     return None if found is None else int(found)
-
-
-def _readings_at(connection: sqlite3.Connection, kept_ns: int) -> int:
-    found = connection.execute("SELECT total(checksum) FROM readings WHERE kept_ns = ?", (kept_ns,)).fetchone()
-    return int(found[0])
 
 
 # --- the checkpoint -----------------------------------------------------------------------------
@@ -136,12 +133,18 @@ def _which(connection: sqlite3.Connection) -> int:
     return 0 if row is None else checksum(*row)
 
 
-def keep_checkpoint(connection: sqlite3.Connection, value: bytes, before: int) -> bool:
-    """Keep it in place of the one ``before``; False, and it isn't, where another look or an erasure was faster."""
+def keep_checkpoint(
+    connection: sqlite3.Connection, value: bytes, before: int, looked_at: Iterable[tuple[str, bytes]] = ()
+) -> bool:
+    """Keep it in place of the one ``before``; False, and it isn't, where another look or an erasure was faster.
+
+    The notes of readings that were ``looked_at`` go, but where the reading has changed once more.
+    """
     if _which(connection) != before:  # what was read until now may hold what was erased meanwhile
         return False
     row = (_CHECKPOINT, value)
     connection.execute("INSERT OR REPLACE INTO analysis VALUES (?, ?, ?)", (*row, checksum(*row)))
+    connection.executemany("DELETE FROM analysis WHERE name = ? AND value = ?", looked_at)
     return True
 
 

@@ -23,6 +23,7 @@ from monitoring.store import totals
 from monitoring.store.analysis import forget_alarms, forget_checkpoint
 from monitoring.store.database import Database
 from monitoring.store.outbox import delete_lines, enqueue
+from monitoring.store.readings import CHANGED
 from monitoring.store.rows import stored_record
 from monitoring.store.sessions import Store
 
@@ -131,6 +132,7 @@ def _erase(connection: sqlite3.Connection, patient_key: str) -> Erased:
     points_ns = tuple(int(row[2]) for row in rows)
     waiting += _erase_requeued(connection, {str(instant).encode() for instant in points_ns})
     readings = sum(delete("DELETE FROM readings WHERE key = ?", (key,)).rowcount for key in keys)
+    connection.executemany("DELETE FROM analysis WHERE name = ?", ((CHANGED + key,) for key in keys))
     totals.bump_revision(connection)
     return Erased(len(rows), len(open_ids), waiting, dead, readings, points_ns)
 

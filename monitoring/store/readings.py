@@ -25,6 +25,8 @@ from monitoring.store.rows import SESSION_COLUMNS, StoredSession, checksum, is_i
 NEWEST_SESSIONS: Final = 10_000
 """How many sessions with a reading are compared at most, the newest."""
 NEW, CORRECTED, KNOWN = "new", "corrected", "known"
+CHANGED: Final = "reading "
+"""With a reading's key, what stands among the analysis' rows: it came, or was corrected, since the last look."""
 
 _PAGE = 500
 _SELECT = "SELECT key, reader, measurements, kept_ns, checksum FROM readings"
@@ -77,15 +79,26 @@ def keep(
         "INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?)",
         (key, reader, text, now_ns, checksum(key, reader, text, now_ns)),
     )
+    _note_change(connection, key)
     return CORRECTED if known else NEW
 
 
 def keep_missing(connection: sqlite3.Connection, row: Sequence[Any]) -> bool:
     """Keep a row of another store's, whole, unless the reader's measurements of the exam are here; whether it was."""
     is_new = connection.execute("INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?, ?)", tuple(row)).rowcount == 1
-    if is_new:  # kept long ago: no analysis could tell by its instant that it is new here
-        connection.execute("UPDATE analysis SET value = randomblob(8) WHERE name = 'checkpoint'")
+    if is_new:
+        _note_change(connection, row[0])
     return is_new
+
+
+def _note_change(connection: sqlite3.Connection, key: str) -> None:
+    """Note for an analysis that goes on from its last look, if there was one, which reading it must look at."""
+    # Not by its instant: a clock may be set back, and of two processes the earlier instant may be committed later.
+    was_looked = "EXISTS (SELECT 1 FROM analysis WHERE name = 'checkpoint')"
+    connection.execute(
+        f"INSERT OR REPLACE INTO analysis SELECT ?, randomblob(8), 0 WHERE {was_looked}",
+        (CHANGED + key,),
+    )
 
 
 def by_reader(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, dict[str, float]]:

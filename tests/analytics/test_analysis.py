@@ -224,6 +224,42 @@ def test_late_readings_say_what_timely_ones_do(tmp_path: Path) -> None:
     assert chart(late, f"reader_error/{BONE}").exams == 40
 
 
+def test_a_reading_is_noticed_whatever_its_instant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock was set back, or another process committed later what it kept earlier."""
+
+    def read(store: Store, number: int, kept_ns: int, mm: float = 300.0) -> None:
+        with store.database.transaction() as connection:
+            readings.keep(connection, exam(number).study_key or "", "reader", {BONE: mm}, kept_ns)
+
+    now_ns = exam(29).ended_ns
+    with a_store(tmp_path, exams(range(30))) as store:
+        read(store, 1, now_ns)
+        analyse(store, CONFIG, now_ns)
+        for kept_ns, mm in ((now_ns - HOUR_NS, 300.0), (now_ns - HOUR_NS, 301.0), (now_ns - 2 * HOUR_NS, 302.0)):
+            read(store, 2, kept_ns, mm)
+            assert analyse(store, CONFIG, now_ns).anew == "a reading came late"
+            assert not analyse(store, CONFIG, now_ns).anew
+        read(store, 2, now_ns + HOUR_NS, 302.0)  # known
+        read(store, 31, now_ns)  # of an exam that comes later
+        assert not analyse(store, CONFIG, now_ns).anew
+        store.commit(exam(31), writes)
+        now_ns = exam(31).ended_ns
+        found = analyse(store, CONFIG, now_ns)
+        assert (found.anew, chart(found, f"reader_error/{BONE}").exams) == ("", 3)
+        # One that comes, or is corrected once more, while a look is at work is for the next.
+        read(store, 3, now_ns, 300.0)
+        monkeypatch.setattr(Charting, "end_day", lambda *_: read(store, 3, now_ns, 305.0))
+        assert analyse(store, CONFIG, now_ns).anew
+        monkeypatch.undo()
+        assert analyse(store, CONFIG, now_ns).anew == "a reading came late"
+        with store.database.read_transaction() as connection:
+            assert not kept.changed_readings(connection)
+        read(store, 4, now_ns)
+        erase(store.database, exam(4).patient_key or "")
+        with store.database.read_transaction() as connection:
+            assert not kept.changed_readings(connection)
+
+
 def test_other_settings_and_a_damaged_checkpoint_begin_anew(once: Analysis, tmp_path: Path) -> None:
     with a_store(tmp_path, exams()) as store:
         analyse(store, CONFIG, NOW_NS)
@@ -461,8 +497,16 @@ def test_an_alarm_that_is_not_found_any_more_is_withdrawn_and_told(tmp_path: Pat
             kept.forget_checkpoint(connection)
         found = analyse(store, CONFIG, NOW_NS)
         assert alarm.alarm_id in {each.alarm_id for each in found.alarms}
+        # What is open sets the chart's state, until somebody answers; also at the looks that go on from here.
+        assert chart(found, BIAS).exams == 38
+        for _ in range(2):
+            again = analyse(store, CONFIG, NOW_NS)
+            assert (again.anew, chart(again, BIAS).state) == ("", "alarm")
+        assert chart(again, "quality").state == "limited"
+        act(store, CONFIG, alarm.alarm_id, ACKNOWLEDGE, "dr", "looked at", NOW_NS)
+        assert chart(analyse(store, CONFIG, NOW_NS), BIAS).state == "acknowledged"
 
 
 def test_the_document_of_an_alarm_is_read_back(once: Analysis) -> None:
     assert all(msgspec.json.decode(msgspec.json.encode(alarm), type=Alarm) == alarm for alarm in once.alarms)
-    assert module.CHECKPOINT_VERSION == 5
+    assert module.CHECKPOINT_VERSION == 6

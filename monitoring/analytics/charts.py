@@ -21,6 +21,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from math import ceil, fsum, inf, log, sqrt
 from operator import mul
 from statistics import NormalDist, median
@@ -450,8 +451,15 @@ def working_days_before(day: int) -> int:
     return weeks * 5 + min(rest, 5)
 
 
+def silent_days_between(last: int, day: int) -> int:
+    """How many days from Monday to Friday lie whole between two days."""
+    return max(working_days_before(day) - working_days_before(last + 1), 0)
+
+
 class SilenceChart(Chart, kw_only=True):
-    """Whole working days without an exam: an alarm at ln(``every``) / exams a working day, three days at the least."""
+    """Whole working days without an exam: alarm at ln(``every``) / exams a day, three at the least, twice the usual."""
+
+    usual_days: int = 0  # nine in ten silences between two days with exams are no longer
 
     def extend(self, points: Iterable[tuple[int, float, str]], budget: Budget) -> Iterator[Crossing]:
         """Take further exams, in the order of time; a silence that an exam ended is told, too."""
@@ -461,6 +469,10 @@ class SilenceChart(Chart, kw_only=True):
             self.exams += 1
             self.past.append((time_ns, 0.0, value, stratum))
             self._forget()
+            if len(self.past) > 1 and self.past[-2][0] // DAY_NS != time_ns // DAY_NS:
+                days = sorted({then_ns // DAY_NS for then_ns, *_ in self.past[-WINDOW:]})
+                gaps = sorted(silent_days_between(*pair) for pair in pairwise(days))
+                self.usual_days = gaps[9 * (len(gaps) - 1) // 10]
             if self.exams >= (self.next_look or LEARNING_UNTIL):
                 self.every = self._look(budget, self.exams)
 
@@ -472,17 +484,17 @@ class SilenceChart(Chart, kw_only=True):
         past = self.past[-WINDOW:]
         days = [working_days_before(past[at][0] // DAY_NS) for at in (0, -1)]
         a_day = len(past) / max(days[1] - days[0], 1)
-        return float(ceil(max(log(self.every) / a_day, FEWEST_SILENT_DAYS)))
+        return float(ceil(max(log(self.every) / a_day, FEWEST_SILENT_DAYS, 2 * (self.usual_days + 1))))
 
     def silent_days(self, now_ns: int) -> int:
         """The whole working days between the last exam's day and today."""
-        last, today = self.last_ns // DAY_NS, now_ns // DAY_NS
-        return max(working_days_before(today) - working_days_before(last + 1), 0)
+        return silent_days_between(self.last_ns // DAY_NS, now_ns // DAY_NS)
 
     def until(self, now_ns: int) -> Iterator[Crossing]:
         """The alarm that the silence since the last exam has become, if it has: from the day after the allowed ones."""
-        if self.exams and self.silent_days(now_ns) >= (allowed := self.allowed_days):
-            weeks, rest = divmod(working_days_before(self.last_ns // DAY_NS + 1) + int(allowed) - 1, 5)
+        if self.exams and (silent := self.silent_days(now_ns)) >= (allowed := self.allowed_days):
+            last_ns = self.last_ns
+            weeks, rest = divmod(working_days_before(last_ns // DAY_NS + 1) + int(allowed) - 1, 5)
             began_ns = (weeks * 7 + rest - 3 + 1) * DAY_NS
-            ends = (self.last_ns, self.last_ns, self.last_ns)
-            yield Crossing(began_ns, self.exams, float(self.silent_days(now_ns)), allowed, self.every, *ends, allowed)
+            change = (last_ns, last_ns, last_ns)
+            yield Crossing(began_ns, self.exams, float(silent), allowed, self.every, *change, allowed)

@@ -429,6 +429,25 @@ def test_a_holiday_is_no_silence_however_many_exams_a_day_there_are():
     assert chart.allowed_days == 3.0
 
 
+@pytest.mark.parametrize(("weeks_between", "allowed"), [(1, 10.0), (2, 20.0)])
+def test_a_clinic_that_is_held_on_one_day_a_week_is_not_silent_in_between(weeks_between: int, allowed: float):
+    """With a dozen exams a day, their number alone would make each week's pause an alarm."""
+    chart, budget = SilenceChart(), Budget(2.0, lambda _: 25)
+    days = [MONDAY_NS + week * weeks_between * 7 * DAY_NS for week in range(60) if week != 30]
+    points = [(day_ns + n * HOUR_NS // 60, 0.0, "") for day_ns in days for n in range(14)]
+    pieces = (points[:600], points[600:601], points[601:])
+    assert [found for piece in pieces for found in chart.extend(piece, budget)] == []  # once it was left out
+    assert chart.allowed_days == allowed
+    at_once = SilenceChart()
+    list(at_once.extend(points, budget))
+    assert at_once.usual_days == chart.usual_days
+    last_ns = points[-1][0] // DAY_NS * DAY_NS
+    weeks = 2 * weeks_between
+    assert list(chart.until(last_ns + weeks * 7 * DAY_NS)) == []
+    [found] = chart.until(last_ns + (weeks + 1) * 7 * DAY_NS)
+    assert found.limit == allowed
+
+
 # --- changes --------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring.domain.derivation import Facts
@@ -59,7 +60,9 @@ def exposition(sessions: int = 1, **changed: Any) -> Snapshot:
 def deliver(
     client: PrometheusClient | TextfileClient, state: Snapshot | None = None, seconds: float = 20.0
 ) -> Delivery:
-    return client.send(state or exposition(), Deadline.after(seconds))
+    delivery = client.send(state or exposition(), Deadline.after(seconds))
+    assert not delivery.expiry  # nothing ends of an address without TLS
+    return replace(delivery, expiry=None)
 
 
 def shown(gateway: Pushgateway, instance: str = "ward3") -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

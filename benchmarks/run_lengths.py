@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from benchmarks.comparisons import cusum_run_length
 from monitoring.analytics import charting, limits
 from monitoring.analytics.charting import Charting, Progress
 from monitoring.analytics.charts import DAY_NS, Budget, Crossing, NumberChart, likelihood_ratios
@@ -79,6 +80,13 @@ def check_limits() -> None:
             solved = brentq(lambda at, w=weight, a=every: np.log(run_length(at, w) / a), 1.5, 6.0)
             cells += [f"{solved:.4f}", f"{limit(every, weight) - solved:+.4f}"]
         row(*cells)
+
+
+def check_cusum() -> None:
+    head("A CUSUM of as many exams to a false alarm, of which mean and SD must be known", "k", "A", "h")
+    for k in (0.25, 0.5):
+        solved = brentq(lambda h, k=k: np.log(cusum_run_length(k, h) / 3_600), 3.0, 20.0)
+        row(f"{k:g}", 3_600, f"{solved:.4f}")
 
 
 # --- run lengths without a fault ------------------------------------------------------------------
@@ -409,6 +417,7 @@ def main() -> int:
     with Pool(2) as pool:
         parts: dict[str, Callable[[], None]] = {
             "limits": check_limits,
+            "cusum": check_cusum,
             "run_lengths": lambda: run_lengths(pool),
             "delays": lambda: delays(pool),
             "detectable": lambda: detectable(pool),

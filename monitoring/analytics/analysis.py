@@ -305,7 +305,13 @@ def _chart_state(
     if isinstance(chart, EventChart):
         score, delay = mean(chart.statistics), exams_to_alarm(chart.accepted, MULTIPLES[0], chart.every)
         return replace(
-            found, score=score, limit=chart.every, detectable=delay, events=chart.events, accepted=chart.accepted
+            found,
+            score=score,
+            limit=chart.every,
+            detectable=delay,
+            events=chart.events,
+            accepted=chart.accepted,
+            e_value=chart.e_value,
         )
     assert isinstance(chart, SilenceChart)  # noqa: S101
     days = chart.allowed_days if chart.every else None

@@ -51,8 +51,9 @@ class ChartState(Struct, frozen=True):
     exams depend on one another). ``score`` is held against ``limit``; a false alarm comes once in ``once_in`` points.
     ``detectable`` is what would have been noticed: of numbers the smallest shift that is found with 80 % within 30
     points, in the unit, and ``detectable_sd`` in standard deviations; of events the mean number of exams until a
-    doubled rate shows; of silence the working days. ``events`` are those of an event chart, ``neighbours`` and
-    ``day_share`` the measured dependence.
+    doubled rate shows; of silence the working days. ``events`` are those of an event chart,
+    and ``e_value`` the evidence of all its exams that the rate is larger than accepted, to be held against other sites'
+    (:func:`monitoring.analytics.intervals.e_bh`); ``neighbours`` and ``day_share`` are the measured dependence.
     """
 
     chart: str
@@ -74,6 +75,7 @@ class ChartState(Struct, frozen=True):
     detectable: float | None = None
     detectable_sd: float | None = None
     events: int | None = None
+    e_value: float | None = None
     accepted: float | None = None
     neighbours: float | None = None
     day_share: float | None = None

@@ -294,6 +294,7 @@ def test_an_exam_counts_once_and_a_failed_session_as_an_event_alone(tmp_path: Pa
     assert chart(found, "session_seconds").exams == 30
     assert (chart(found, "failed").exams, chart(found, "failed").events) == (32, 1)
     assert chart(found, "skipped_input").events == 0
+    assert (chart(found, "failed").e_value or 0) > (chart(found, "skipped_input").e_value or 0) > 0
 
 
 def test_another_version_begins_anew_and_the_old_one_stays(tmp_path: Path) -> None:

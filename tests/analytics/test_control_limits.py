@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monitoring.analytics.control_limits import exams_between, individuals, runs, times_between
+from monitoring.analytics.control_limits import exams_between, individuals, times_between
 
 GAPS = [37, 23, 39, 15, 34, 1, 49, 98, 29, 27]
 
@@ -30,23 +30,3 @@ def test_of_single_values_large_moving_ranges_are_left_out_once():
     shares = individuals([0.0, 0.04, 0.0, 0.02, 0.0, 0.05], 0.0, 1.0)
     assert shares is not None
     assert (shares.low, shares.high < 1.0) == (0.0, True)
-
-
-@pytest.mark.parametrize(
-    ("count", "longest", "crossings"), [(10, 6, 2), (20, 7, 6), (24, 8, 8), (60, 9, 23), (100, 10, 41)]
-)
-def test_how_long_a_run_and_how_few_crossings_are_usual(count, longest, crossings):
-    found = runs([-1.0, 1.0] * (count // 2), 0.0)
-    assert (found.longest_usual, found.fewest_usual) == (longest, crossings)
-    assert (found.longest, found.crossings, found.are_unusual) == (1, count - 1, False)
-
-
-def test_a_long_run_and_few_crossings_are_unusual_and_the_centre_itself_counts_for_neither():
-    steady = [1.0, -1.0] * 5
-    assert runs([*steady, *[1.0] * 7], 0.0)[::2] == (7, 10)
-    assert not runs([*steady, *[1.0] * 7], 0.0).are_unusual
-    assert runs([*steady, *[1.0] * 8], 0.0).are_unusual
-    assert runs([*[1.0] * 6, *[-1.0] * 6], 0.0)[::2] == (6, 1)
-    assert runs([*[1.0] * 6, *[-1.0] * 6], 0.0).are_unusual  # by its crossings alone
-    assert runs([1.0, 0.0, 1.0, 0.0, -1.0], 0.0)[::2] == (2, 1)
-    assert not runs([0.0, 0.0], 0.0).are_unusual

@@ -35,7 +35,7 @@ def run(scale: Scale, findings: Findings) -> None:
                  f"{told['peak_mib']:.0f} MiB", f"{told['bytes'] / 1e3:,.0f} kB of HTML")
             )  # fmt: skip
             what = f"a year's report, {monthly} exams a month"
-            findings.judge(what, YEARS_REPORT, told["seconds"], duration(told["seconds"]))
+            findings.judge(what, YEARS_REPORT, told["cpu"], duration(told["cpu"]))
     findings.tables.append(
         Table(
             "Analysis and report",
@@ -43,7 +43,8 @@ def run(scale: Scale, findings: Findings) -> None:
             rows,
             "Simulated exams with three models, a third of them read. The first look is one from the first session on;"
             f" reports begin with it. One more exam: median, and 95th percentile, of {ONE_BY_ONE}. A report's time is"
-            " that of the whole command, with the start of its process.",
+            " that of the whole command, with the start of its process. Targets are held against the CPU's time: what a"
+            " busy machine adds is not the package's.",
         )
     )
 
@@ -52,14 +53,15 @@ def _looks(path: Path, count: int, findings: Findings) -> list[tuple[str, ...]]:
     with children.Child("looks", path=str(path), now_ns=exams.NOW_NS, count=ONE_BY_ONE) as child:
         whole, further = child.told(1_200.0), child.told(600.0)
     seconds, median = whole["seconds"], statistics.median(further["costs"])
-    findings.judge(f"analysing {count:,} sessions", ANALYSIS, seconds, duration(seconds))
+    findings.judge(f"analysing {count:,} sessions", ANALYSIS, whole["cpu"], duration(whole["cpu"]))
     findings.judge(f"memory, {count:,} sessions", ANALYSIS_MEMORY, whole["peak_mib"], f"{whole['peak_mib']:.0f} MiB")
-    findings.judge("one more exam", INCREMENT, median * 1e3, milliseconds(median))
+    each = further["cpu"] / len(further["costs"])
+    findings.judge("one more exam", INCREMENT, each * 1e3, milliseconds(each))
     slow = quantile(further["costs"], 0.95)
     return [
         (f"{count:,} sessions, the first look", duration(seconds), duration(whole["cpu"]),
          f"{whole['peak_mib']:.0f} MiB", f"{rate(count / seconds)}, {whole['charts']} charts"),
-        ("one more exam", milliseconds(median), milliseconds(further["cpu"] / len(further["costs"])),
+        ("one more exam", milliseconds(median), milliseconds(each),
          f"{further['peak_mib']:.0f} MiB", f"95th percentile {milliseconds(slow)}"),
     ]  # fmt: skip
 

@@ -403,8 +403,9 @@ def print_alarms(alarms: Sequence[Alarm], among: Sequence[Alarm] = (), charts: S
 
 
 def _noticed_by(alarm: Alarm, charts: Sequence[ChartState]) -> str:
+    # Where it isn't known, as of few clinic days, "nothing yet" would deny what the alarm has just said.
     its = [state for state in charts if (state.chart, state.segment) == (alarm.chart, alarm.segment)]
-    return noticed(its[0]) if its else ""
+    return noticed(its[0]) if its and its[0].detectable is not None else ""
 
 
 def _answer(alarm: Alarm) -> str:

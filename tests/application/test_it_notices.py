@@ -196,6 +196,8 @@ def test_a_detector_that_is_off_by_5_mm_is_named_with_its_bones_and_the_date(cou
         # The others are held against it, too, and seem to be off by half as much, to the other side.
         others = [alarms[chart]["size"] for chart in alarms if chart.endswith(bone) and MODEL not in chart]
         assert all(-0.75 * alarm["size"] < size < 0 for size in others)
+        assert f"{bone}: at {MODEL}, which differs most" in said
+    assert "nothing yet" not in said
     # Nothing else is blamed: no other bone, no patients, nothing of how sessions end.
     assert {chart.partition("/")[2] for chart in alarms if "FEM" in chart} == set()
     of_models = {"model_difference", "model_distance", "disagreement", "quality", "log_femur_tibia"}

@@ -17,6 +17,7 @@ import psutil
 import pytest
 import urllib3
 
+from tests.conftest import servers_are_required
 from tests.support import REPOSITORY
 from tests.support.clients import send, write_lines
 from tests.support.clocks import HANGS_SECONDS
@@ -490,17 +491,30 @@ def test_missing_servers_skip_and_are_named_loudly(arguments: tuple[str, ...]) -
     assert "prometheus-pushgateway: 2 tests skipped" in done.stdout
 
 
-@pytest.mark.parametrize("environment", [{"REQUIRE_SERVERS": "1"}, {"CI": "true"}])
-def test_missing_servers_fail_where_they_are_required(environment: dict[str, str]) -> None:
-    done = run_pytest_without_servers(**environment)
+@pytest.mark.parametrize(("name", "value"), [("REQUIRE_SERVERS", "1"), ("CI", "true")])
+def test_servers_are_required_where_the_environment_says_so(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    for known in ("CI", "REQUIRE_SERVERS"):
+        monkeypatch.delenv(known, raising=False)
+    assert not servers_are_required()
+    monkeypatch.setenv(name, value)
+    assert servers_are_required()
+
+
+def test_missing_servers_fail_where_they_are_required() -> None:
+    done = run_pytest_without_servers(REQUIRE_SERVERS="1")
     assert done.returncode == 1, done.stdout
     assert "missing server: prometheus-pushgateway" in done.stdout
     assert "2 errors" in done.stdout or "1 failed, 1 error" in done.stdout
 
 
-def test_tests_that_use_a_server_are_marked() -> None:
-    done = run_pytest_without_servers("-m", "not servers")
-    assert "2 deselected" in done.stdout
+def test_tests_that_use_a_server_are_marked(request: pytest.FixtureRequest, pushgateway: Pushgateway) -> None:
+    assert request.node.get_closest_marker("servers") is not None
+
+
+def test_tests_that_use_none_are_not_marked(request: pytest.FixtureRequest) -> None:
+    assert request.node.get_closest_marker("servers") is None
 
 
 @pytest.mark.parametrize(("environment", "code"), [({}, 0), ({"CI": "true"}, 1), ({"REQUIRE_SERVERS": "1"}, 1)])

@@ -24,7 +24,8 @@ import monitoring.transport.http  # noqa: F401 - imported once, for all children
 from monitoring import MonitorManager
 
 AT_ONCE = 4
-LIFE_SECONDS, LONGEST_LIFE_SECONDS = 0.25, 4.0
+SHORTEST_LIFE_SECONDS, LONGEST_LIFE_SECONDS = 0.05, 4.0
+SESSIONS_FOR_A_KILL = 5
 SESSIONS_AT_MOST = 400
 
 
@@ -59,7 +60,7 @@ def main() -> None:
     """Keep AT_ONCE children alive until so many have been killed."""
     settings, path, kills, seed = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     markers = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
-    chance, longest = random.Random(seed), LIFE_SECONDS
+    chance, longest = random.Random(seed), SHORTEST_LIFE_SECONDS
     alive: dict[int, float] = {}
     killed = born = 0
     while killed < kills:
@@ -72,9 +73,11 @@ def main() -> None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         killed += 1
-        # On a busy machine lives that are too short for a session would prove nothing.
-        if Path(path).read_text().count("E ") < killed:
+        # Lives too short for a session, on a busy machine, would prove nothing, and long ones no more than others.
+        if Path(path).read_text().count("E ") < SESSIONS_FOR_A_KILL * killed:
             longest = min(longest * 1.1, LONGEST_LIFE_SECONDS)
+        else:
+            longest = max(longest / 1.1, SHORTEST_LIFE_SECONDS)
     for pid in alive:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

@@ -105,6 +105,10 @@ def _main() -> None:
     requests = socket.socket(fileno=int(sys.argv[1]))
     for library in LIBRARIES:
         importlib.import_module(library)
+    # Its tables of the standard, too: a fifth of what an image costs is their reading.
+    standard = importlib.import_module("highdicom._standard_utils")
+    for table in ("get_sop_class_iod_map", "get_iod_module_map", "get_module_attribute_map"):
+        getattr(standard, table)()
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
         del sys.modules[name]
     gc.freeze()  # what the libraries made is not searched again at the exit of each process

@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sys
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import REPOSITORY
 from tests.support.faults import FaultServer
 from tests.support.servers import (
     POINT_SERVERS,
@@ -37,6 +39,14 @@ pytest_plugins = ["tests.support.history", "tests.support.module_fixtures", "tes
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
+
+# Where bytecode is not to be written, as in many a container, each worker compiled every test module anew and each
+# process that a test starts what it imports. Here it is kept among pytest's own files.
+if sys.dont_write_bytecode:
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(REPOSITORY / ".pytest_cache/bytecode")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 MISSING = "missing server: "
 SERVER_FIXTURES = {

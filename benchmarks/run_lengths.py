@@ -23,8 +23,8 @@ from scipy.stats import norm
 from benchmarks.comparisons import cusum_run_length
 from monitoring.analytics import charting, limits
 from monitoring.analytics.charting import Charting, Progress
-from monitoring.analytics.charts import DAY_NS, Budget, Crossing, NumberChart, likelihood_ratios
-from monitoring.analytics.limits import DAYS_WEIGHT, MULTIPLES, WEIGHT, limit
+from monitoring.analytics.charts import DAY_NS, Budget, Crossing, NumberChart
+from monitoring.analytics.limits import DAYS_WEIGHT, MULTIPLES, WEIGHT, likelihood_ratios, limit
 from monitoring.analytics.series import BONES, DERIVED
 from monitoring.records.session_record import ModelPerformance, RecordOutline, SessionRecord
 from monitoring.settings import ACCEPTED_RATES, AnalyticsConfig
@@ -276,7 +276,7 @@ def event_run(
 def events() -> None:
     head("Events: mean exams to an alarm", "accepted", "A", "none (must be A or more)", *(f"x{m:g}" for m in MULTIPLES))
     for every in (360.0, 3_600.0, 36_000.0):
-        for accepted in (0.001, 0.01, 0.02, 0.05, 0.10):
+        for accepted in (0.001, 0.01, 0.02, 0.05, 0.10, 0.20, 0.40):
             still, left = event_run(
                 accepted, accepted, every, 1_000, round(4 * every) if every < 10_000 else 20_000, 1, 0
             )

@@ -42,7 +42,7 @@ from monitoring.store import totals
 from monitoring.store.analysis import Action, Analysed, Seen
 from monitoring.store.sessions import Store
 
-CHECKPOINT_VERSION: Final = 6
+CHECKPOINT_VERSION: Final = 7
 """Raised when a chart says another thing of the same sessions, or its fields change."""
 NO_BACKENDS: Final = SessionWritesBuilder()
 ACKNOWLEDGE, REBASE = "acknowledge", "rebase"
@@ -73,6 +73,8 @@ def analyse(store: Store, config: AnalyticsConfig, now_ns: int, build: SessionWr
     ``build`` knows the log backends and the tags. Raises :class:`StoreError`.
     """
     database, today = store.database, now_ns // DAY_NS
+    with database.transaction(durable=False) as connection:
+        kept.expect_readings(connection)
     with database.read_transaction() as connection:
         before, anew, which = _last(connection, config, today)
         seen, actions, readings = kept.seen(connection), kept.actions(connection), kept.changed_readings(connection)

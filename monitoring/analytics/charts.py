@@ -29,7 +29,8 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct, field
 
-from monitoring.analytics.limits import DAYS_WEIGHT, MULTIPLES, WEIGHT, alarm_once_in, detectable_shift, limit
+from monitoring.analytics import limits
+from monitoring.analytics.limits import DAYS_WEIGHT, WEIGHT, alarm_once_in, detectable_shift, limit
 from monitoring.domain.statistics import mean
 
 LEARNING_UNTIL, LIMITED_UNTIL = 20, 100
@@ -47,7 +48,6 @@ _LOOKS: Final = (LEARNING_UNTIL, 50, LIMITED_UNTIL)  # then at each doubling
 _PROBABLE: Final = 5.94  # -2 ln(1 - sqrt(.9)): see `change_point`
 _QUANTILE: Final = NormalDist().inv_cdf
 
-_LARGEST_RATE: Final = 0.9
 _LARGEST: Final = 1e300
 FEWEST_SILENT_DAYS: Final = 3.0
 """Silence is no alarm before so many working days: public holidays come in twos."""
@@ -130,7 +130,9 @@ def _crossing(chart: Chart, score: float, at: float) -> Crossing:
     """What a chart says where it crosses its limit ``at``; it goes on remembering what lies after the change."""
     past, accepted = chart.past[-WINDOW:], chart.accepted if isinstance(chart, EventChart) else None
     all_scores = [its_score for _, its_score, _, _ in past]
-    change = change_point(all_scores, shift_gain if accepted is None else rate_gain, score)
+    gain = shift_gain if accepted is None else rate_gain
+    inflation = chart.dependence.inflation if isinstance(chart, NumberChart) and chart.by_days else 1.0
+    change = change_point(all_scores, lambda *sums: gain(*sums) / inflation, score)
     cut, first, last = change.after if change else 0, past[0][0], past[-1][0]
     before, after = _by_stratum(past[:cut]), _by_stratum(past[cut:])
     if change is None and isinstance(chart, NumberChart):  # a change that is as old as what is remembered
@@ -265,6 +267,11 @@ class Dependence(Struct):
         return (between - within) / scale if scale > 0 else 0.0
 
     @property
+    def inflation(self) -> float:
+        """How much larger the variance of a day's sum is than that of as many exams of different days."""
+        return 1 + (self.count / max(self.days, 1) - 1) * max(self.day_share, 0.0)
+
+    @property
     def is_clear(self) -> bool:
         """Whether either lies beyond two of its standard errors under independence."""
         if self.count and self.neighbours > 2 / sqrt(self.count):
@@ -371,8 +378,7 @@ class NumberChart(Chart, kw_only=True):
         days = self.dependence
         shift, a_day = detectable_shift(days.days, within, self.every, DAYS_WEIGHT), days.count / max(days.days, 1)
         # A day's point scatters by what its exams have in common, too, and moves with the root of their number.
-        scatter = 1 + (a_day - 1) * max(days.day_share, 0.0)
-        return None if shift is None else shift * sqrt(scatter / a_day)
+        return None if shift is None else shift * sqrt(days.inflation / a_day)
 
     def sd(self) -> float | None:
         """The standard deviation of the values ranked against, within their strata, in the series' unit."""
@@ -405,7 +411,7 @@ class EventChart(Chart, kw_only=True):
 
     def extend(self, points: Iterable[tuple[int, bool, str]], budget: Budget) -> Iterator[Crossing]:
         """Chart further exams (UTC ns, whether the event came, stratum), in the order of time."""
-        ratios = likelihood_ratios(self.accepted)
+        ratios = limits.likelihood_ratios(self.accepted)
         steps = [[pair[is_event] for pair in ratios] for is_event in (False, True)]
         statistics, running = (kept or [0.0] * len(ratios) for kept in (self.statistics, self.running))
         for time_ns, is_event, stratum in points:
@@ -434,12 +440,6 @@ class EventChart(Chart, kw_only=True):
         ``running``'s mean over the number of exams: 1 on average where it is as large as accepted.
         """
         return mean(self.running) / self.exams if self.exams else 1.0
-
-
-def likelihood_ratios(accepted: float) -> list[tuple[float, float]]:
-    """Of each larger rate below 0.9 to the accepted one: without the event, and with it."""
-    rates = [accepted * multiple for multiple in MULTIPLES if accepted * multiple < _LARGEST_RATE]
-    return [((1 - rate) / (1 - accepted), rate / accepted) for rate in rates]
 
 
 # --- silence ------------------------------------------------------------------------------------

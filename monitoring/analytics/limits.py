@@ -43,20 +43,21 @@ _FOUND: Final = {
     },
 }  # fmt: skip
 MULTIPLES: Final = (2.0, 3.0, 5.0, 10.0)
+_LARGEST_RATE: Final = 0.9
 # Mean exams to an alarm where the true rate is so many times the accepted one, by how seldom a false alarm may come and
 # the accepted rate. Simulated; again by `make simulate`.
 _EVENT_DELAYS: Final = {
     360: {
         0.001: (409, 301, 188, 100), 0.01: (159, 92, 46, 20), 0.02: (121, 62, 29, 13),
-        0.05: (75, 34, 15, 6), 0.10: (45, 19, 8, 4),
+        0.05: (75, 34, 15, 6), 0.10: (45, 19, 8), 0.20: (25, 10), 0.40: (11,),
     },
     3_600: {
         0.001: (1868, 1081, 588, 261), 0.01: (536, 229, 98, 38), 0.02: (335, 136, 56, 21),
-        0.05: (173, 63, 26, 9), 0.10: (92, 33, 13, 5),
+        0.05: (173, 63, 26, 9), 0.10: (92, 33, 13), 0.20: (45, 16), 0.40: (18,),
     },
     36_000: {
         0.001: (5951, 2741, 1149, 444), 0.01: (1112, 411, 153, 56), 0.02: (647, 225, 86, 30),
-        0.05: (292, 98, 36, 12), 0.10: (151, 50, 18, 7),
+        0.05: (292, 98, 36, 12), 0.10: (151, 50, 18), 0.20: (69, 22), 0.40: (24,),
     },
 }  # fmt: skip
 
@@ -85,15 +86,22 @@ def detectable_shift(ranked: int, within: int = 30, every: float = 3_600.0, weig
     return found * limit(every, weight) / limit(3_600.0, weight)
 
 
+def likelihood_ratios(accepted: float) -> list[tuple[float, float]]:
+    """Of each larger rate below 0.9 to the accepted one: without the event, and with it."""
+    rates = [accepted * multiple for multiple in MULTIPLES if accepted * multiple < _LARGEST_RATE]
+    return [((1 - rate) / (1 - accepted), rate / accepted) for rate in rates]
+
+
 def exams_to_alarm(accepted: float, multiple: float, every: float = 3_600.0) -> float:
     """Mean exams until an event chart tells that the rate is 2, 3, 5 or 10 times the accepted one.
 
-    Interpolated in the logarithms of all; an ``accepted`` rate outside 0.001 to 0.1 is taken as the nearest of these.
+    Interpolated in the logarithms of all; an ``accepted`` rate below 0.001 is taken as that, and one that can't
+    become so many times as large as the largest that can.
     """
     column = MULTIPLES.index(multiple)
     by_every = {}
     for once_in, by_rate in _EVENT_DELAYS.items():
-        table = {rate: log(delays[column]) for rate, delays in by_rate.items()}
+        table = {rate: log(delays[column]) for rate, delays in by_rate.items() if column < len(delays)}
         by_every[once_in] = _interpolated(table, min(max(accepted, min(table)), max(table)))
     return exp(_interpolated(by_every, max(every, SHORTEST)))
 

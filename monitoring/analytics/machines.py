@@ -48,6 +48,7 @@ class Disk(Struct, frozen=True):
 
     Where that is clear, it loses ``bytes_a_day`` and will be full at ``full_ns``; with about 95 % between
     ``earliest_ns`` and ``latest_ns`` where it goes on along a line, and with 75 % where each day adds a random amount.
+    ``is_watched`` is whether there were days enough, and recent ones, to look for a trend.
     """
 
     volume: str
@@ -58,6 +59,7 @@ class Disk(Struct, frozen=True):
     full_ns: int | None = None
     earliest_ns: int | None = None
     latest_ns: int | None = None
+    is_watched: bool = False
 
 
 class MemoryOfSegment(Struct, frozen=True):
@@ -110,14 +112,19 @@ def disk(volume: str, days: Mapping[int, float], today: int) -> Disk:
     found = Disk(volume, free, last * DAY_NS, first * DAY_NS)
     if len(part) < FEWEST_DAYS or last - first < SHORTEST_DAYS or today - last > _FRESH_DAYS:
         return found
+    found = replace(found, is_watched=True)
     trend = theil_sen([day for day, _ in part], [value for _, value in part], is_dependent=True)
     if trend.high >= 0:  # it may as well stand still
         return found
-    full, earliest, latest = (max(last, trend.x - trend.y / slope) for slope in (trend.slope, trend.low, trend.high))
+    # A line that is at nothing by the last day overlooks what was free then: the loss has become less.
+    x, y = (trend.x, trend.y) if trend.x - trend.y / trend.slope > last else (last, free)
+    full, earliest, latest = (max(last, x - y / slope) for slope in (trend.slope, trend.low, trend.high))
     if full > today + HORIZON_DAYS:
         return found
-    instants = [round(day * DAY_NS) for day in (full, earliest, min(latest, full + 10 * HORIZON_DAYS))]
-    return Disk(volume, free, last * DAY_NS, first * DAY_NS, -trend.slope, *instants)
+    full_ns, earliest_ns, latest_ns = (
+        round(day * DAY_NS) for day in (full, earliest, min(latest, full + 10 * HORIZON_DAYS))
+    )
+    return replace(found, bytes_a_day=-trend.slope, full_ns=full_ns, earliest_ns=earliest_ns, latest_ns=latest_ns)
 
 
 def _since_last_jump(days: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:

@@ -57,11 +57,15 @@ def tell(
     if not build.log_backends:
         return
     # Once, since a server may refuse what is older than it keeps: not again each day.
+    alarms = tuple(alarms)
+    standing = {_place(alarm): alarm for alarm, is_withdrawn in alarms if not is_withdrawn}
     for alarm, is_withdrawn in alarms:
         if not is_told(connection, alarm_lines(alarm.alarm_id), b"withdrawn" if is_withdrawn else b"found"):
-            of_alarm = limit_cardinality(_alarm_samples(alarm, is_withdrawn), vocabulary)
-            day_ns = alarm.change_ns // DAY_NS * DAY_NS
-            _enqueue(connection, build, alarm_lines(alarm.alarm_id), own_lines(of_alarm, day_ns, build.tags), now_ns)
+            # A chart has one point a day: where another alarm of the same date stands, that is what it says.
+            shown = standing.get(_place(alarm), alarm)
+            of_alarm = limit_cardinality(_alarm_samples(shown, is_withdrawn and shown is alarm), vocabulary)
+            lines = own_lines(of_alarm, _place(shown)[-1], build.tags)
+            _enqueue(connection, build, alarm_lines(shown.alarm_id), lines, now_ns)
     if not is_news:
         return
     counted = totals.values(connection, chart_metrics.ALARMS)
@@ -72,6 +76,11 @@ def tell(
         own = {**sample.labels, "unit": units[sample.labels["chart"]]} if is_of_chart else sample.labels
         logged.append(sample._replace(labels=own))
     _enqueue(connection, build, "", own_lines(logged, now_ns, build.tags), now_ns)
+
+
+def _place(alarm: Alarm) -> tuple[str, str, int]:
+    """Where an alarm's point lies: of what chart, in what unit, and the midnight before the change (UTC ns)."""
+    return alarm.chart, alarm.unit, alarm.change_ns // DAY_NS * DAY_NS
 
 
 def _is_news(connection: sqlite3.Connection, state: Iterable[Sample], build: SessionWritesBuilder, now_ns: int) -> bool:

@@ -88,9 +88,9 @@ def in_unit(value: float, unit: str, is_change: bool = False) -> str:
     if unit == "share":
         return f"{100 * value:{sign}.1f} {'percentage points' if is_change else '%'}"
     if unit == "bytes":
-        return f"{value / 1e6:{sign},.4g} MB"
-    if unit == "s" and 0 < abs(value) < 0.1:
-        return f"{value:{sign}.2g} s"
+        return f"{value / 1e6:{sign},{'.0f' if abs(value) >= 1e9 else '.4g'}} MB"
+    if unit in ("mm", "s") and 0 < abs(value) < 0.1:
+        return f"{value:{sign}.2g} {unit}"
     if unit in ("mm", "s", "SD"):
         return f"{value:{sign}.{1 if unit == 'mm' else 2}f} {unit}"
     figure = f"{value:{sign},.0f}" if abs(value) >= 1000 else f"{value:{sign}.3g}"
@@ -167,6 +167,8 @@ def machine_words(found: Machines) -> list[tuple[str, str]]:
 
 def _disk_words(found: Disk) -> str:
     free = f"{found.free_bytes / 1e9:,.1f} GB free at the least on {day(found.last_ns)}"
+    if not found.is_watched:
+        return f"{free}; nothing can be foreseen: too few days with sessions, or none of late"
     if found.full_ns is None or found.earliest_ns is None or found.latest_ns is None or found.bytes_a_day is None:
         return f"{free}; no clear trend towards full within {HORIZON_DAYS} days"
     return (

@@ -98,9 +98,10 @@ def charts(audience: Audience, what: str, first: int) -> Row:
     states = Panel(
         id=first, title="What the charts say", shown=Shown.TABLE, unit=Unit.COUNT, width=24, height=12, decimals=2,
         description=f"Each chart of {what}: its state, and beside it the smallest shift that would have been noticed"
-        " (with 80 % within 30 exams), in its unit; of failures and other events the number of sessions until a doubled"
-        " rate shows, of silence the working days. Smaller ones pass unseen, also where nothing alarms. Learning: it"
-        " can't alarm yet. Limited: under 100 exams. A dash: nothing is known yet that it would notice. It alarms where"
+        " (with 80 % within 30 exams, or clinic days where a chart counts these, as those of durations and memory do),"
+        " in its unit; of failures and other events the number of sessions until a doubled rate shows, of silence the"
+        " working days. Smaller ones pass unseen, also where nothing alarms. Learning: it can't alarm yet. Limited:"
+        " under 100 exams or days. A dash: nothing is known yet that it would notice. It alarms where"
         " the score, with either sign, reaches the limit.",
         answers=(
             Answer(

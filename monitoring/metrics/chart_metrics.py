@@ -40,8 +40,8 @@ EXAMS = Metric(
 )  # fmt: skip
 DETECTABLE = Metric(
     "leglength_analysis_detectable_shift", Kind.GAUGE, "the label's",
-    "What a chart would have noticed: of numbers the smallest shift found with 80 % within 30 exams; of events the mean"
-    " number until a doubled rate shows; of silence the working days.",
+    "What a chart would have noticed: of numbers the smallest shift found with 80 % within 30 exams, or clinic days"
+    " where these are counted; of events the mean number until a doubled rate shows; of silence the working days.",
     (CHART, AUDIENCE, UNIT), "leglength_analysis", "detectable_shift", source=_SOURCE,
 )  # fmt: skip
 OPEN_ALARMS = Metric(

@@ -148,6 +148,11 @@ def keep_checkpoint(
     return True
 
 
+def expect_readings(connection: sqlite3.Connection) -> None:
+    """Let readings be noted from now on: of the first look, too, those that come while it is at work."""
+    connection.execute("INSERT OR IGNORE INTO analysis VALUES (?, randomblob(8), 0)", (_CHECKPOINT,))
+
+
 def forget_checkpoint(connection: sqlite3.Connection) -> None:
     """Let the next analysis begin from the first stored session, and one that is at work keep nothing."""
     connection.execute("INSERT OR REPLACE INTO analysis VALUES (?, randomblob(8), 0)", (_CHECKPOINT,))

@@ -260,6 +260,21 @@ def test_a_reading_is_noticed_whatever_its_instant(tmp_path: Path, monkeypatch: 
             assert not kept.changed_readings(connection)
 
 
+def test_a_reading_that_comes_during_the_first_look_is_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(*_: object) -> None:
+        with store.database.transaction() as connection:
+            readings.keep(connection, exam(3).study_key or "", "reader", {BONE: 300.0}, NOW_NS)
+
+    with a_store(tmp_path, exams(range(30))) as store:
+        monkeypatch.setattr(Charting, "end_day", meanwhile)
+        assert analyse(store, CONFIG, NOW_NS).anew
+        monkeypatch.undo()
+        found = analyse(store, CONFIG, NOW_NS)
+        assert (found.anew, chart(found, f"reader_error/{BONE}").exams) == ("a reading came late", 1)
+
+
 def test_other_settings_and_a_damaged_checkpoint_begin_anew(once: Analysis, tmp_path: Path) -> None:
     with a_store(tmp_path, exams()) as store:
         analyse(store, CONFIG, NOW_NS)
@@ -510,4 +525,4 @@ def test_an_alarm_that_is_not_found_any_more_is_withdrawn_and_told(tmp_path: Pat
 
 def test_the_document_of_an_alarm_is_read_back(once: Analysis) -> None:
     assert all(msgspec.json.decode(msgspec.json.encode(alarm), type=Alarm) == alarm for alarm in once.alarms)
-    assert module.CHECKPOINT_VERSION == 6
+    assert module.CHECKPOINT_VERSION == 7

@@ -17,7 +17,6 @@ from monitoring.analytics.charts import (
     NumberChart,
     SilenceChart,
     change_point,
-    likelihood_ratios,
     rate_gain,
     score_among,
     working_days_before,
@@ -28,6 +27,7 @@ from monitoring.analytics.limits import (
     alarm_once_in,
     detectable_shift,
     exams_to_alarm,
+    likelihood_ratios,
     limit,
 )
 
@@ -148,6 +148,7 @@ def test_delays_of_event_charts():
     assert exams_to_alarm(0.01, 2) == pytest.approx(536)
     assert exams_to_alarm(0.0001, 2) == exams_to_alarm(0.001, 2) == pytest.approx(1_868)  # rare events take years
     assert 173 < exams_to_alarm(0.03, 2) < 335
+    assert exams_to_alarm(0.4, 2) == pytest.approx(18)  # as accepted of errors over 5 mm: 80 % is soon seen
     assert [round(exams_to_alarm(0.05, 2, every)) for every in (1, 360, 3_600, 36_000)] == [75, 75, 173, 292]
     assert exams_to_alarm(0.05, 2, 200_000) > 292
 
@@ -459,6 +460,23 @@ def test_the_range_of_a_date_holds_it_in_nine_of_ten_runs():
         assert found is not None
         held += found.earliest <= 100 <= found.latest
     assert 0.85 <= held / runs <= 0.98
+
+
+def test_the_range_holds_the_date_where_the_exams_of_a_day_depend_on_one_another():
+    """Six exams a working day, four tenths of the variance in common, a step of an SD after 12 weeks."""
+    generator, held, found = random.Random(6), 0, 0
+    for _ in range(60):
+        chart, budget, first_ns = NumberChart(by_days=True), Budget(2.0, lambda _: 54), 0
+        for day in (day for day in range(120) if day % 7 < 5):
+            common, day_ns = generator.gauss(0.0 if day < 84 else 1.0, 0.4**0.5), MONDAY_NS + day * DAY_NS
+            first_ns = day_ns if day == 84 else first_ns
+            points = [(day_ns + n * HOUR_NS, common + generator.gauss(0, 0.6**0.5), "") for n in range(6)]
+            if crossing := next(chart.extend(points, budget), None):
+                found += day > 84
+                held += day > 84 and crossing.earliest_ns <= first_ns <= crossing.latest_ns
+                break
+    assert found >= 20
+    assert held >= 0.9 * found
 
 
 def test_no_date_from_five_values():

@@ -13,7 +13,17 @@ from scipy import stats
 
 from monitoring.analytics.analysis import Analysis, analyse
 from monitoring.analytics.charts import DAY_NS, NumberChart
-from monitoring.analytics.machines import HORIZON_DAYS, WINDOW_DAYS, DayFree, Disk, add_free, disk, memory, theil_sen
+from monitoring.analytics.machines import (
+    HORIZON_DAYS,
+    WINDOW_DAYS,
+    DayFree,
+    Disk,
+    Machines,
+    add_free,
+    disk,
+    memory,
+    theil_sen,
+)
 from monitoring.analytics.material import Period, gather
 from monitoring.analytics.report import make
 from monitoring.analytics.wording import machine_words
@@ -156,6 +166,24 @@ def test_the_past_that_is_kept_is_as_long_as_what_is_looked_at() -> None:
         for free in (5.0, 3.0, 4.0):
             add_free(disks, "store", day, free + day)
     assert disks == {"store": {day: 3.0 + day for day in range(100 - WINDOW_DAYS, 100)}}
+
+
+def test_what_is_watched_too_shortly_is_not_said_to_have_no_trend() -> None:
+    short, steady = (disk("store", clinic_days(count, lambda _: 20 * GB), count) for count in (9, 40))
+    gone = disk("store", clinic_days(40, lambda _: 20 * GB), 60)
+    said = [dict(machine_words(Machines((each,))))["disk: store"] for each in (short, gone, steady)]
+    assert ["nothing can be foreseen" in words for words in said] == [True, True, False]
+    assert ["no clear trend" in words for words in said] == [False, False, True]
+
+
+def test_a_loss_that_becomes_less_has_no_date_on_which_there_was_room() -> None:
+    """The middle of all slopes would have the volume full already, with 7 GB free."""
+    free = {day: 100 * GB * 0.9**day for day in range(26)}
+    found = disk("store", free, 26)
+    at = [found.earliest_ns, found.full_ns, found.latest_ns]
+    assert None not in at
+    assert at == sorted(at, key=lambda each: each or 0)
+    assert (full_day(found) or 0) == pytest.approx(25 + free[25] / (found.bytes_a_day or 1))
 
 
 # --- memory ---------------------------------------------------------------------------------------

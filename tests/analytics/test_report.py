@@ -356,6 +356,7 @@ def test_words() -> None:
         "-1.2 mm", "0.123", "+2.00 s",
     ]  # fmt: skip
     assert [in_unit(0.0032, "s"), in_unit(7879.3, "1"), in_unit(31.5, "exams")] == ["0.0032 s", "7,879", "31.5 exams"]
+    assert [in_unit(12.345e9, "bytes"), in_unit(0.04, "mm", is_change=True)] == ["12,345 MB", "+0.04 mm"]
     assert [in_unit(0.5, "s"), in_unit(1234.0, "days", is_change=True)] == [
         "0.50 s", "+1,234 days",
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from monitoring.analytics.charting import Charting
 from monitoring.analytics.charts import DAY_NS
 from monitoring.analytics.replay import looks_over_time
 from monitoring.analytics.series import SERIES
+from monitoring.analytics.telling import tell
 from monitoring.metrics import catalogue, chart_metrics
 from monitoring.metrics.line_protocol import Point
 from monitoring.metrics.samples import NANOSECONDS
@@ -195,9 +196,9 @@ def test_an_alarm_is_a_point_on_the_day_where_it_began(store: Store) -> None:
 
 def test_an_alarm_is_told_once_and_once_more_when_it_is_withdrawn(tmp_path: Path) -> None:
     with a_store(tmp_path, [exam(number) for number in range(EXAMS) if number % 7]) as store:
-        told = []
+        told, before = [], {}
         for day in range(3):
-            look(store, NOW_NS + day * DAY_NS)
+            before |= {alarm.alarm_id: alarm for alarm in look(store, NOW_NS + day * DAY_NS).alarms}
             told.append([one for one in taken(store) if one[0].measurement == CHANGED])
         assert told[0]
         assert told[1] == told[2] == []  # a server that keeps no such old points would refuse it each day
@@ -206,10 +207,32 @@ def test_an_alarm_is_told_once_and_once_more_when_it_is_withdrawn(tmp_path: Path
         found = look(store, NOW_NS + 3 * DAY_NS)
         assert found.withdrawn
         after = [one for one in taken(store) if one[0].measurement == CHANGED]
-        withdrawn = [(one, time_ns) for one, time_ns in after if one.fields["withdrawn"]]
-        assert len(withdrawn) == len(found.withdrawn)
-        as_found = {(str(sorted(point.tags.items())), time_ns) for point, time_ns in told[0]}
-        assert {(str(sorted(point.tags.items())), time_ns) for point, time_ns in withdrawn} <= as_found
+        said = {(point.tags["chart"], time_ns): point.fields["withdrawn"] for point, time_ns in after}
+        stands, gone = (
+            {(alarm.chart, alarm.change_ns // DAY_NS * DAY_NS) for alarm in alarms}
+            for alarms in (found.alarms, [before[alarm_id] for alarm_id in found.withdrawn])
+        )
+        assert said.keys() >= gone
+        assert said == {place: float(place not in stands) for place in said}
+
+
+def test_a_withdrawn_alarm_hides_none_of_the_same_chart_and_day(store: Store) -> None:
+    """A late exam moves the one that raises an alarm; where the change began stays, and so does the point."""
+    found = look(store)
+    [alarm] = [alarm for alarm in found.alarms if alarm.chart == BIAS]
+    other = replace(alarm, alarm_id="elsewhere", size=9.0)
+    for withdrawn in (alarm, other, alarm, other):
+        taken(store)
+        with store.database.transaction() as connection:
+            told = [(each, each is withdrawn) for each in (alarm, other)]
+            tell(connection, found, told, [], BUILD, NOW_NS)
+        stands = other if withdrawn is alarm else alarm
+        *_, point = [point for point, _ in waiting(store) if point.measurement == CHANGED]
+        assert (point.fields["withdrawn"], point.fields["size"]) == (0.0, stands.size)
+    with store.database.transaction() as connection:
+        tell(connection, found, [(alarm, True), (other, True)], [], BUILD, NOW_NS)
+    *_, point = [point for point, _ in waiting(store) if point.measurement == CHANGED]
+    assert point.fields["withdrawn"] == 1.0
 
 
 def test_nobody_is_told_where_no_log_is_configured(store: Store) -> None:

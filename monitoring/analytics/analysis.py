@@ -32,7 +32,7 @@ from monitoring.analytics.states import Analysis as Analysis
 from monitoring.analytics.states import ChartState as ChartState
 from monitoring.domain.derivation import FORMULA_VERSION
 from monitoring.domain.statistics import mean
-from monitoring.exceptions import ConfigurationError
+from monitoring.exceptions import ConfigurationError, StoreCorruptError, StoreError, StoreReadError
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import NANOSECONDS
 from monitoring.metrics_collector import SessionWritesBuilder
@@ -70,7 +70,8 @@ _ENCODE: Final = msgspec.msgpack.Encoder()
 def analyse(store: Store, config: AnalyticsConfig, now_ns: int, build: SessionWritesBuilder = NO_BACKENDS) -> Analysis:
     """Look at the store, and keep what was found in it and what the backends are told of it.
 
-    ``build`` knows the log backends and the tags. Raises :class:`StoreError`.
+    ``build`` knows the log backends and the tags. What can't be written, such as on a full disk, is found all the same,
+    and :attr:`Analysis.not_kept` says why. Raises :class:`StoreError` where it can't be read.
     """
     database, today = store.database, now_ns // DAY_NS
     with database.transaction(durable=False) as connection:
@@ -86,10 +87,16 @@ def analyse(store: Store, config: AnalyticsConfig, now_ns: int, build: SessionWr
     found = _analysis(charting, config, actions, now_ns)
     endings = tuple(Ending(name, kind, round(end * NANOSECONDS)) for (name, kind), end in sorted(expiry.items()))
     found = replace(found, machines=replace(found.machines, endings=endings))
-    with database.transaction(durable=False) as connection:
-        if kept.keep_checkpoint(connection, _ENCODE.encode(made), which, readings):
-            found = _keep(connection, found, now_ns, build)
-    return replace(found, anew=anew)
+    found = replace(found, anew=anew)
+    try:
+        with database.transaction(durable=False) as connection:
+            is_first = kept.keep_checkpoint(connection, _ENCODE.encode(made), which, readings)
+            return _keep(connection, found, now_ns, build) if is_first else found
+    except (StoreCorruptError, StoreReadError):
+        raise
+    except StoreError as error:
+        with database.read_transaction() as connection:
+            return replace(_beside_earlier(connection, found), not_kept=str(error))
 
 
 def nightly(store: Store, config: AnalyticsConfig, until_ns: int) -> Iterator[tuple[int, Analysis]]:
@@ -157,8 +164,8 @@ def _last(connection: sqlite3.Connection, config: AnalyticsConfig, today: int) -
     return (Checkpoint(made_by, Seen(), 0) if reason else found), reason, which
 
 
-def _keep(connection: sqlite3.Connection, found: Analysis, now_ns: int, build: SessionWritesBuilder) -> Analysis:
-    """Keep new alarms and withdraw others; those that can't be computed again, since exams left the store, stay."""
+def _beside_earlier(connection: sqlite3.Connection, found: Analysis) -> Analysis:
+    """With what is new and what is gone; alarms that can't be computed again, since exams left the store, stay."""
     earlier, oldest_ns = kept.kept_alarms(connection), kept.oldest_session(connection)
     there = {alarm.alarm_id: alarm for alarm in found.alarms}
     staying, withdrawn = [], []
@@ -171,15 +178,21 @@ def _keep(connection: sqlite3.Connection, found: Analysis, now_ns: int, build: S
         else:
             withdrawn.append(alarm_id)
     appeared = [alarm_id for alarm_id in there if alarm_id not in earlier or earlier[alarm_id].withdrawn_ns is not None]
-    documents = ((alarm_id, msgspec.json.encode(there[alarm_id]).decode()) for alarm_id in appeared)
-    new = [there[alarm_id] for alarm_id in kept.keep_alarms(connection, documents, now_ns)]
-    kept.withdraw_alarms(connection, withdrawn, now_ns)
     alarms = sorted((*found.alarms, *staying), key=_newest_last)
     alarmed = {(alarm.chart, alarm.segment) for alarm in staying}  # nobody has answered: those would be in ``found``
     states = (replace(one, state="alarm") if (one.chart, one.segment) in alarmed else one for one in found.charts)
-    found = replace(
+    return replace(
         found, charts=tuple(states), alarms=tuple(alarms), appeared=tuple(appeared), withdrawn=tuple(withdrawn)
     )
+
+
+def _keep(connection: sqlite3.Connection, found: Analysis, now_ns: int, build: SessionWritesBuilder) -> Analysis:
+    """Keep new alarms, withdraw others, and tell of it."""
+    found = _beside_earlier(connection, found)
+    there = {alarm.alarm_id: alarm for alarm in found.alarms}
+    documents = ((alarm_id, msgspec.json.encode(there[alarm_id]).decode()) for alarm_id in found.appeared)
+    new = [there[alarm_id] for alarm_id in kept.keep_alarms(connection, documents, now_ns)]
+    kept.withdraw_alarms(connection, found.withdrawn, now_ns)
     every = (
         (msgspec.json.decode(alarm.document, type=Alarm), alarm.withdrawn_ns is not None)
         for alarm in kept.kept_alarms(connection).values()
@@ -204,9 +217,17 @@ def _analysis(charting: Charting, config: AnalyticsConfig, actions: Sequence[Act
         states.append(_chart_state(name, code, series, chart, state, now_ns, code in ("", progress.segment)))
     # Those that people did something about and that aren't computed any more, as after a re-basing.
     computed_ids = {alarm.alarm_id for alarm in alarms}
-    for alarm_id in dict.fromkeys(action.alarm_id for action in actions if action.alarm_id not in computed_ids):
+    answered = {action.alarm_id for action in actions}
+    # An alarm that is found at another exam, since its own was erased, has taken the answer over.
+    taken = {
+        (f"{alarm.chart}@{alarm.segment}", ACKNOWLEDGE, alarm.person, alarm.words)
+        for alarm in alarms
+        if alarm.alarm_id not in answered
+    }
+    for alarm_id in answered - computed_ids:
         done = [action for action in actions if action.alarm_id == alarm_id]
-        alarms.append(_after(msgspec.json.decode(done[0].document, type=Alarm), done))
+        if any((action.chart, action.kind, action.person, action.words) not in taken for action in done):
+            alarms.append(_after(msgspec.json.decode(done[0].document, type=Alarm), done))
     order = {name: number for number, name in enumerate(charting.by_name)}
     states.sort(key=lambda state: (not state.is_current, order[state.series], state.chart, state.segment))
     return Analysis(

@@ -89,7 +89,8 @@ class Analysis(Struct, frozen=True):
     """Everything that the stored sessions say at one look.
 
     ``anew`` is why it was computed from the first session, "" where it went on from the last look; ``appeared`` and
-    ``withdrawn`` are the IDs of alarms that weren't there at the last look, and that aren't any more.
+    ``withdrawn`` are the IDs of alarms that weren't there at the last look, and that aren't any more; ``not_kept`` is
+    why the store has kept nothing of this look, "" where it has.
     """
 
     charts: tuple[ChartState, ...]
@@ -102,3 +103,4 @@ class Analysis(Struct, frozen=True):
     anew: str = ""
     appeared: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
+    not_kept: str = ""

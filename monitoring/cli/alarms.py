@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -21,12 +21,15 @@ from monitoring.cli.common import (
     load_config,
     refuse_as_another_user,
 )
-from monitoring.exceptions import StoreError
+from monitoring.exceptions import StoreCorruptError, StoreError, StoreVersionError
 from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.runtime.backends import session_writes_builder
 from monitoring.settings import MonitoringConfig
 from monitoring.store.location import instance_name, store_path
 from monitoring.store.sessions import Store
+
+if TYPE_CHECKING:
+    from monitoring.analytics.analysis import Analysis
 
 app = typer.Typer(help="List the alarms, acknowledge one, or let its chart begin anew.", rich_markup_mode=None)
 
@@ -40,16 +43,15 @@ def analyze(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Chart what was stored since the last look, and tell it.
 
     With what each of them would have noticed. For a timer, once a night: it reads the store alone, and keeps there
-    what it found.
+    what it found. Exits 1 where that can't be kept, as on a full disk.
     """
-    from monitoring.analytics.analysis import analyse
-
-    with store_and_settings(config) as (store, settings, build):
-        found = analyse(store, settings.analytics, time.time_ns(), build)
+    found = _look(config)
     if as_json:
         output.print_json(output.analysis_as_dict(found))
     else:
         output.print_analysis(found)
+    if found.not_kept:
+        raise typer.Exit(NOT_ALL_DONE)
 
 
 def drill(
@@ -98,10 +100,7 @@ def alarms(
     context.obj = config
     if context.invoked_subcommand is not None:
         return
-    from monitoring.analytics.analysis import analyse
-
-    with store_and_settings(config) as (store, settings, build):
-        found = analyse(store, settings.analytics, time.time_ns(), build)
+    found = _look(config)
     listed = [alarm for alarm in found.alarms if every or alarm.status == "open"]
     if as_json:
         output.print_json([output.alarm_as_dict(alarm, found.charts) for alarm in listed])
@@ -144,19 +143,48 @@ def rebase(
 def _act(config: Path | None, alarm_ids: Iterable[str], kind: str, person: str, words: str) -> None:
     from monitoring.analytics.analysis import act
 
-    with store_and_settings(config) as (store, settings, build):
-        for alarm_id in dict.fromkeys(alarm_ids):
-            alarm = act(store, settings.analytics, alarm_id, kind, person, words, time.time_ns(), build)
-            output.print_alarms([alarm])
-
-
-@contextmanager
-def store_and_settings(config: Path | None) -> Iterator[tuple[Store, MonitoringConfig, SessionWritesBuilder]]:
-    """The store, in which a look at it is kept, the settings, and what makes the lines that tell of it."""
     with exit_on_error():
         settings = load_config(config)
         with _store_to_write(settings) as store:
-            yield store, settings, session_writes_builder(settings, instance_name(settings, store))
+            build = session_writes_builder(settings, instance_name(settings, store))
+            for alarm_id in dict.fromkeys(alarm_ids):
+                alarm = act(store, settings.analytics, alarm_id, kind, person, words, time.time_ns(), build)
+                output.print_alarms([alarm])
+
+
+def _look(config: Path | None) -> Analysis:
+    from monitoring.analytics.analysis import analyse
+
+    with store_to_look_at(config) as (store, settings, build, why_not):
+        found = analyse(store, settings.analytics, time.time_ns(), build)
+    say_not_kept(why_not or found.not_kept)
+    return msgspec.structs.replace(found, not_kept=why_not or found.not_kept)
+
+
+def say_not_kept(why: str) -> None:
+    """Say of a look why the store has kept nothing of it, if it hasn't."""
+    if why:
+        typer.echo(f"not kept: {why}", err=True)
+
+
+@contextmanager
+def store_to_look_at(
+    config: Path | None,
+) -> Iterator[tuple[Store, MonitoringConfig, SessionWritesBuilder, str]]:
+    """The store, in which a look at it is kept, the settings, and what makes the lines that tell of it.
+
+    A store that can't be written is opened to read; the last part says why, "" where it can be.
+    """
+    with exit_on_error(), ExitStack() as opened:
+        settings, why_not, build = load_config(config), "", SessionWritesBuilder()
+        try:
+            store = opened.enter_context(_store_to_write(settings))
+            build = session_writes_builder(settings, instance_name(settings, store))
+        except (StoreCorruptError, StoreVersionError):
+            raise
+        except StoreError as error:
+            store, why_not = opened.enter_context(existing_store(settings)), str(error)
+        yield store, settings, build, why_not
 
 
 @contextmanager

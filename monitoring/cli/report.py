@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from monitoring.cli.alarms import store_and_settings
+from monitoring.cli.alarms import say_not_kept, store_to_look_at
 from monitoring.cli.common import WRONG_INPUT, ConfigOption, exit_on_error
 from monitoring.exceptions import ConfigurationError
 
@@ -86,8 +86,10 @@ def report(
         period = Period(first.date() if first else to - timedelta(days=_DAYS - 1), to)
         if period.first > period.last:
             raise ConfigurationError(f"--from {period.first} comes after --to {period.last}")
-        with store_and_settings(config) as (store, settings, build):
-            made = figures.make(gather(store, settings.analytics, period, now_ns, build), settings.application or "")
+        with store_to_look_at(config) as (store, settings, build, why_not):
+            material = gather(store, settings.analytics, period, now_ns, build)
+        say_not_kept(why_not or material.found.not_kept)
+        made = figures.make(material, settings.application or "")
         written = {output: _page(jinja2, made, audience)}
         if as_json is not None:
             written[as_json] = figures.as_json(made)

@@ -115,6 +115,8 @@ class Relay:
                 found = analyse(Store(database), self._config.analytics, time.time_ns(), store.builder)
             finally:
                 database.close()
+            if found.not_kept:
+                raise StoreError(found.not_kept)
         except StoreError as error:
             self._say_of_analysis(str(error))
         except Exception as error:  # no fault of a formula's may end the delivery

@@ -8,6 +8,7 @@ their figures are of 150 exams at the least, name no exam, and so outlast an era
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
@@ -34,6 +35,7 @@ _PAGE: Final = (
 )
 _CHECKPOINT: Final = "checkpoint"
 _CHANGED: Final = f"name GLOB '{readings.CHANGED}*'"
+_ACTION: Final = "alarm, chart, kind, instant_ns, person, words, document"
 _AFFECTED: Final = " UNION ALL ".join(
     "SELECT 1 FROM (SELECT substr(name, :from) AS key FROM analysis"  # noqa: S608
     f" WHERE {_CHANGED}) AS r CROSS JOIN sessions AS s ON s.{column} = r.key AND s.{column} != ''"
@@ -159,12 +161,14 @@ def forget_checkpoint(connection: sqlite3.Connection) -> None:
 
 
 def forget_alarms(connection: sqlite3.Connection, instants_ns: Iterable[int]) -> None:
-    """Delete what alarms say that name an exam at one of these instants, save for what people did about them.
+    """Delete what alarms say that name an exam at one of these instants, once its session is gone.
 
     Of an alarm that another exam raised the ID stays, so that it isn't counted again when it is found again. Lines
-    that wait for a backend, or that it refused, go.
+    that wait for a backend, or that it refused, go. What people did stays, and names the next exam instead; an ID that
+    was made of the instant becomes one of chance.
     """
     for instant_ns in instants_ns:
+        _rename_in_actions(connection, instant_ns)
         rows = connection.execute("SELECT id, found_ns FROM alarms WHERE document LIKE ?", (f"%{instant_ns}%",))
         for alarm_id, found_ns in rows.fetchall():
             delete_lines(connection, alarm_lines(alarm_id))
@@ -276,15 +280,39 @@ def withdraw_alarms(connection: sqlite3.Connection, ids: Iterable[str], now_ns: 
 
 def actions(connection: sqlite3.Connection) -> list[Action]:
     """What people did, the earliest first; damaged rows are left out."""
-    columns = "alarm, chart, kind, instant_ns, person, words, document, checksum"
+    columns = f"{_ACTION}, checksum"
     rows: Iterator[tuple[object, ...]] = connection.execute(f"SELECT {columns} FROM alarm_actions ORDER BY id")  # noqa: S608
     return [Action(*row[:-1]) for row in rows if is_intact(row)]  # type: ignore[arg-type]
+
+
+def _rename_in_actions(connection: sqlite3.Connection, instant_ns: int) -> None:
+    # A chart that was re-based there begins with the next exam all the same.
+    next_ns = connection.execute("SELECT min(timestamp_ns) FROM sessions WHERE timestamp_ns > ?", (instant_ns,))
+    instead = next_ns.fetchone()[0]
+    ids: dict[str, str] = {}
+    for number, *row in connection.execute(
+        f"SELECT id, {_ACTION}, checksum FROM alarm_actions WHERE document LIKE ?",  # noqa: S608 - a constant
+        (f"%{instant_ns}%",),
+    ).fetchall():
+        if not is_intact(row):
+            connection.execute("DELETE FROM alarm_actions WHERE id = ?", (number,))
+            continue
+        action = Action(*row[:-1])
+        if f'"raised_ns":{instant_ns},' in action.document:
+            ids.setdefault(action.alarm_id, secrets.token_hex(4))
+        new_id = ids.get(action.alarm_id, action.alarm_id)
+        document = action.document.replace(str(instant_ns), str(instead or action.instant_ns))
+        document = document.replace(f'"{action.alarm_id}"', f'"{new_id}"')
+        action = action._replace(alarm_id=new_id, document=document)
+        connection.execute(
+            "UPDATE alarm_actions SET alarm = ?, document = ?, checksum = ? WHERE id = ?",
+            (new_id, document, checksum(*action), number),
+        )
 
 
 def keep_action(connection: sqlite3.Connection, action: Action) -> None:
     """Keep what a person did; the next analysis begins anew where that changes a chart's past."""
     connection.execute(
-        "INSERT INTO alarm_actions (alarm, chart, kind, instant_ns, person, words, document, checksum)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO alarm_actions ({_ACTION}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - a constant
         (*action, checksum(*action)),
     )

@@ -6,6 +6,7 @@ put aside (:mod:`monitoring.store.recovery`), or not usable for now. What the ta
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import sqlite3
@@ -37,6 +38,8 @@ _CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _READ_CODES = frozenset({
     sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS,
 })  # fmt: skip
+_NO_ROOM_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+_SHARED_MEMORY_BYTES = 1 << 15
 _READ_ONLY_CODES = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_READONLY_DBMOVED})
 
 
@@ -86,7 +89,9 @@ class Database:
             uri = f"{path.resolve().as_uri()}?mode=ro"
             # A reader of a write-ahead log wants its shared memory beside it: a read-only volume takes none, and
             # nobody writes there, so that the file alone says all unless a journal was left with it.
-            is_fixed = not os.access(path.parent, os.W_OK) or os.statvfs(path.parent).f_flag & os.ST_RDONLY
+            is_fixed = not os.access(path.parent, os.W_OK) or bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY)
+            # A full one has no room for shared memory: where there is none, nobody else has the store open, either.
+            is_fixed |= _is_full(path) and _size(path.with_name(f"{path.name}-shm")) < _SHARED_MEMORY_BYTES
             if is_fixed and not _size(path.with_name(f"{path.name}-wal")):
                 uri += "&immutable=1"
             connection = sqlite3.connect(
@@ -136,6 +141,8 @@ class Database:
 
         Raises :class:`StoreError`.
         """
+        if self._only_reads:
+            raise StoreError(f"can't write the store {self.path}: it is open to be read")
         with self._lock, self._translating("can't write the store"):
             connection = self._mine()
             if durable != self._durable:
@@ -167,8 +174,11 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            kind = _kind(getattr(error, "sqlite_errorcode", None) or 0, self.path)
-            raise kind(f"{what} {self.path}: {error}") from error
+            code = getattr(error, "sqlite_errorcode", None) or 0
+            kind = _kind(code, self.path)
+            # SQLite calls it an I/O error where it is its shared memory that finds no room.
+            has_room = code & 0xFF not in _NO_ROOM_CODES or kind is StoreReadError or not _is_full(self.path)
+            raise kind(f"{what} {self.path}: {error if has_room else os.strerror(errno.ENOSPC)}") from error
         except UnicodeDecodeError as error:  # a message that quotes damaged text
             raise StoreCorruptError(f"{what} {self.path}: damaged text") from error
         except OSError as error:
@@ -321,6 +331,14 @@ def _kind(code: int, path: Path | None) -> type[StoreError]:
     if is_damage:
         return StoreCorruptError
     return StoreReadError if code in _READ_CODES else StoreError
+
+
+def _is_full(path: Path | None) -> bool:
+    """Whether the volume has no room for what SQLite makes beside a store to open it."""
+    with suppress(OSError):
+        volume = os.statvfs(path.parent) if path is not None else None
+        return volume is not None and volume.f_bavail * volume.f_frsize < _SHARED_MEMORY_BYTES
+    return False
 
 
 def _lenient_text(data: bytes) -> str:

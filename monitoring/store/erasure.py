@@ -117,7 +117,6 @@ def _erase(connection: sqlite3.Connection, patient_key: str) -> Erased:
     delete = connection.execute
     if rows:
         forget_checkpoint(connection)
-        forget_alarms(connection, (row[2] for row in rows))
     waiting = dead = 0
     for sequence, session_id, timestamp_ns, *_ in rows:
         delete("DELETE FROM sessions WHERE sequence = ?", (sequence,))
@@ -130,6 +129,7 @@ def _erase(connection: sqlite3.Connection, patient_key: str) -> Erased:
         marks = ",".join("?" * len(_OF_ONE_IMAGE))
         delete(f"DELETE FROM totals WHERE time_ns = ? AND metric IN ({marks})", (timestamp_ns, *_OF_ONE_IMAGE))  # noqa: S608
     points_ns = tuple(int(row[2]) for row in rows)
+    forget_alarms(connection, points_ns)
     waiting += _erase_requeued(connection, {str(instant).encode() for instant in points_ns})
     readings = sum(delete("DELETE FROM readings WHERE key = ?", (key,)).rowcount for key in keys)
     connection.executemany("DELETE FROM analysis WHERE name = ?", ((CHANGED + key,) for key in keys))

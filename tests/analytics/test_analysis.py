@@ -200,6 +200,28 @@ def test_an_alarm_that_names_an_erased_exam_goes_with_it(tmp_path: Path) -> None
         assert len(analyse(store, CONFIG, NOW_NS).alarms) > 0
 
 
+@pytest.mark.parametrize("kind", [ACKNOWLEDGE, REBASE])
+def test_an_answer_outlives_the_exam_that_raised_its_alarm_and_does_not_name_it(tmp_path: Path, kind: str) -> None:
+    """It stands once, beside the alarm as it is found without the exam; a chart that is re-based stays so."""
+    with a_store(tmp_path, exams()) as store:
+        [alarm] = [alarm for alarm in analyse(store, CONFIG, NOW_NS).alarms if alarm.chart == BIAS]
+        act(store, CONFIG, alarm.alarm_id, kind, "physicist", "looked at", NOW_NS)
+        before = chart(analyse(store, CONFIG, NOW_NS), BIAS)
+        named = {alarm.raised_ns, alarm.change_ns, alarm.earliest_ns}
+        for number in range(EXAMS):
+            if exam(number).ended_ns in named:
+                erase(store.database, exam(number).patient_key or "")
+        found = analyse(store, CONFIG, NOW_NS)
+        answered = [each for each in found.alarms if each.words]
+        assert [(each.chart, each.status, each.person) for each in answered] == [(BIAS, f"{kind}d", "physicist")]
+        assert chart(found, BIAS).state == before.state
+        assert chart(found, BIAS).first_ns >= before.first_ns
+        with store.database.read_transaction() as connection:
+            [action] = kept.actions(connection)
+        assert action.alarm_id != alarm.alarm_id
+        assert not [instant for instant in named if str(instant) in action.document]
+
+
 def test_late_readings_say_what_timely_ones_do(tmp_path: Path) -> None:
     def read(store: Store, numbers: Iterable[int], kept_ns: int) -> None:
         with store.database.transaction() as connection:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
 import time
-from collections.abc import Iterable
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +18,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from monitoring.cli.commands import app
-from monitoring.records.session_record import SessionRecord
-from tests.support.exams import BIAS, EXAMS, MONDAY_NS, a_store, exam, exams
-
-
-def a_site(folder: Path, records: Iterable[SessionRecord] = ()) -> Path:
-    """A folder with a store, and task.json beside it."""
-    with a_store(folder, records):
-        pass
-    section = {"enabled": True, "store": {"path": str(folder), "min_free_mb": 0}}
-    (folder / "task.json").write_text(json.dumps({"process": {"settings": {"monitoring": section}}}))
-    return folder
+from tests.support import REPOSITORY
+from tests.support.clocks import HANGS_SECONDS
+from tests.support.exams import BIAS, EXAMS, MONDAY_NS, a_site, a_store, exam, exams
+from tests.support.volumes import fill, small_volume
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +112,108 @@ def test_an_empty_store_has_no_charts(tmp_path: Path, now: int) -> None:
     assert done.exit_code == 0
     assert "0 charts of 0 sessions" in done.stdout
     assert "no alarm is open" in done.stdout
+
+
+@pytest.mark.parametrize("is_in_use", [False, True], ids=["alone", "beside a host"])
+def test_what_a_full_disk_does_not_keep_is_found_all_the_same(now: int, tmp_path: Path, is_in_use: bool) -> None:
+    with small_volume(tmp_path / "volume", 16) as volume:
+        folder = a_site(volume / "site", exams())
+        with a_store(folder) as store:
+            store.state("instance", lambda: "here")
+        with a_store(folder) if is_in_use else nullcontext():
+            filler = fill(volume)
+            assert run(folder, "status").exit_code == 0
+            analyzed, listing, answer = (
+                run(folder, *words)
+                for words in (
+                    ["analyze", "--json"],
+                    ["alarms", "--json"],
+                    ["alarms", "acknowledge", "ffffffff", "--by", "x", "--note", "y"],
+                )
+            )
+            assert (analyzed.exit_code, listing.exit_code, answer.exit_code) == (1, 0, 2 if is_in_use else 1)
+            for done in (analyzed, listing):
+                assert re.fullmatch(
+                    "not kept: can't .*: (No space left on device|database or disk is full)\n", done.stderr
+                )
+            document = json.loads(analyzed.stdout)
+            assert document["not_kept"] in analyzed.stderr
+            filler.unlink()
+            kept = json.loads(run(folder, "analyze", "--json").stdout)
+            assert {**kept, "not_kept": document["not_kept"]} == document
+            assert listed(folder) == json.loads(listing.stdout)
+
+
+KILLED = """
+import json, os, signal, sqlite3, sys, time
+from monitoring.cli.commands import app
+statements, last, now_ns = [], int(sys.argv[1]), int(sys.argv[2])
+def begins(statement):
+    statements.append(" ".join(statement.split()[:5]))
+    if len(statements) == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+connect = sqlite3.connect
+def traced(*arguments, **options):
+    connection = connect(*arguments, **options)
+    connection.set_trace_callback(begins)
+    return connection
+sqlite3.connect, time.time_ns = traced, lambda: now_ns
+try:
+    app(["analyze", "--json", "--config", sys.argv[3]])
+finally:
+    begins("the end")
+    print(json.dumps(statements), file=sys.stderr)
+"""
+
+
+def killed_look(folder: Path, now: int, last: int = 0) -> subprocess.CompletedProcess[str]:
+    """A process of its own, killed when SQLite begins with so many statements; in its end where that is one more."""
+    return subprocess.run(
+        [sys.executable, "-c", KILLED, str(last), str(now), str(folder / "task.json")],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=HANGS_SECONDS, check=False,
+    )  # fmt: skip
+
+
+def kept_in(folder: Path) -> list[object]:
+    """What the store keeps of the charts, what it counts, and what waits for the backends."""
+    with closing(sqlite3.connect(folder / "monitoring.db")) as connection:
+        queries = ("alarms", "totals", "outbox", "analysis WHERE name != 'checkpoint'")
+        return [connection.execute(f"SELECT * FROM {query}").fetchall() for query in queries]
+
+
+def test_a_look_that_is_killed_is_as_if_it_had_not_been(now: int, tmp_path: Path) -> None:
+    """Killed amid the statements that keep what it found, before it commits them and after: each alarm is told once."""
+    fresh = a_site(tmp_path / "fresh", exams())
+    with a_store(fresh) as store:
+        store.state("instance", lambda: "here")
+
+    def a_copy(name: str) -> Path:
+        folder = tmp_path / name
+        shutil.copytree(fresh, folder)
+        section = {
+            "enabled": True, "store": {"path": str(folder)},
+            "influxdb": {"url": "http://127.0.0.1:9", "org": "x", "bucket": "x"},
+        }  # fmt: skip
+        (folder / "task.json").write_text(json.dumps({"process": {"settings": {"monitoring": section}}}))
+        return folder
+
+    never = a_copy("never")
+    whole = killed_look(never, now)
+    found, statements = json.loads(whole.stdout), json.loads(whole.stderr)
+    assert any(kept_in(never)[0])
+    assert any(kept_in(never)[2])
+    begun = (
+        "INSERT OR REPLACE INTO analysis",
+        "INSERT OR IGNORE INTO alarms",
+        "INSERT INTO outbox",
+        "COMMIT",
+        "the end",
+    )
+    moments = [max(i for i, each in enumerate(statements) if each.startswith(words)) for words in begun]
+    assert moments == sorted(moments)
+    for moment in moments:
+        folder = a_copy(str(moment))
+        assert killed_look(folder, now, moment + 1).returncode == -signal.SIGKILL
+        again = json.loads(run(folder, "analyze", "--json").stdout)
+        assert (again["charts"], again["alarms"]) == (found["charts"], found["alarms"])
+        assert kept_in(folder) == kept_in(never), statements[moment]

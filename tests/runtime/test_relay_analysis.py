@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from monitoring.analytics.analysis import Analysis
 from monitoring.config_validator import check_section
@@ -75,6 +76,16 @@ def test_it_looks_at_its_first_turn_and_once_after_each_utc_day(
         turn(relay)
         turn(relay)
     assert looks == [20_700 * DAY_NS + 7 * DAY_NS // 24, 20_701 * DAY_NS, 20_702 * DAY_NS]
+
+
+def test_a_look_that_was_not_kept_is_told_and_tried_again(
+    make_relay: MakeRelay, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "analyse", lambda *_: replace(NOTHING, not_kept="No space left on device"))
+    relay = make_relay()
+    turn(relay)
+    assert "can't be analysed: No space left on device; trying again each hour" in caplog.text
+    assert relay._analysed_day != time.time_ns() // DAY_NS
 
 
 def test_new_alarms_are_a_warning_and_old_ones_are_none(

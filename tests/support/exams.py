@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -71,3 +72,12 @@ def a_store(path: Path, records: Iterable[SessionRecord] = ()) -> Iterator[Store
 
 def exams(numbers: Iterable[int] = range(EXAMS)) -> list[SessionRecord]:
     return [exam(number) for number in numbers]
+
+
+def a_site(folder: Path, records: Iterable[SessionRecord] = ()) -> Path:
+    """A folder with a store, and task.json beside it."""
+    with a_store(folder, records):
+        pass
+    section = {"enabled": True, "store": {"path": str(folder), "min_free_mb": 0}}
+    (folder / "task.json").write_text(json.dumps({"process": {"settings": {"monitoring": section}}}))
+    return folder

@@ -35,7 +35,7 @@ from monitoring.metrics.chart_metrics import ALARM, DETECTABLE, EXAMS, LIMIT, SC
 WORDS: Final = {
     float(STATES.index(state)): (state, color)
     for state, color in {
-        "learning": QUIET, "limited": "#56B4E9", "watching": GOOD, "alarm": BAD, "acknowledged": NOTE,
+        "learning": QUIET, "limited": "#56B4E9", "watching": GOOD, "acknowledged": NOTE, "alarm": BAD,
     }.items()
 }  # fmt: skip
 """The states; a chart that learns can't alarm, and one that is limited finds large shifts only."""

@@ -78,6 +78,26 @@ def _chart_alarm(name: str) -> InfluxdbRule:
     )
 
 
+def _ends(name: str, ends: Metric, told: Metric, span: str, left: str) -> InfluxdbRule:
+    """As Prometheus' rule says it. InfluxQL knows no now: ``ends`` is compared with the instant ``told`` beside it."""
+    rule = next(rule for rule in RULES if rule.name == name)
+    queries = (
+        (_select("last({})", metric, *COMMON_TAGS, *(label.name for label in metric.labels)), span)
+        for metric in (ends, told)
+    )
+    return InfluxdbRule(
+        name=name,
+        severity=rule.severity,
+        audience=rule.audience,
+        queries=(*queries,),
+        number="$A - $B",
+        limit=f"{left}_seconds",
+        is_under=True,
+        summary=rule.summary,
+        description=rule.description.replace("$value | humanizeDuration", "humanizeDuration $values.N.Value"),
+    )
+
+
 _ENDED = catalogue.SESSION_ENDED
 
 INFLUXDB_RULES: tuple[InfluxdbRule, ...] = (
@@ -175,7 +195,14 @@ INFLUXDB_RULES: tuple[InfluxdbRule, ...] = (
         summary="A backend refused points for good.",
         description="Points that {{ $labels.backend }} refused, kept aside: {{ $values.N.Value }}.",
     ),
-)
+    _ends(
+        "LegLengthDiskFills", chart_metrics.DISK_FULL, chart_metrics.LAST_RUN, "$analysis_silence", "$disk_full",
+    ),
+    _ends(
+        "LegLengthCertificateEnds", catalogue.CERTIFICATE_EXPIRY, catalogue.MONITORING_LAST_DELIVERY,
+        "$failure_window", "$certificate_left",
+    ),
+)  # fmt: skip
 
 
 def grafana_rules(

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from monitoring.dashboards.aggregation import COUNT, DAY, FOUR_WEEKS, LATEST, MEAN, SUM, WEEK, percentile
+from monitoring.dashboards.aggregation import (
+    COUNT,
+    DAY,
+    FOUR_WEEKS,
+    LATEST,
+    LATEST_INSTANT,
+    MEAN,
+    SUM,
+    WEEK,
+    percentile,
+)
 from monitoring.dashboards.charts import charts
 from monitoring.dashboards.panels import (
     BAD,
@@ -24,6 +34,7 @@ from monitoring.dashboards.panels import (
     Unit,
     asked,
     colored,
+    days_until,
     grown,
     latest_told,
     must_act,
@@ -31,7 +42,7 @@ from monitoring.dashboards.panels import (
     told,
 )
 from monitoring.dashboards.questions import EachImage, ImageTable, OverRange, PerPeriod, ShareWithin
-from monitoring.metrics import catalogue
+from monitoring.metrics import catalogue, chart_metrics
 from monitoring.metrics.catalogue import SYSTEM, Metric
 
 STATUS_COLORS: Final = {"completed": GOOD, "skipped": QUIET, "failed": NOTE, "crashed": BAD}
@@ -310,7 +321,7 @@ _GPU_MEMORY = {
 }
 
 GPU: Final = Panel(
-    id=42, title="GPU memory at each image", shown=Shown.LINES, unit=Unit.BYTES, width=8, minimum=0,
+    id=42, title="GPU memory at each image", shown=Shown.LINES, unit=Unit.BYTES, width=6, minimum=0,
     description="The most that was in use during the image, by all processes, and what the GPU has.",
     answers=(
         asked(EachImage(metrics=_GPU_MEMORY, by=("gpu",)), "GPU {{gpu}} {{column}}"),
@@ -321,7 +332,7 @@ GPU: Final = Panel(
 )  # fmt: skip
 
 GPU_USE: Final = Panel(
-    id=43, title="GPU utilisation at each image", shown=Shown.LINES, unit=Unit.SHARE, width=8, minimum=0, maximum=1,
+    id=43, title="GPU utilisation at each image", shown=Shown.LINES, unit=Unit.SHARE, width=6, minimum=0, maximum=1,
     description="Mean over the image's processing.",
     answers=(
         asked(EachImage(metrics={"in use": SYSTEM["gpu_utilization_ratio", "average"]}, by=("gpu",)), "GPU {{gpu}}"),
@@ -333,12 +344,33 @@ GPU_USE: Final = Panel(
 _DISK = {"free": SYSTEM["disk_free_bytes", "minimum"]}
 
 DISK: Final = Panel(
-    id=44, title="Least free disk at each image", shown=Shown.LINES, unit=Unit.BYTES, width=8, minimum=0,
+    id=44, title="Least free disk at each image", shown=Shown.LINES, unit=Unit.BYTES, width=7, minimum=0,
     description="The least free space during the image, on the volumes of the output and of the store.",
     answers=(asked(EachImage(metrics=_DISK, by=("volume",)), "{{volume}}"), latest_told(_DISK, "volume")),
     base=BAD, thresholds=(("disk_free", GOOD),),
     thresholds_from="$disk_free bytes: the store's largest size four times over.",
     colors=colored(catalogue.VOLUME.values), empty="Nothing measured", empty_means=_OF_MACHINE,
+)  # fmt: skip
+
+DISK_FULL: Final = Panel(
+    id=45, title="Until a volume is full", shown=Shown.STAT, unit=Unit.DAYS, width=5, height=5, decimals=0,
+    description="Days until a volume is full if it goes on to fill as it did, as the latest analysis foresaw; of"
+    " several machines the soonest. 0: that day has come. The free space beside tells whether it has come true.",
+    answers=(
+        told(days_until(chart_metrics.DISK_FULL, "volume"), "{{volume}}", at_end=True),
+        asked(
+            OverRange(
+                metrics={"full": chart_metrics.DISK_FULL}, by=("volume", "instance"), statistic=LATEST_INSTANT
+            ),
+            "{{volume}} {{instance}}", unit=Unit.AGO, is_judged=False,
+            note="The day that an analysis of this range foresaw last: one that later ones foresee no more still stands"
+            " here.",
+        ),
+    ),
+    base=NOTE, thresholds=(("disk_full", GOOD),),
+    thresholds_from="$disk_full, from which on the alert fires: time to order and mount a larger one.",
+    names_beside=True, empty="None foreseen",
+    empty_means="no clear trend fills a volume within 60 days, or no analysis has told anything.",
 )  # fmt: skip
 
 OPERATION: Final = Dashboard(
@@ -357,7 +389,7 @@ OPERATION: Final = Dashboard(
         Row("Why images were not completed", (STOPS, STOP_CODES, HOST_ISSUES)),
         Row("Speed", (DURATIONS, WITHIN_30_S, SLOW_STAGES, INFERENCE)),
         charts("operator", "speed, failures and silence", 50),
-        Row("The machine", (MEMORY, PROCESSORS, GPU, GPU_USE, DISK)),
+        Row("The machine", (MEMORY, PROCESSORS, GPU, GPU_USE, DISK, DISK_FULL)),
     ),
     alarms_of="operator",
 )  # fmt: skip

@@ -45,7 +45,13 @@ class Unit(StrEnum):
     SHARE = "percentunit"
     MILLIMETERS = "suffix:mm"  # `lengthmm` shows 0.6 mm as 600 µm
     COUNT = "short"
+    DAYS = "d"
     AGO = "dateTimeFromNow"
+
+    @property
+    def seconds(self) -> int:
+        """How many seconds a span's unit has, which the thresholds' spans are shown in."""
+        return 86400 if self is Unit.DAYS else 1
 
 
 class Shown(StrEnum):
@@ -179,6 +185,11 @@ def told(
     return Answer(queries=(query,), note=note, **others)
 
 
+def days_until(metric: Metric, *by: str) -> str:
+    """PromQL: the days until the soonest of the instants that a gauge tells by labels, 0 once it is over."""
+    return f"clamp_min((min by ({', '.join(by)}) ({series(metric)}) - time()) / {Unit.DAYS.seconds}, 0)"
+
+
 def latest_told(metrics: Mapping[str, Metric], by: str = "", **others: Any) -> Answer:
     """The second best answer to what each image measured, where Prometheus is all that a site has."""
     clause, legend = (f" by ({by})", f"{{{{{by}}}}}") if by else ("", "")
@@ -204,7 +215,7 @@ class Panel(Struct, frozen=True, kw_only=True):
     for values, in a table those of the column ``words_in``; ``colors`` belong to series and ``units`` to columns by
     name; a color to shades of it, too, by a regular expression between slashes. A table has its columns in ``order``,
     and the rows with the largest values of ``sorted_by`` first. ``names_beside``: the series' names stand beside a
-    graph, since they are many. ``width`` is of 24 columns.
+    graph, since they are many, and with a number also where it is the only one. ``width`` is of 24 columns.
     """
 
     id: int

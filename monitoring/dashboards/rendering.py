@@ -53,7 +53,6 @@ from monitoring.metrics import catalogue
 PAGES: Final = (OPERATION, MEASUREMENT_PAGE, SELF_MONITORING, FLEET)
 COLUMNS = 24
 MOST_POINTS = 5000  # of a series: enough for a day's steps in 13 years
-MOST_ROWS = 200  # of a timeline: all charts on one page of it
 TAG = "leglength"
 PROMETHEUS, INFLUXDB, VICTORIAMETRICS = "prometheus_datasource", "influxdb_datasource", "victoriametrics_datasource"
 SERVERS: Final = {PROMETHEUS: "Prometheus", INFLUXDB: "InfluxDB", VICTORIAMETRICS: "VictoriaMetrics"}
@@ -90,13 +89,13 @@ class Site(Struct, frozen=True, kw_only=True):
         images = {"influxql": {INFLUXDB: "influxdb"}, "metricsql": {VICTORIAMETRICS: "prometheus"}}
         return ({PROMETHEUS: "prometheus"} if self.totals else {}) | images.get(self.images or "", {})
 
-    def bound(self, threshold: float | str) -> float:
-        """A threshold's value, and a span's in seconds."""
+    def bound(self, threshold: float | str, unit: Unit = Unit.SECONDS) -> float:
+        """A threshold's value, and a span's in the unit."""
         if not isinstance(threshold, str):
             return threshold
         value = getattr(self.thresholds, threshold.removeprefix("1-"))
         if isinstance(value, str):
-            return float(parse_duration(value).total_seconds())
+            return float(parse_duration(value).total_seconds()) / unit.seconds
         return round(1.0 - value, 9) if threshold.startswith("1-") else float(value)
 
     def can_ask(self, query: Query) -> bool:
@@ -322,7 +321,7 @@ def _steps(panel: Panel, answer: Answer, shown: Shown, site: Site) -> list[model
     """In a graph the lines, each of its worse side's color; else from 0 on: what is empty has the lowest one's."""
     judged = panel.thresholds if answer.is_judged else ()
     colors = [panel.base if judged else GOOD, *(color for _, color in judged)]
-    bounds = [site.bound(bound) for bound, _ in judged]
+    bounds = [site.bound(bound, answer.unit or panel.unit) for bound, _ in judged]
     if shown in _GRAPHS:
         lines = [max(pair, key=_FROM_GOOD_TO_BAD.index) for pair in pairwise(colors)]
         return [models.Threshold(value=None, color=GOOD), *map(models.Threshold, bounds, lines)]
@@ -339,7 +338,8 @@ def _value(name: str, value: Any) -> models.DynamicConfigValue:
 
 def _stat(panel: Panel) -> Any:
     color = common_models.BigValueColorMode.BACKGROUND_SOLID if panel.words else common_models.BigValueColorMode.VALUE
-    builder = stat.Panel().graph_mode(common_models.BigValueGraphMode.NONE).color_mode(color)
+    text = common_models.BigValueTextMode.VALUE_AND_NAME if panel.names_beside else common_models.BigValueTextMode.AUTO
+    builder = stat.Panel().graph_mode(common_models.BigValueGraphMode.NONE).color_mode(color).text_mode(text)
     return builder.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
 
 
@@ -382,9 +382,8 @@ def _graph(panel: Panel) -> Any:
 
 def _legend(*, beside: bool = False) -> Any:
     place = common_models.LegendPlacement.RIGHT if beside else common_models.LegendPlacement.BOTTOM
-    return (
-        common.VizLegendOptions().show_legend(True).placement(place).display_mode(common_models.LegendDisplayMode.LIST)
-    )
+    legend = common.VizLegendOptions().show_legend(True).display_mode(common_models.LegendDisplayMode.LIST)
+    return legend.placement(place)
 
 
 def _points(panel: Panel) -> Any:
@@ -399,8 +398,9 @@ def _bars(panel: Panel) -> Any:
 
 
 def _timeline(_: Panel) -> Any:
-    builder = statetimeline.Panel().show_value(common_models.VisibilityMode.NEVER).per_page(MOST_ROWS)
-    return builder.legend(_legend()).merge_values(True).row_height(0.85).fill_opacity(90).line_width(0)
+    builder = statetimeline.Panel().show_value(common_models.VisibilityMode.NEVER).legend(_legend()).merge_values(True)
+    builder.build().options.per_page = 0  # type: ignore[attr-defined]  # no pages: the builder refuses this number
+    return builder.row_height(0.85).fill_opacity(90).line_width(0)
 
 
 _BUILDERS = {

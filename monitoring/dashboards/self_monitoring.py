@@ -9,6 +9,7 @@ from monitoring.dashboards.charts import NO_ANALYSIS
 from monitoring.dashboards.operation import LONGEST_WAIT, OF_SCRAPES
 from monitoring.dashboards.panels import (
     BAD,
+    GOOD,
     NOTE,
     SINCE_PUSH,
     WAITING,
@@ -22,6 +23,7 @@ from monitoring.dashboards.panels import (
     Unit,
     asked,
     colored,
+    days_until,
     grown,
     series,
     told,
@@ -154,6 +156,28 @@ FAILURES: Final = Panel(
         ),
     ),
     colors=_BACKENDS, empty="None", empty_means="no attempt failed, or nothing was told.",
+)  # fmt: skip
+
+EXPIRY: Final = Panel(
+    id=14, title="Certificates and tokens", shown=Shown.STAT, unit=Unit.DAYS, width=24, height=4, decimals=0,
+    description="Days until a certificate, or the token, ends that deliveries depend on, as the latest answer of each"
+    " backend showed: the server's, the client's, the authority's (ca). 0: it has ended. Of several instances the"
+    " soonest. Renewed ones show from the next delivery on.",
+    answers=(
+        told(days_until(catalogue.CERTIFICATE_EXPIRY, "backend", "kind"), "{{backend}}: {{kind}}", at_end=True),
+        asked(
+            OverRange(
+                metrics={"ends": catalogue.CERTIFICATE_EXPIRY}, by=("backend", "kind", "instance"),
+                statistic=LATEST_INSTANT,
+            ),
+            "{{backend}}: {{kind}} {{instance}}", unit=Unit.AGO, is_judged=False,
+            note=f"{_FROZEN} What is used no more stands here as long as the range reaches back to it.",
+        ),
+    ),
+    base=NOTE, thresholds=(("certificate_left", GOOD),),
+    thresholds_from="$certificate_left, from which on the alert fires: a holiday, and time to renew it.",
+    names_beside=True, empty="None known",
+    empty_means="no delivery went over https, and the token, if there is one, says no end; or nothing was told.",
 )  # fmt: skip
 
 LOSSES: Final = Panel(
@@ -310,7 +334,7 @@ SELF_MONITORING: Final = Dashboard(
     description="Is all of it told, what waits or was lost, and does anything endanger privacy?",
     rows=(
         Row("At a glance", (LATEST_PUSH, RELAY, LONGEST_WAIT, LOST, WAITING_NOW, DEAD)),
-        Row("Delivery", (DELIVERED, WAITING_OVER_TIME, OLDEST, FAILURES)),
+        Row("Delivery", (DELIVERED, WAITING_OVER_TIME, OLDEST, FAILURES, EXPIRY)),
         Row("Charts", (LATEST_LOOK, OPEN_ALARMS, ALARMS_FOUND)),
         Row("What could not be taken", (LOSSES, REFUSED, FOLDED, FORMULAS, STORES)),
         Row("Privacy and security", (REJECTED, REFUSED_NAMES, LOG_FILTER, ERASURES)),

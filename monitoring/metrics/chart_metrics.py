@@ -17,8 +17,8 @@ UNIT = Label(
 )  # fmt: skip
 VOLUME = Label("volume", ("output", "store"))
 _SOURCE = "monitoring/analytics"
-STATES = ("learning", "limited", "watching", "alarm", "acknowledged")
-"""What a chart's state can be, in the order of its numbers."""
+STATES = ("learning", "limited", "watching", "acknowledged", "alarm")
+"""What a chart's state can be, in the order of its numbers: the larger, the more somebody has to do."""
 STATE = Metric(
     "leglength_analysis_state", Kind.GAUGE, "1",
     f"What a chart says: {', '.join(f'{number} {state}' for number, state in enumerate(STATES))}.",

@@ -123,7 +123,9 @@ def own_state(labels: Mapping[str, str], times_ns: Sequence[int]) -> Iterator[Ti
                 for order, metric in enumerate(metrics, start=1):
                     steps = since_new * (1 + (number + order) % 3) + (count % 3 == 1)
                     is_instant = metric.name.endswith("timestamp_seconds")
-                    fields[metric.field or ""] = time_ns / 1e9 - order - number if is_instant else float(steps)
+                    # What ends has ended where it is the first, and of the others does so in the future.
+                    ahead = 20 * 86400.0 * number if metric is catalogue.CERTIFICATE_EXPIRY else -order - number
+                    fields[metric.field or ""] = time_ns / 1e9 + ahead if is_instant else float(steps)
                 yield TimedPoint(Point(measurement, {**tags, **own}, fields), time_ns)
 
 
@@ -149,6 +151,10 @@ def told_by_charts(labels: Mapping[str, str], times_ns: Sequence[int]) -> Iterat
         for count, time_ns in enumerate(times_ns[number::11]):
             fields = {"size": number - 1.5, "exams": 100.0 + count, "withdrawn": float(count % 3 == 2)}
             yield TimedPoint(Point("leglength_analysis_alarm", tags, fields), time_ns)
+    for number, volume in enumerate(chart_metrics.VOLUME.values, start=1):
+        for count, time_ns in enumerate(times_ns):  # foreseen sooner and sooner, within sixty days
+            fields = {"full_timestamp_seconds": time_ns / 1e9 + 86400.0 * (40 - count / 2 + 6 * number)}
+            yield TimedPoint(Point("leglength_analysis_disk", {**common, "volume": volume}, fields), time_ns)
     for count, time_ns in enumerate(times_ns):
         for number, audience in enumerate(chart_metrics.AUDIENCE.values):
             fields = {"open": float((count + number) % 4), "found": float(count // (3 + number))}

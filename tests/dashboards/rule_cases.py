@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from monitoring.metrics.chart_metrics import STATES
+
 Values = float | list[float] | dict[float, float | None]
 
 SITE = {"job": "pediatric-leglength", "instance": "site"}
@@ -87,18 +89,19 @@ def chart_alarm(audience: str, other: str) -> list[Case]:
     """The cases of the rule on the charts of an audience: which of several alarms, and what ends it."""
 
     def states(**of_charts: Values) -> dict[str, Values]:
-        of_other = {f'{STATE}{{chart="other",audience="{other}"}}': 3.0}
+        of_other = {f'{STATE}{{chart="other",audience="{other}"}}': float(STATES.index("alarm"))}
         return of_other | {f'{STATE}{{chart="{name}",audience="{audience}"}}': told for name, told in of_charts.items()}
 
+    alarm, acknowledged = float(STATES.index("alarm")), float(STATES.index("acknowledged"))
     says = (
         "On site the chart b has changed, and nobody has answered. `leglength-monitor alarms` says since when and by "
         "how much, and takes the answer."
     )
     return [
-        Case("one of two", 36.0, states(a=2.0, b={0: 2.0, 30: 3.0}), says, {"chart": "b"}),
+        Case("one of two", 36.0, states(a=2.0, b={0: 2.0, 30: alarm}), says, {"chart": "b"}),
         Case("learning, limited, watching", 36.0, states(a=0.0, b=1.0, c=2.0)),
-        Case("acknowledged", 36.0, states(b={0: 3.0, 30: 4.0})),
-        Case("the chart is no more", 36.0, states(b={0: 3.0, 30: None})),
+        Case("acknowledged", 36.0, states(b={0: alarm, 30: acknowledged})),
+        Case("the chart is no more", 36.0, states(b={0: alarm, 30: None})),
     ]
 
 

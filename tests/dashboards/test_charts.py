@@ -41,9 +41,11 @@ def test_a_state_is_a_word_and_what_would_have_been_noticed_stands_beside_it(pag
     assert {int(value): word["text"] for value, word in words.items()} == dict(enumerate(chart_metrics.STATES))
     assert len({word["color"] for word in words.values()}) == len(words)
     assert table["options"]["sortBy"] == [{"displayName": "state", "desc": True}]
+    assert [words[str(value)]["text"] for value in (4, 3)] == ["alarm", "acknowledged"], "what waits comes first"
     course = panel(page, "Charts over time", site)
     assert course["type"] == "state-timeline"
     assert course["fieldConfig"]["defaults"]["mappings"][0]["options"] == words
+    assert course["options"]["perPage"] == 0, "no pages, and no control of them"
 
 
 def test_each_charts_row_is_its_latest_point_with_its_time() -> None:

@@ -19,12 +19,13 @@ from monitoring.dashboards.influxdb_rules import EXPRESSION, INFLUXDB_RULES, gra
 from monitoring.dashboards.questions import COMMON_TAGS
 from monitoring.dashboards.rules import RULES
 from monitoring.dashboards.thresholds import DEFAULTS, Thresholds
-from monitoring.metrics import catalogue
+from monitoring.metrics import catalogue, chart_metrics
 from tests.support.clients import write_lines
 from tests.support.servers import InfluxDB1
 
 DAY_NS = 86_400 * 10**9
 NOW_NS = time.time_ns()
+Values = dict[frozenset[tuple[str, str]], float]
 PLACES = {(metric.measurement, metric.field) for metric in catalogue.METRICS if metric.measurement}
 
 
@@ -53,6 +54,7 @@ def fell(line: str, field: str, to: float) -> list[tuple[str, str, int, float, f
 
 MODEL, QUALITY = "leglength_model,instance=a,model=m", "leglength_quality,instance=a"
 READING, DEAD = "leglength_reading,instance=a,measurement=PLL_R_FEM", "leglength_monitoring,instance=a,backend=influxdb"
+ALARM, ACKNOWLEDGED = (f"state={chart_metrics.STATES.index(state)}.0" for state in ("alarm", "acknowledged"))
 CHART = "leglength_analysis,instance=a,chart=%s,audience=%s"
 FINDING = "leglength_finding,instance=a,rule=leg_sum,severity=%s,subject=image"
 
@@ -60,10 +62,29 @@ FINDING = "leglength_finding,instance=a,rule=leg_sum,severity=%s,subject=image"
 def chart_alarm(audience: str, other: str) -> list[Case]:
     one, another = CHART % ("model_difference/m", audience), CHART % ("failed", audience)
     return [
-        Case([(one, "state=2.0", 1, 2, 2), (one, "state=3.0", 1, 1, 1), (another, "state=2.0", 1, 1, 1)], True),
-        Case([(one, "state=3.0", 1, 2, 2), (one, "state=4.0", 1, 1, 1)], False),
-        Case([(one, "state=3.0", 1, 5, 5), (another, "state=2.0", 1, 1, 1)], False),  # it is no more
-        Case([(CHART % ("failed", other), "state=3.0", 1, 1, 1)], False),
+        Case([(one, "state=2.0", 1, 2, 2), (one, ALARM, 1, 1, 1), (another, "state=2.0", 1, 1, 1)], True),
+        Case([(one, ALARM, 1, 2, 2), (one, ACKNOWLEDGED, 1, 1, 1)], False),
+        Case([(one, ALARM, 1, 5, 5), (another, "state=2.0", 1, 1, 1)], False),  # it is no more
+        Case([(CHART % ("failed", other), ALARM, 1, 1, 1)], False),
+    ]
+
+
+def ends(line: str, field: str, of_now: str, now_field: str) -> list[Case]:
+    """What ends within 14 days of the instant that was told beside it, and of the same instance."""
+    now = NOW_NS / 1e9
+    told = (of_now, f"{now_field}={now - 0.9 * 86400}", 1, 0.9, 0.9)
+
+    def at(days: float, ago: float = 1.0) -> tuple[str, str, int, float, float]:
+        return line, f"{field}={now + days * 86400}", 1, ago, ago
+
+    return [
+        Case([at(13), told], True),
+        Case([at(-1), told], True),  # it has ended
+        Case([at(13.5), told], False),
+        Case([at(1, 2.0), at(20), told], False),  # it was renewed, or cleaned up
+        Case([at(13, 20.0), told], False),  # told no more
+        Case([at(13), (told[0].replace("instance=a", "instance=b"), *told[1:])], False),
+        Case([told], False),
     ]
 
 
@@ -105,6 +126,14 @@ CASES = {
         Case([(DEAD, "dead_points=4.0", 1, 2, 2), (DEAD, "dead_points=0.0", 1, 1, 1)], False),
         Case([(DEAD, "dead_points=4.0", 1, 20, 20)], False),
     ],
+    "LegLengthDiskFills": ends(
+        "leglength_analysis_disk,instance=a,volume=store", "full_timestamp_seconds",
+        "leglength_analysis_look,instance=a", "last_run_timestamp_seconds",
+    ),
+    "LegLengthCertificateEnds": ends(
+        "leglength_monitoring_certificate,instance=a,backend=influxdb,kind=server", "expiry_timestamp_seconds",
+        "leglength_monitoring,instance=a,backend=influxdb", "last_delivery_timestamp_seconds",
+    ),
 }  # fmt: skip
 
 
@@ -161,7 +190,7 @@ def as_lines(line: str, fields: str, count: int, first: float, last: float) -> I
 
 def fires(rule: dict[str, Any], ask: Callable[[str], list[dict[str, Any]]]) -> bool:
     """What Grafana makes of a rule's steps, for each series by its tags."""
-    values: dict[str, dict[tuple[str, ...], float]] = {}
+    values: dict[str, Values] = {}
     for step in rule["data"]:
         model, name = step["model"], step["refId"]
         if step["datasourceUid"] != EXPRESSION:
@@ -181,16 +210,22 @@ def fires(rule: dict[str, Any], ask: Callable[[str], list[dict[str, Any]]]) -> b
     raise AssertionError(f"{rule['title']} compares nothing")
 
 
-def series(row: dict[str, Any]) -> tuple[tuple[str, ...], float]:
+def series(row: dict[str, Any]) -> tuple[frozenset[tuple[str, str]], float]:
     numbers = [value for column, value in row.items() if column != "time" and isinstance(value, int | float)]
-    return tuple(value for value in row.values() if isinstance(value, str)), float(numbers[0])
+    return frozenset((name, value) for name, value in row.items() if isinstance(value, str)), float(numbers[0])
 
 
-def calculated(expression: str, values: dict[str, dict[tuple[str, ...], float]]) -> dict[tuple[str, ...], float]:
-    names = [name for name in "AB" if f"${name}" in expression]
-    shared = set.intersection(*(set(values[name]) for name in names))
+def calculated(expression: str, values: dict[str, Values]) -> Values:
+    """Series belong together where the one's labels are all the other's, too."""
     code = expression.replace("$", "")
-    return {key: float(eval(code, {name: values[name][key] for name in names})) for key in shared}
+    if "$B" not in expression:
+        return {labels: float(eval(code, {"A": value})) for labels, value in values["A"].items()}
+    return {
+        labels | others: float(eval(code, {"A": value, "B": other}))
+        for labels, value in values["A"].items()
+        for others, other in values["B"].items()
+        if labels <= others or others <= labels
+    }
 
 
 def test_queries_ask_for_what_is_sent() -> None:

@@ -206,6 +206,11 @@ def test_thresholds_are_the_rules_and_may_be_a_sites_own() -> None:
     since = by_title["Last success"]
     assert since["fieldConfig"]["defaults"]["thresholds"]["steps"][2]["value"] == 12 * 3600
     assert "12h: successes lie" in since["description"]
+    full = panels_of(OPERATION, Site(thresholds=Thresholds(disk_full="1d12h")))
+    (until,) = [panel for panel in full if panel["title"] == "Until a volume is full"]
+    steps = until["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert [(step["value"], step["color"]) for step in steps] == [(None, QUIET), (0, NOTE), (1.5, GOOD)]
+    assert (until["fieldConfig"]["defaults"]["unit"], until["options"]["textMode"]) == ("d", "value_and_name")
     within = by_title["Share done within 30 s, by week"]
     assert within["fieldConfig"]["defaults"]["thresholds"]["steps"][1]["value"] == 0.75
     for page in PAGES:

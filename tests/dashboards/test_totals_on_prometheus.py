@@ -326,6 +326,19 @@ def since(metric: Metric, by: str = "") -> Expected:
     return lambda truth, at_ms: {key: at_ms / 1000 - value for key, value in truth.largest(metric, by, at_ms).items()}
 
 
+def days_left(metric: Metric, by: str) -> Expected:
+    """Until the soonest of the instants; 0 of one that has passed."""
+
+    def found(truth: Truth, at_ms: int) -> Found:
+        left: Found = {}
+        for labels, value in truth.values(metric, at_ms):
+            key = _key(labels, by)
+            left[key] = min(left.get(key, inf), max(0.0, (value - at_ms / 1000) / 86400))
+        return left
+
+    return found
+
+
 def constant(value: float) -> Expected:
     return lambda truth, at_ms: {frozenset(): value}
 
@@ -433,6 +446,7 @@ PANELS: dict[tuple[str, int, str], Expected] = {
     ("operation", 42, "A"): latest(SYSTEM["gpu_memory_used_bytes", "maximum"], "gpu"),
     ("operation", 43, "A"): latest(SYSTEM["gpu_utilization_ratio", "average"], "gpu"),
     ("operation", 44, "A"): latest(SYSTEM["disk_free_bytes", "minimum"], "volume"),
+    ("operation", 45, "A"): days_left(chart_metrics.DISK_FULL, "volume"),
     ("measurements", 1, "A"): constant(0),
     ("measurements", 2, "A"): latest(catalogue.QUALITY),
     ("measurements", 3, "A"): growth(catalogue.FINDINGS, severity="hard"),
@@ -465,6 +479,7 @@ PANELS: dict[tuple[str, int, str], Expected] = {
     ("monitoring", 11, "A"): lambda truth, at: truth.summed(_BACK, "backend", at),
     ("monitoring", 12, "A"): waits("job instance application backend"),
     ("monitoring", 13, "A"): some(growth(_FAIL, "backend reason", "day")),
+    ("monitoring", 14, "A"): days_left(catalogue.CERTIFICATE_EXPIRY, "backend kind"),
     ("monitoring", 20, "A"): some(growth(_DROP, "reason")),
     ("monitoring", 21, "A"): some(growth(catalogue.REFUSED, "value")),
     ("monitoring", 22, "A"): some(growth(catalogue.FOLDED, "label")),

@@ -55,7 +55,9 @@ def test_influxdb_and_pushgateway_hold_what_a_look_found(
     for field in ("state", "score", "limit", "exams", "detectable_shift"):
         pushed = pushgateway.samples(f"leglength_analysis_{field}")
         assert by_chart(charts, field) == {sample.labels["chart"]: sample.value for sample in pushed}
-    assert pushgateway.value("leglength_analysis_state", chart=BIAS, audience="clinical") == 3
+    assert pushgateway.value("leglength_analysis_state", chart=BIAS, audience="clinical") == chart_metrics.STATES.index(
+        "alarm"
+    )
     opened = pushgateway.value("leglength_analysis_open_alarms", audience="clinical")
     began = influxdb1.read_points(ALARM)
     assert BIAS in {point.tags["chart"] for point in began}

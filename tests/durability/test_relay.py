@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from monitoring.metrics.chart_metrics import STATES
 from tests.support import REPOSITORY
 from tests.support.clocks import HANGS_SECONDS
 from tests.support.exams import BIAS, a_store, exams
@@ -220,7 +221,8 @@ def test_the_charts_of_a_module_without_backends_are_told_by_the_relay(
     with a_store(host.store_folder, exams()):
         pass
     with relay(host, with_pushgateway(relay_settings(host, influxdb1), pushgateway.url, timeout=5.0)) as process:
-        wait_until(lambda: pushgateway.value("leglength_analysis_state", chart=BIAS) == 3, "the chart's alarm")
+        alarm = STATES.index("alarm")
+        wait_until(lambda: pushgateway.value("leglength_analysis_state", chart=BIAS) == alarm, "the chart's alarm")
         wait_until(lambda: len(influxdb1.read_points("leglength_analysis_alarm")) > 0, "where it began")
         assert process.poll() is None
     assert log(host).count("new alarm(s) of the charts: ") == 1

@@ -107,7 +107,7 @@ def test_new_alarms_are_a_warning_and_old_ones_are_none(
     assert "computed" not in caplog.text
     database = Database(tmp_path / "monitoring.db")
     with database.read_transaction() as connection:
-        assert totals.values(connection, chart_metrics.STATE)[BIAS, "clinical"] == 3
+        assert totals.values(connection, chart_metrics.STATE)[BIAS, "clinical"] == chart_metrics.STATES.index("alarm")
     database.close()
 
 

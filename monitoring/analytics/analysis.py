@@ -74,7 +74,7 @@ def analyse(store: Store, config: AnalyticsConfig, now_ns: int, build: SessionWr
     and :attr:`Analysis.not_kept` says why. Raises :class:`StoreError` where it can't be read.
     """
     database, today = store.database, now_ns // DAY_NS
-    with database.transaction(durable=False) as connection:
+    with suppress(StoreError), database.transaction(durable=False) as connection:
         kept.expect_readings(connection)
     with database.read_transaction() as connection:
         before, anew, which = _last(connection, config, today)

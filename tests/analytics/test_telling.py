@@ -32,6 +32,7 @@ from tests.support.exams import BIAS, BONE, EXAMS, HOUR_NS, NOW_NS, a_store, exa
 CONFIG = AnalyticsConfig()
 BUILD = SessionWritesBuilder({"instance": "w", "application": "app"}, ("influxdb",))
 CHANGED = "leglength_analysis_alarm"
+LEARNING, LIMITED, WATCHING, ACKNOWLEDGED, IN_ALARM = range(5)
 
 
 def look(store: Store, now_ns: int = NOW_NS, build: SessionWritesBuilder = BUILD) -> Analysis:
@@ -94,7 +95,7 @@ def test_the_present_charts_are_told_as_they_are(store: Store) -> None:
     assert {name: chart_metrics.STATES[int(value)] for name, value in told["state"].items()} == {
         name: chart.state for name, chart in now.items()
     }
-    assert told["state"][BIAS] == 3
+    assert told["state"][BIAS] == IN_ALARM
     assert told["score"] == {name: chart.score for name, chart in now.items()}
     assert told["limit"] == {name: chart.limit for name, chart in now.items() if chart.limit is not None}
     assert told["exams"] == {name: chart.exams for name, chart in now.items()}
@@ -149,7 +150,7 @@ def test_a_chart_that_alarms_is_shown_where_it_shares_its_series(store: Store) -
     look(store)
     with store.database.read_transaction() as connection:
         states = totals.values(connection, chart_metrics.STATE)
-    assert states == {("other", "clinical"): 3, ("other", "operator"): 2}
+    assert states == {("other", "clinical"): IN_ALARM, ("other", "operator"): WATCHING}
 
 
 def test_every_unit_of_a_series_is_one_of_the_labels() -> None:
@@ -178,7 +179,7 @@ def test_one_set_a_day_is_written_and_another_when_something_has_changed(store: 
     assert revision(store) > before  # the time of the last look is news to a state
     act(store, CONFIG, alarm.alarm_id, ACKNOWLEDGE, "physicist", "seen", NOW_NS, BUILD)
     states = {p.tags["chart"]: p.fields["state"] for p, _ in taken(store) if p.measurement == "leglength_analysis"}
-    assert states[BIAS] == 4
+    assert states[BIAS] == ACKNOWLEDGED
     assert gauges(store)["open_alarms"]["clinical"] == counted(store) - 1
     look(store, NOW_NS + DAY_NS)
     assert {time_ns for point, time_ns in taken(store) if point.measurement != CHANGED} == {NOW_NS + DAY_NS}
@@ -238,7 +239,7 @@ def test_a_withdrawn_alarm_hides_none_of_the_same_chart_and_day(store: Store) ->
 def test_nobody_is_told_where_no_log_is_configured(store: Store) -> None:
     look(store, build=SessionWritesBuilder())
     assert waiting(store) == []
-    assert gauges(store)["state"][BIAS] == 3
+    assert gauges(store)["state"][BIAS] == IN_ALARM
     # A look by who knows no backend takes nothing from who does, on the same day.
     look(store)
     assert any(point.measurement == "leglength_analysis" for point, _ in waiting(store))
@@ -368,4 +369,4 @@ def test_the_past_nights_are_told_as_looks_in_them_would_have(tmp_path: Path) ->
                 found = {(metric, key): value for metric, of in told.items() for key, value in of.items()}
                 begun = {key: value for key, value in state.items() if value or key[0] != "alarms_total"}
                 assert begun == pytest.approx(found), "alarms are counted from the first one on here"
-    assert list(dict.fromkeys(states_of_bias)) == [0, 1, 2, 3, 4, None]
+    assert list(dict.fromkeys(states_of_bias)) == [LEARNING, LIMITED, WATCHING, IN_ALARM, ACKNOWLEDGED, None]

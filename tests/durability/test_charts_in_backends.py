@@ -120,7 +120,8 @@ def test_victoria_metrics_shows_them_under_the_names_that_prometheus_knows(
     analyze(site)
     site.drain()
     [state] = victoria_metrics.query(f'leglength_analysis_state{{chart="{BIAS}"}}')
-    assert (state["metric"]["audience"], state["value"][1]) == ("clinical", "3")
+    number = chart_metrics.STATES.index("alarm")
+    assert (state["metric"]["audience"], state["value"][1]) == ("clinical", f"{number}")
     [noticed] = victoria_metrics.query(f'leglength_analysis_detectable_shift{{chart="{BIAS}"}}')
     assert noticed["metric"]["unit"] == "mm"
     assert 0 < float(noticed["value"][1]) < 5

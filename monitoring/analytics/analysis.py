@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from itertools import groupby
 from typing import Final
@@ -74,7 +74,8 @@ def analyse(store: Store, config: AnalyticsConfig, now_ns: int, build: SessionWr
     and :attr:`Analysis.not_kept` says why. Raises :class:`StoreError` where it can't be read.
     """
     database, today = store.database, now_ns // DAY_NS
-    with suppress(StoreError), database.transaction(durable=False) as connection:
+    not_kept: list[str] = []
+    with _unless_unwritable(not_kept), database.transaction(durable=False) as connection:
         kept.expect_readings(connection)
     with database.read_transaction() as connection:
         before, anew, which = _last(connection, config, today)
@@ -88,15 +89,23 @@ def analyse(store: Store, config: AnalyticsConfig, now_ns: int, build: SessionWr
     endings = tuple(Ending(name, kind, round(end * NANOSECONDS)) for (name, kind), end in sorted(expiry.items()))
     found = replace(found, machines=replace(found.machines, endings=endings))
     found = replace(found, anew=anew)
-    try:
-        with database.transaction(durable=False) as connection:
+    if not not_kept:
+        with _unless_unwritable(not_kept), database.transaction(durable=False) as connection:
             is_first = kept.keep_checkpoint(connection, _ENCODE.encode(made), which, readings)
             return _keep(connection, found, now_ns, build) if is_first else found
+    with database.read_transaction() as connection:
+        return replace(_beside_earlier(connection, found), not_kept=not_kept[0])
+
+
+@contextmanager
+def _unless_unwritable(reasons: list[str]) -> Iterator[None]:
+    """Go on where the store can't be written, and add why to ``reasons``."""
+    try:
+        yield
     except (StoreCorruptError, StoreReadError):
         raise
     except StoreError as error:
-        with database.read_transaction() as connection:
-            return replace(_beside_earlier(connection, found), not_kept=str(error))
+        reasons.append(str(error))
 
 
 def nightly(store: Store, config: AnalyticsConfig, until_ns: int) -> Iterator[tuple[int, Analysis]]:

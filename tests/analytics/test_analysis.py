@@ -18,7 +18,7 @@ from monitoring.analytics.charts import DAY_NS, Crossing, NumberChart
 from monitoring.analytics.material import Period, gather
 from monitoring.analytics.series import LATER_STRATA, watched
 from monitoring.domain.derivation import FORMULA_VERSION, Facts
-from monitoring.exceptions import ConfigurationError
+from monitoring.exceptions import ConfigurationError, StoreError
 from monitoring.metrics.session_writes import DerivedValues
 from monitoring.records.session_record import SessionRecord
 from monitoring.settings import AnalyticsConfig
@@ -295,6 +295,21 @@ def test_a_reading_that_comes_during_the_first_look_is_for_the_next(
         monkeypatch.undo()
         found = analyse(store, CONFIG, NOW_NS)
         assert (found.anew, chart(found, f"reader_error/{BONE}").exams) == ("a reading came late", 1)
+
+
+def test_a_look_that_could_not_ask_for_readings_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process held the lock: a reading that came meanwhile would be noted by nobody."""
+
+    def locked(_: object) -> None:
+        raise StoreError("can't write the store: database is locked")
+
+    with a_store(tmp_path, exams(range(10))) as store:
+        with monkeypatch.context() as during:
+            during.setattr(kept, "expect_readings", locked)
+            found = analyse(store, CONFIG, NOW_NS)
+        assert (found.sessions, found.not_kept) == (10, "can't write the store: database is locked")
+        again = analyse(store, CONFIG, NOW_NS)
+        assert (said(again), again.not_kept, bool(again.anew)) == (said(found), "", True)
 
 
 def test_other_settings_and_a_damaged_checkpoint_begin_anew(once: Analysis, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ from monitoring.store import totals
 from monitoring.store.analysis import Action, Analysed, Seen
 from monitoring.store.sessions import Store
 
-CHECKPOINT_VERSION: Final = 7
+CHECKPOINT_VERSION: Final = 8
 """Raised when a chart says another thing of the same sessions, or its fields change."""
 NO_BACKENDS: Final = SessionWritesBuilder()
 ACKNOWLEDGE, REBASE = "acknowledge", "rebase"

@@ -201,7 +201,7 @@ class Chart(Struct, kw_only=True):
         a_year = points
         if self.exams:
             a_year = points * _YEAR_NS / max(self.last_ns - self.first_ns, _SHORTEST_SPAN_NS)
-        return alarm_once_in(budget.charts_at(self.last_ns), a_year, budget.false_alarms_a_year)
+        return alarm_once_in(budget.charts_at(self.last_ns or self.first_ns), a_year, budget.false_alarms_a_year)
 
     def _forget(self) -> None:
         """Let the past be not much longer than it is looked at."""

@@ -78,7 +78,7 @@ class Finding(Struct, frozen=True):
 class Shuffled(Struct, frozen=True):
     """The alarms with the clinic days in random order: of ``shuffles`` times ``years``, by chart and a year.
 
-    ``two_errors`` is 2 standard errors of ``alarms_a_year`` as if the shuffles had nothing in common.
+    ``two_errors`` is 2 standard errors of ``alarms_a_year`` as if the shuffles had nothing in common (none: as one).
     """
 
     shuffles: int
@@ -426,6 +426,6 @@ def shuffled(sessions: Sequence[Analysed], config: AnalyticsConfig, shuffles: in
     years = (days[-1] + 1 - days[0]) * DAY_NS / _YEAR_NS
     return Shuffled(
         shuffles=shuffles, clinic_days=len(days), years=years, alarms_a_year=counts.total() / (shuffles * years),
-        two_errors=2 * sqrt(counts.total()) / (shuffles * years), accepted_a_year=config.false_alarms_per_year,
+        two_errors=2 * sqrt(max(counts.total(), 1)) / (shuffles * years), accepted_a_year=config.false_alarms_per_year,
         by_chart=dict(counts.most_common()),
     )  # fmt: skip

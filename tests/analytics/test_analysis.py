@@ -562,4 +562,4 @@ def test_an_alarm_that_is_not_found_any_more_is_withdrawn_and_told(tmp_path: Pat
 
 def test_the_document_of_an_alarm_is_read_back(once: Analysis) -> None:
     assert all(msgspec.json.decode(msgspec.json.encode(alarm), type=Alarm) == alarm for alarm in once.alarms)
-    assert module.CHECKPOINT_VERSION == 7
+    assert module.CHECKPOINT_VERSION == 8

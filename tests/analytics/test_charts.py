@@ -514,6 +514,14 @@ def test_what_fails_from_the_first_session_on_is_too_much() -> None:
     assert {crossing.change_ns for crossing in found} == {DAY_NS}
 
 
+def test_the_first_sessions_are_held_to_the_budget_of_all_charts() -> None:
+    """They were held to once in 360, as if there were no other chart yet: three crashes in ten sessions sufficed."""
+    chart = EventChart(accepted=0.01)
+    points = [(number * DAY_NS, number in (4, 7, 10), "") for number in range(1, 11)]
+    assert list(chart.extend(points, Budget(2.0, lambda at_ns: 25 if at_ns else 0))) == []
+    assert chart.every == 25 * 360 / 2
+
+
 def test_events_of_a_new_device_have_a_size() -> None:
     chart = EventChart(accepted=0.05)
     points = [(number * DAY_NS, number > 40, "new" if number > 40 else "old") for number in range(1, 51)]

@@ -160,6 +160,8 @@ def test_a_lasting_change_goes_when_the_days_are_shuffled(tmp_path: Path) -> Non
     assert once == again
     assert once.by_chart.get(BIAS, 0) <= 1
     assert once.alarms_a_year == pytest.approx(sum(once.by_chart.values()) / (4 * once.years))
+    none = shuffled(sessions[:60], CONFIG, 4)
+    assert (none.alarms_a_year, none.two_errors) == (0.0, pytest.approx(2 / (4 * none.years)))  # and not +- 0
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from itertools import groupby
@@ -22,7 +22,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from monitoring.analytics import charts, telling
-from monitoring.analytics.charting import Charting, Progress
+from monitoring.analytics.charting import Charting, Progress, Where
 from monitoring.analytics.charts import DAY_NS, Chart, Crossing, EventChart, NumberChart, SilenceChart
 from monitoring.analytics.limits import MULTIPLES, WITHIN, exams_to_alarm
 from monitoring.analytics.machines import Ending, Machines, disk, memory
@@ -39,7 +39,8 @@ from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.settings import AnalyticsConfig
 from monitoring.store import analysis as kept
 from monitoring.store import totals
-from monitoring.store.analysis import Action, Analysed, Seen
+from monitoring.store.analysis import Action, Analysed, Reference, Seen
+from monitoring.store.database import Database
 from monitoring.store.sessions import Store
 
 CHECKPOINT_VERSION: Final = 8
@@ -51,19 +52,6 @@ _NEVER_NS: Final = 2**63
 _IDENTITY: Final = re.compile(r"\^|\d{6}|(\d+\.){4}")  # a DICOM name, a number or compact date, a UID; no version
 
 
-class Checkpoint(Struct):
-    """The progress, and what it was made of: it holds as long as that is so."""
-
-    made_by: str
-    seen: Seen
-    today: int
-    progress: Progress = field(default_factory=Progress)
-
-
-_DECODE: Final = msgspec.msgpack.Decoder(Checkpoint)
-_ENCODE: Final = msgspec.msgpack.Encoder()
-
-
 # --- a look at the store ------------------------------------------------------------------------
 
 
@@ -73,25 +61,35 @@ def analyse(store: Store, config: AnalyticsConfig, now_ns: int, build: SessionWr
     ``build`` knows the log backends and the tags. What can't be written, such as on a full disk, is found all the same,
     and :attr:`Analysis.not_kept` says why. Raises :class:`StoreError` where it can't be read.
     """
+    try:
+        return _look(store, config, now_ns, build)
+    except _ReferenceLostError as lost:
+        return _look(store, config, now_ns, build, lost.which)
+
+
+def _look(
+    store: Store, config: AnalyticsConfig, now_ns: int, build: SessionWritesBuilder, useless: int | None = None
+) -> Analysis:
     database, today = store.database, now_ns // DAY_NS
     not_kept: list[str] = []
     with _unless_unwritable(not_kept), database.transaction(durable=False) as connection:
         kept.expect_readings(connection)
     with database.read_transaction() as connection:
-        before, anew, which = _last(connection, config, today)
+        before, anew, which = _last(connection, config, today, useless)
         seen, actions, readings = kept.seen(connection), kept.actions(connection), kept.changed_readings(connection)
         expiry = totals.values(connection, catalogue.CERTIFICATE_EXPIRY)
-    charting = Charting(before.progress, config, _rebased(actions))
+    references = _References(database, before.references, which)
+    charting = Charting(before.progress, config, _rebased(actions), references.read)
     charting.take(_sessions(store, before.seen.until_ns, seen.until_ns))
     charting.end_day(today)
-    made = Checkpoint(before.made_by, seen, today, charting.progress)
     found = _analysis(charting, config, actions, now_ns)
+    made, grown = references.left_out(Checkpoint(before.made_by, seen, today, charting.progress))
     endings = tuple(Ending(name, kind, round(end * NANOSECONDS)) for (name, kind), end in sorted(expiry.items()))
     found = replace(found, machines=replace(found.machines, endings=endings))
     found = replace(found, anew=anew)
     if not not_kept:
         with _unless_unwritable(not_kept), database.transaction(durable=False) as connection:
-            is_first = kept.keep_checkpoint(connection, _ENCODE.encode(made), which, readings)
+            is_first = kept.keep_checkpoint(connection, _ENCODE.encode(made), which, readings, grown, bool(anew))
             return _keep(connection, found, now_ns, build) if is_first else found
     with database.read_transaction() as connection:
         return replace(_beside_earlier(connection, found), not_kept=not_kept[0])
@@ -147,30 +145,6 @@ def _rebased(actions: Iterable[Action]) -> list[tuple[str, int]]:
         for action in actions
         if action.kind == REBASE
     ]
-
-
-def _last(connection: sqlite3.Connection, config: AnalyticsConfig, today: int) -> tuple[Checkpoint, str, int]:
-    """The last look's checkpoint where it still holds; else an empty one, and why. And which the last look's was."""
-    made_by = sha256(
-        msgspec.json.encode((CHECKPOINT_VERSION, FORMULA_VERSION, config), order="deterministic")
-    ).hexdigest()
-    encoded, which = kept.checkpoint(connection)
-    found, reason = Checkpoint("", Seen(), 0), ""
-    if encoded is None:
-        reason = "there was no earlier look, or a chart's past was changed"
-    else:
-        with suppress(msgspec.MsgspecError):
-            found = _DECODE.decode(encoded)
-        earliest_ns = kept.earliest_new(connection, found.seen)
-        if found.made_by != made_by:
-            reason = "the formulas, the settings or the version have changed"
-        elif found.today > today:
-            reason = "the clock was set back"
-        elif earliest_ns is not None and (earliest_ns <= found.seen.until_ns or earliest_ns // DAY_NS < found.today):
-            reason = "a session came late"
-        elif kept.has_new_readings(connection, found.seen):
-            reason = "a reading came late"
-    return (Checkpoint(made_by, Seen(), 0) if reason else found), reason, which
 
 
 def _beside_earlier(connection: sqlite3.Connection, found: Analysis) -> Analysis:
@@ -246,17 +220,20 @@ def _analysis(charting: Charting, config: AnalyticsConfig, actions: Sequence[Act
         strata=progress.strata,
         sessions=progress.sessions,
         false_alarms_per_year=config.false_alarms_per_year,
-        machines=_machines(progress, now_ns // DAY_NS),
+        machines=_machines(charting, now_ns // DAY_NS),
     )
 
 
-def _machines(progress: Progress, today: int) -> Machines:
+def _machines(charting: Charting, today: int) -> Machines:
+    progress = charting.progress
     in_order = sorted(progress.segments, key=lambda code: progress.segments[code].last_ns)
     names = [key.partition("@")[0] for key in sorted(progress.numbers) if key.endswith(f"@{progress.segment}")]
+    names = [name for name in names if name.partition("/")[0] in MEMORY]
+    present = [(f"{name}@{progress.segment}", progress.numbers[f"{name}@{progress.segment}"]) for name in names]
+    charting.bring((key, stratum) for key, chart in present for stratum in chart.strata)
     of_memory = [
         memory(name, [(code, each) for code in in_order if (each := progress.numbers.get(f"{name}@{code}"))])
         for name in names
-        if name.partition("/")[0] in MEMORY
     ]
     return Machines(tuple(disk(*each, today) for each in sorted(progress.disks.items())), tuple(of_memory))
 
@@ -331,7 +308,7 @@ def _chart_state(
         return replace(
             found, score=chart.z, limit=chart.limit if chart.every else None, by_days=chart.by_days,
             detectable=None if sd is None or shift is None else sd * shift, detectable_sd=shift,
-            neighbours=chart.dependence.neighbours, day_share=chart.dependence.day_share, strata=len(chart.earlier),
+            neighbours=chart.dependence.neighbours, day_share=chart.dependence.day_share, strata=len(chart.strata),
             rebased_ns=chart.rebased_ns or None,
         )  # fmt: skip
     if isinstance(chart, EventChart):
@@ -348,6 +325,106 @@ def _chart_state(
     assert isinstance(chart, SilenceChart)  # noqa: S101
     days = chart.allowed_days if chart.every else None
     return replace(found, score=float(chart.silent_days(now_ns)), limit=days, detectable=days)
+
+
+# --- the checkpoint -----------------------------------------------------------------------------
+
+
+class Checkpoint(Struct):
+    """The progress, and what it was made of: it holds as long as that is so.
+
+    ``references`` are the checksums of what the charts rank among, which the progress leaves out, by row.
+    """
+
+    made_by: str
+    seen: Seen
+    today: int
+    progress: Progress = field(default_factory=Progress)
+    references: dict[str, int] = {}
+
+
+_DECODE: Final = msgspec.msgpack.Decoder(Checkpoint)
+_ENCODE: Final = msgspec.msgpack.Encoder()
+_DECODE_VALUES: Final = msgspec.msgpack.Decoder(list[float])
+
+
+def _last(
+    connection: sqlite3.Connection, config: AnalyticsConfig, today: int, useless: int | None
+) -> tuple[Checkpoint, str, int]:
+    """The last look's checkpoint where it still holds, and isn't the one that is ``useless``; else an empty one, and
+    why. And which the last look's was.
+    """
+    made_by = sha256(
+        msgspec.json.encode((CHECKPOINT_VERSION, FORMULA_VERSION, config), order="deterministic")
+    ).hexdigest()
+    encoded, which = kept.checkpoint(connection)
+    found, reason = Checkpoint("", Seen(), 0), ""
+    if which == useless:
+        reason = "values that charts rank among were damaged"
+    elif encoded is None:
+        reason = "there was no earlier look, or a chart's past was changed"
+    else:
+        with suppress(msgspec.MsgspecError):
+            found = _DECODE.decode(encoded)
+        earliest_ns = kept.earliest_new(connection, found.seen)
+        if found.made_by != made_by:
+            reason = "the formulas, the settings or the version have changed"
+        elif found.today > today:
+            reason = "the clock was set back"
+        elif earliest_ns is not None and (earliest_ns <= found.seen.until_ns or earliest_ns // DAY_NS < found.today):
+            reason = "a session came late"
+        elif kept.has_new_readings(connection, found.seen):
+            reason = "a reading came late"
+    return (Checkpoint(made_by, Seen(), 0) if reason else found), reason, which
+
+
+class _ReferenceLostError(StoreReadError):
+    """What values were ranked among is damaged, or another look has gone on from the checkpoint ``which``."""
+
+    def __init__(self, which: int) -> None:
+        super().__init__("another look at the store was faster")
+        self.which = which
+
+
+class _References:
+    """What charts rank among, a row of the store for each chart and stratum: a look at one more exam needs those of its
+    own stratum, and has to write those that are not full yet.
+    """
+
+    def __init__(self, database: Database, checksums: Mapping[str, int], which: int) -> None:
+        self._database = database
+        self._checksums = checksums
+        self._which = which
+        self._read: dict[str, tuple[list[float], int]] = {}
+
+    def read(self, wanted: Iterable[Where]) -> list[list[float]]:
+        """As the checkpoint left them; raises :class:`StoreReadError` where one is lost."""
+        found = []
+        with self._database.read_transaction() as connection:
+            for where in wanted:
+                name = " ".join(where)
+                value = kept.reference(connection, name, self._checksums.get(name, -1))
+                if value is None:
+                    raise _ReferenceLostError(self._which)
+                values = _DECODE_VALUES.decode(value)
+                self._read[name] = values, len(values)
+                found.append(values)
+        return found
+
+    def left_out(self, made: Checkpoint) -> tuple[Checkpoint, list[Reference]]:
+        """A checkpoint without them, and those that are to be kept beside it."""
+        grown, numbers = [], {}
+        for key, chart in made.progress.numbers.items():
+            numbers[key] = replace(chart, earlier={}, past=chart.past[-charts.WINDOW :])
+            for stratum in chart.strata:
+                name, values = f"{key} {stratum}", chart.earlier.get(stratum)
+                before, length = self._read.get(name, (None, 0))
+                if values is None or (values is before and len(values) == length):
+                    made.references[name] = self._checksums[name]
+                else:
+                    grown.append(Reference.of(name, _ENCODE.encode(values)))
+                    made.references[name] = grown[-1].checksum
+        return replace(made, progress=replace(made.progress, numbers=numbers)), grown
 
 
 # --- what people do -----------------------------------------------------------------------------

@@ -74,12 +74,26 @@ class Progress(Struct):
     """By volume."""
 
 
+Where = tuple[str, str]
+"""A chart's key and a stratum: where values are ranked among each other."""
+ReadReferences = Callable[[Sequence[Where]], Iterable[list[float]]]
+
+
 class Charting:
     """Puts sessions, in the order of time, on the charts."""
 
-    def __init__(self, progress: Progress, config: AnalyticsConfig, rebased: Iterable[tuple[str, int]] = ()) -> None:
-        """``rebased`` are charts' keys and the instants from which people let them begin anew."""
+    def __init__(
+        self,
+        progress: Progress,
+        config: AnalyticsConfig,
+        rebased: Iterable[tuple[str, int]] = (),
+        read: ReadReferences | None = None,
+    ) -> None:
+        """``rebased`` are charts' keys and the instants from which people let them begin anew; ``read`` brings what
+        ``progress`` has left out.
+        """
         self.progress = progress
+        self._read = read
         self._config = config
         series = watched(config.custom)
         self._points = {of: Points(each for each in series if each.of is of) for of in Of}
@@ -112,8 +126,24 @@ class Charting:
             if key not in self.progress.crossings:
                 self.progress.crossings[key] = []
                 insort(self.progress.begun.setdefault(key.partition("@")[2], []), its_points[0][0])
+        charts = ((key, self.progress.numbers.get(key)) for key in by_key)
+        left_out = [(key, chart.summaries.keys() - chart.earlier.keys()) for key, chart in charts if chart]
+        self.bring(
+            (key, stratum)
+            for key, strata in left_out
+            if strata
+            for stratum in strata & {where for _, _, where in by_key[key]}
+        )
         for key, its_points in by_key.items():
             self.progress.crossings[key] += self._extend(key, its_points)
+
+    def bring(self, wanted: Iterable[Where]) -> None:
+        """Have at hand what is ranked among there, where it was left out."""
+        numbers = self.progress.numbers
+        left_out = [(key, stratum) for key, stratum in wanted if stratum not in numbers[key].earlier]
+        if left_out and self._read is not None:
+            for (key, stratum), values in zip(left_out, self._read(left_out), strict=True):
+                numbers[key].earlier[stratum] = values
 
     def sort(self, session: Analysed, found: dict[str, dict[str, list[Point]]]) -> None:
         """Put a session's points, by segment and chart, into ``found``."""

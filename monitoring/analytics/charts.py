@@ -18,35 +18,30 @@ Days are UTC days. What the methods can and can't find is told in ``docs/analyti
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
 from itertools import pairwise
 from math import ceil, fsum, inf, log, sqrt
 from operator import mul
-from statistics import NormalDist, median
+from statistics import median
 from typing import Final, NamedTuple
 
 from msgspec import Struct, field
 
 from monitoring.analytics import limits
 from monitoring.analytics.limits import DAYS_WEIGHT, WEIGHT, alarm_once_in, detectable_shift, limit
+from monitoring.analytics.ranks import Summary, score_among, summary
 from monitoring.domain.statistics import mean
 
 LEARNING_UNTIL, LIMITED_UNTIL = 20, 100
 FEWEST_BEFORE: Final = 5
 WINDOW: Final = 500
 """A change is looked for in so many points before its alarm."""
-_SPREAD: Final = 200  # so many earlier values, evenly spread, stand for all
-REFERENCE: Final = 5_000
-"""So many earlier values of a stratum are ranked against; then they stay as they are. It bounds memory and time."""
 DAY_NS: Final = 86_400_000_000_000
 _YEAR_NS: Final = 365.25 * DAY_NS
 _SHORTEST_SPAN_NS: Final = 28 * DAY_NS  # how many exams a year brings can't be told from less
 _USUAL_YEAR: Final = 360.0
 _LOOKS: Final = (LEARNING_UNTIL, 50, LIMITED_UNTIL)  # then at each doubling
 _PROBABLE: Final = 5.94  # -2 ln(1 - sqrt(.9)): see `change_point`
-_QUANTILE: Final = NormalDist().inv_cdf
 
 _LARGEST: Final = 1e300
 FEWEST_SILENT_DAYS: Final = 3.0
@@ -136,7 +131,7 @@ def _crossing(chart: Chart, score: float, at: float) -> Crossing:
     cut, first, last = change.after if change else 0, past[0][0], past[-1][0]
     before, after = _by_stratum(past[:cut]), _by_stratum(past[cut:])
     if change is None and isinstance(chart, NumberChart):  # a change that is as old as what is remembered
-        before = {of: ([0.0], chart.earlier[of][:: len(chart.earlier[of]) // _SPREAD + 1]) for of in after}
+        before = {of: ([0.0], chart.summary(of).spread) for of in after}
     chart.past[:] = past[cut:]
     size, weight, moved = 0.0, 0, []
     for stratum in sorted(before.keys() & after.keys()):
@@ -212,22 +207,6 @@ class Chart(Struct, kw_only=True):
 # --- numbers ------------------------------------------------------------------------------------
 
 
-def score_among(earlier: list[float], value: float) -> float:
-    """A value's sequential normal score, N((smaller + equal / 2 + 1 / 2) / n); it is then one of ``earlier``."""
-    low, count = bisect_left(earlier, value), len(earlier) + 1
-    high = bisect_right(earlier, value, low) if low < count - 1 and earlier[low] == value else low
-    if count > REFERENCE:
-        return _scores_of_full()[low + high]
-    earlier.insert(high, value)
-    return _QUANTILE((low + high + 1) / (2 * count))
-
-
-@lru_cache
-def _scores_of_full() -> list[float]:
-    """Every score that there is among a full reference: busy sites would compute each of them for ever."""
-    return [_QUANTILE((ranks + 1) / (2 * REFERENCE + 2)) for ranks in range(2 * REFERENCE + 1)]
-
-
 class Dependence(Struct):
     """How much of the scores' scatter neighbours and clinic days have in common: sums, to be added to for ever."""
 
@@ -301,8 +280,8 @@ class NumberChart(Chart, kw_only=True):
     """The estimated change from which people let the chart begin anew."""
     by_days: bool = False
     earlier: dict[str, list[float]] = field(default_factory=dict)
-    spreads: dict[str, float] = field(default_factory=dict)
-    """Of strata with a full reference, the sum of squares about their mean."""
+    """By stratum, sorted. Strata that no further point is of may be left out: their summaries are enough."""
+    summaries: dict[str, Summary] = field(default_factory=dict)
     earlier_days: list[float] = field(default_factory=list)
     dependence: Dependence = field(default_factory=Dependence)
     day: int = 0
@@ -380,17 +359,25 @@ class NumberChart(Chart, kw_only=True):
         # A day's point scatters by what its exams have in common, too, and moves with the root of their number.
         return None if shift is None else shift * sqrt(days.inflation / a_day)
 
+    def summary(self, stratum: str) -> Summary:
+        """What is known of a stratum's values, also where these are left out."""
+        values, known = self.earlier.get(stratum), self.summaries.get(stratum)
+        if values is not None and (known is None or known.count != len(values)):
+            self.summaries[stratum] = known = summary(values)
+        assert known is not None  # noqa: S101
+        return known
+
+    @property
+    def strata(self) -> list[str]:
+        """Those that had a point, in the order in which they came."""
+        return list(dict.fromkeys((*self.summaries, *self.earlier)))
+
     def sd(self) -> float | None:
         """The standard deviation of the values ranked against, within their strata, in the series' unit."""
         squares, degrees = 0.0, 0
-        for stratum, values in self.earlier.items():
-            if (around := self.spreads.get(stratum)) is None:
-                centre = mean(values)
-                around = fsum((value - centre) ** 2 for value in values)
-                if len(values) >= REFERENCE:  # it stays as it is: a look after one more exam needn't sum it again
-                    self.spreads[stratum] = around
-            squares += around
-            degrees += len(values) - 1
+        for its in map(self.summary, self.strata):
+            squares += its.squares
+            degrees += its.count - 1
         return sqrt(squares / degrees) if degrees > 0 else None
 
 

@@ -181,13 +181,15 @@ def _kendall(count: int) -> int:
 
 
 def memory(chart: str, segments: Sequence[tuple[str, NumberChart]]) -> MemoryOfSegment:
-    """A chart's memory in the last of its segments, beside the latest one before that can be compared with it."""
+    """A chart's memory in the last of its segments, whose values are at hand, beside the latest one before that can be
+    compared with it.
+    """
     code, now = segments[-1]
     values = [value for of_stratum in now.earlier.values() for value in of_stratum]
     found = MemoryOfSegment(chart, code, len(values), median(values))
     for code_before, before in reversed(segments[:-1]):
-        pairs = [(before.earlier[name], now.earlier[name]) for name in before.earlier.keys() & now.earlier.keys()]
-        then, since = max(pairs, key=lambda pair: min(map(len, pair)), default=((), ()))
-        if min(len(then), len(since)) >= _FEWEST_COMPARED:
-            return replace(found, before_segment=code_before, difference_bytes=median(since) - median(then))
+        pairs = [(before.summary(name), now.summary(name)) for name in before.strata if name in now.earlier]
+        then, since = max(pairs, key=lambda pair: min(each.count for each in pair), default=(None, None))
+        if then and since and min(then.count, since.count) >= _FEWEST_COMPARED:
+            return replace(found, before_segment=code_before, difference_bytes=since.median - then.median)
     return found

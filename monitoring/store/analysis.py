@@ -1,9 +1,11 @@
 """What the analysis reads and keeps in the store: sessions in the order of time, its checkpoint, alarms, and actions.
 
 Sessions are read in the order of their points' time, which is unique. The checkpoint is what the analysis knew at its
-last look; whoever takes a session out of its series (:mod:`monitoring.store.erasure`) forgets it. Alarms stay as they
-were first found; what people did about one is kept with the alarm as they saw it. The newest 20 fire drills are kept:
-their figures are of 150 exams at the least, name no exam, and so outlast an erasure, as totals do.
+last look, save for the references, the values that further ones are ranked among: each has a row of its own, so that a
+look reads and writes those alone that it has points for. Whoever takes a session out of its series
+(:mod:`monitoring.store.erasure`) forgets all of it. Alarms stay as they were first found; what people did about one is
+kept with the alarm as they saw it. The newest 20 fire drills are kept: their figures are of 150 exams at the least,
+name no exam, and so outlast an erasure, as totals do.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ _PAGE: Final = (
     " FROM sessions AS s WHERE s.timestamp_ns > ? ORDER BY s.timestamp_ns LIMIT ?"
 )
 _CHECKPOINT: Final = "checkpoint"
+_REFERENCE: Final = "reference "
 _CHANGED: Final = f"name GLOB '{readings.CHANGED}*'"
 _ACTION: Final = "alarm, chart, kind, instant_ns, person, words, document"
 _AFFECTED: Final = " UNION ALL ".join(
@@ -128,24 +131,52 @@ def checkpoint(connection: sqlite3.Connection) -> tuple[bytes | None, int]:
 
 
 def _which(connection: sqlite3.Connection) -> int:
-    """Which checkpoint it is: by its checksum, since it may have ten megabytes; a forgotten one's is not its own."""
+    """Which checkpoint it is: by its checksum, since it may have megabytes; a forgotten one's is not its own."""
     row = connection.execute(
         "SELECT checksum, CASE WHEN length(value) <= 8 THEN value END FROM analysis WHERE name = ?", (_CHECKPOINT,)
     ).fetchone()
     return 0 if row is None else checksum(*row)
 
 
+class Reference(NamedTuple):
+    """A reference's row; the checkpoint that it belongs to holds its checksum."""
+
+    name: str
+    value: bytes
+    checksum: int
+
+    @classmethod
+    def of(cls, name: str, value: bytes) -> Reference:
+        """With its checksum."""
+        return cls(_REFERENCE + name, value, checksum(_REFERENCE + name, value))
+
+
+def reference(connection: sqlite3.Connection, name: str, its_checksum: int) -> bytes | None:
+    """What :func:`keep_checkpoint` kept under this name; None where it is damaged, or is another checkpoint's."""
+    query = "SELECT name, value, checksum FROM analysis WHERE name = ? AND checksum = ?"
+    row = connection.execute(query, (_REFERENCE + name, its_checksum)).fetchone()
+    return bytes(row[1]) if row is not None and is_intact(row) else None
+
+
 def keep_checkpoint(
-    connection: sqlite3.Connection, value: bytes, before: int, looked_at: Iterable[tuple[str, bytes]] = ()
+    connection: sqlite3.Connection,
+    value: bytes,
+    before: int,
+    looked_at: Iterable[tuple[str, bytes]] = (),
+    references: Iterable[Reference] = (),
+    anew: bool = False,
 ) -> bool:
     """Keep it in place of the one ``before``; False, and it isn't, where another look or an erasure was faster.
 
-    The notes of readings that were ``looked_at`` go, but where the reading has changed once more.
+    ``references`` are the new ones; unless it was computed ``anew`` it goes on using the others. The notes of readings
+    that were ``looked_at`` go, but where the reading has changed once more.
     """
     if _which(connection) != before:  # what was read until now may hold what was erased meanwhile
         return False
-    row = (_CHECKPOINT, value)
-    connection.execute("INSERT OR REPLACE INTO analysis VALUES (?, ?, ?)", (*row, checksum(*row)))
+    if anew:
+        _forget_references(connection)
+    rows = [(_CHECKPOINT, value, checksum(_CHECKPOINT, value)), *references]
+    connection.executemany("INSERT OR REPLACE INTO analysis VALUES (?, ?, ?)", rows)
     connection.executemany("DELETE FROM analysis WHERE name = ? AND value = ?", looked_at)
     return True
 
@@ -158,6 +189,11 @@ def expect_readings(connection: sqlite3.Connection) -> None:
 def forget_checkpoint(connection: sqlite3.Connection) -> None:
     """Let the next analysis begin from the first stored session, and one that is at work keep nothing."""
     connection.execute("INSERT OR REPLACE INTO analysis VALUES (?, randomblob(8), 0)", (_CHECKPOINT,))
+    _forget_references(connection)
+
+
+def _forget_references(connection: sqlite3.Connection) -> None:
+    connection.execute(f"DELETE FROM analysis WHERE name GLOB '{_REFERENCE}*'")  # noqa: S608 - a constant
 
 
 def forget_alarms(connection: sqlite3.Connection, instants_ns: Iterable[int]) -> None:

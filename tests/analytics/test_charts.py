@@ -8,7 +8,6 @@ import pytest
 
 from monitoring.analytics.charts import (
     DAY_NS,
-    REFERENCE,
     WINDOW,
     Budget,
     Crossing,
@@ -18,7 +17,6 @@ from monitoring.analytics.charts import (
     SilenceChart,
     change_point,
     rate_gain,
-    score_among,
     working_days_before,
 )
 from monitoring.analytics.limits import (
@@ -30,6 +28,7 @@ from monitoring.analytics.limits import (
     likelihood_ratios,
     limit,
 )
+from monitoring.analytics.ranks import REFERENCE, score_among
 
 HOUR_NS = DAY_NS // 24
 MONDAY_NS = 20_605 * DAY_NS  # 2026-06-01

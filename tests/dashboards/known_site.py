@@ -123,8 +123,9 @@ def own_state(labels: Mapping[str, str], times_ns: Sequence[int]) -> Iterator[Ti
                 for order, metric in enumerate(metrics, start=1):
                     steps = since_new * (1 + (number + order) % 3) + (count % 3 == 1)
                     is_instant = metric.name.endswith("timestamp_seconds")
-                    # What ends has ended where it is the first, and of the others does so in the future.
-                    ahead = 20 * 86400.0 * number if metric is catalogue.CERTIFICATE_EXPIRY else -order - number
+                    # What ends has ended where it is the first, and of the others does so on another day each.
+                    days = number * (10 + len(labels["application"]))
+                    ahead = days * 86400.0 if metric is catalogue.CERTIFICATE_EXPIRY else -order - number
                     fields[metric.field or ""] = time_ns / 1e9 + ahead if is_instant else float(steps)
                 yield TimedPoint(Point(measurement, {**tags, **own}, fields), time_ns)
 
@@ -153,7 +154,8 @@ def told_by_charts(labels: Mapping[str, str], times_ns: Sequence[int]) -> Iterat
             yield TimedPoint(Point("leglength_analysis_alarm", tags, fields), time_ns)
     for number, volume in enumerate(chart_metrics.VOLUME.values, start=1):
         for count, time_ns in enumerate(times_ns):  # foreseen sooner and sooner, within sixty days
-            fields = {"full_timestamp_seconds": time_ns / 1e9 + 86400.0 * (40 - count / 2 + 6 * number)}
+            days = 31 + len(labels["application"]) - count / 2 + 6 * number
+            fields = {"full_timestamp_seconds": time_ns / 1e9 + 86400.0 * days}
             yield TimedPoint(Point("leglength_analysis_disk", {**common, "volume": volume}, fields), time_ns)
     for count, time_ns in enumerate(times_ns):
         for number, audience in enumerate(chart_metrics.AUDIENCE.values):

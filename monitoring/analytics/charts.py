@@ -479,7 +479,9 @@ class SilenceChart(Chart, kw_only=True):
 
     def until(self, now_ns: int) -> Iterator[Crossing]:
         """The alarm that the silence since the last exam has become, if it has: from the day after the allowed ones."""
-        if self.exams and (silent := self.silent_days(now_ns)) >= (allowed := self.allowed_days):
+        # What is allowed is never less than three, and asked at each of many thousand exams.
+        silent = self.silent_days(now_ns) if self.exams else 0
+        if silent >= FEWEST_SILENT_DAYS and silent >= (allowed := self.allowed_days):
             last_ns = self.last_ns
             weeks, rest = divmod(working_days_before(last_ns // DAY_NS + 1) + int(allowed) - 1, 5)
             began_ns = (weeks * 7 + rest - 3 + 1) * DAY_NS

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from hashlib import sha256
-from math import isfinite, log
+from math import isfinite, log, nan
 from typing import Final, NamedTuple
 
 from msgspec import Struct
@@ -353,7 +353,7 @@ class Points:
     def of(self, look: Look) -> list[tuple[str, float]]:
         """A session's: the chart's name, ``series`` or ``series/part``, and the value; without what is not finite."""
         derived = look.derived
-        found = [(name, derived[key]) for key, name in self._derived if key in derived and isfinite(derived[key])]
+        found = [(name, derived[key]) for key, name in self._derived if isfinite(derived.get(key, nan))]
         for name, parts in self._made:
             found += [(f"{name}/{part}" if part else name, value) for part, value in parts(look) if isfinite(value)]
         return found

@@ -49,7 +49,7 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     location: str | None = None
 
 
-class ModelPerformance(Struct, frozen=True, omit_defaults=True):
+class ModelPerformance(Struct, frozen=True, omit_defaults=True, gc=False):
     """What one model did on one image; what the host didn't report is None.
 
     ``version`` and ``digest``, its weights' checksum, are codes (:func:`monitoring.records.names.version_code`).
@@ -80,7 +80,7 @@ class Prediction(Struct, frozen=True):
             raise ValueError("boxes, labels and scores differ in number")
 
 
-class Usage(Struct, frozen=True, omit_defaults=True):
+class Usage(Struct, frozen=True, omit_defaults=True, gc=False):
     """One system resource over a session: mean and largest of its samples; of what is left, the smallest too."""
 
     average: float
@@ -191,7 +191,7 @@ class SessionRecord(Struct, frozen=True, omit_defaults=True):
         return cls.from_json(text)
 
 
-class RecordOutline(Struct, frozen=True):
+class RecordOutline(Struct, frozen=True, gc=False):
     """What is looked at when many sessions are: a record without raw predictions, which are most of it."""
 
     session_id: str

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from monitoring.analytics import ranks
 from monitoring.analytics.analysis import Analysis, analyse
 from monitoring.analytics.charting import Charting
 from monitoring.records.session_record import SessionRecord
@@ -69,6 +70,31 @@ def test_a_look_reads_and_writes_those_of_its_exams(once: Analysis, tmp_path: Pa
         assert found.anew == "values that charts rank among were damaged"
         assert said(found) == said(once)
         assert not analyse(store, CONFIG, of_two_devices(COUNT - 1).ended_ns).anew
+
+
+def test_what_is_full_is_read_and_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "REFERENCE", 20)
+    monkeypatch.setattr(ranks, "_scores_of_full", ranks._scores_of_full.__wrapped__)
+    written: list[str] = []
+    keep: Any = kept.keep_checkpoint
+
+    def noted(connection: Any, *arguments: Any) -> bool:
+        written[:] = [row.name for row in arguments[3]]
+        return bool(keep(connection, *arguments))
+
+    monkeypatch.setattr(kept, "keep_checkpoint", noted)
+    with a_store(tmp_path, map(of_two_devices, range(COUNT - 2))) as store:
+        analyse(store, CONFIG, of_two_devices(COUNT - 3).ended_ns)
+        assert sorted(written) == sorted(rows(store))
+        look(store, COUNT - 2)
+        assert written
+        assert all(name.endswith(" 0.2 mm per pixel") for name in written)  # it isn't full yet
+        found = look(store, COUNT - 1)
+        assert not found.anew
+        assert not written
+        with store.database.transaction() as connection:
+            kept.forget_checkpoint(connection)
+        assert said(analyse(store, CONFIG, of_two_devices(COUNT - 1).ended_ns)) == said(found)
 
 
 def test_a_look_that_another_one_overtakes_goes_on_from_it(

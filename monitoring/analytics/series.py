@@ -355,7 +355,9 @@ class Points:
         derived = look.derived
         found = [(name, derived[key]) for key, name in self._derived if isfinite(derived.get(key, nan))]
         for name, parts in self._made:
-            found += [(f"{name}/{part}" if part else name, value) for part, value in parts(look) if isfinite(value)]
+            for part, value in parts(look):
+                if isfinite(value):
+                    found.append((f"{name}/{part}" if part else name, value))
         return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -121,6 +122,39 @@ say("parent", session.id)
     assert (ended.code, ended.said("done")) == (0, ["66"])
     assert set(ended.said("child")) | set(ended.said("parent")) == set(host.records())
     assert {record.status for record in host.records().values()} == {"completed"}
+
+
+def test_a_forked_child_is_ended_by_sigterm_as_without_us_until_it_uses_the_monitoring(host: Host) -> None:
+    """Pools end their workers so, and wait for them: one that only notes the signal would hold them up."""
+    script = begin("""
+def ends(in_child):
+    pid = os.fork()
+    if pid == 0:
+        in_child()
+        time.sleep(600)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def at_once():
+    say("default", signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+    say("descriptor", signal.set_wakeup_fd(-1))
+    os.kill(os.getpid(), signal.SIGTERM)
+def after_a_session():
+    with manager.session("child"):
+        pass
+    say("default", signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+    manager.start_session("open")
+    os.kill(os.getpid(), signal.SIGTERM)
+say("ended", ends(at_once))
+say("ended", ends(after_a_session))
+say("parent's", signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL)
+""")
+    ended = host.run(script)
+    assert ended.said("default") == ["True", "False"]
+    assert ended.said("descriptor") == ["-1"]
+    assert ended.said("ended") == [str(-signal.SIGTERM)] * 2
+    assert ended.said("parent's") == ["True"]
+    assert sorted((record.status, record.reason) for record in host.records().values()) == [
+        ("completed", None), ("failed", "terminated"),
+    ]  # fmt: skip
 
 
 def test_a_child_killed_in_a_session_is_reported_though_its_parent_lives(host: Host) -> None:

@@ -115,6 +115,50 @@ def test_sigterm_keeps_what_is_open_as_terminated_and_ends_the_process_as_ever(h
             assert record.failure.stage == "inference"
 
 
+@pytest.mark.parametrize("state", ["", "manager.start_session('s')"], ids=["idle", "open session"])
+def test_a_sigterm_that_another_thread_takes_ends_a_waiting_main_thread(host: Host, state: str) -> None:
+    """As one does that comes when the main thread is about to wait: Python notes it, and nothing wakes that thread."""
+    script = f"""
+{state}
+def take():
+    time.sleep(0.2)  # the main thread waits by then; one that doesn't yet would end as well
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    time.sleep(600)
+threading.Thread(target=take, daemon=True).start()
+waited_for = threading.Lock()
+waited_for.acquire()
+time.sleep(600)
+"""
+    ended = host.run(begin(script))
+    assert ended.code == TERMINATED
+    assert [record.reason for record in host.records().values()] == (["terminated"] if state else [])
+
+
+def test_a_host_that_has_a_wake_up_descriptor_keeps_it(host: Host) -> None:
+    ended = host.run("""
+mine, theirs = os.pipe()
+os.set_blocking(theirs, False)
+signal.set_wakeup_fd(theirs)
+manager = MonitorManager(SETTINGS)
+say("kept", signal.set_wakeup_fd(theirs) == theirs)
+manager.close()
+say("kept", signal.set_wakeup_fd(-1) == theirs)
+second = MonitorManager(SETTINGS)
+signal.set_wakeup_fd(theirs)  # later than we
+second.close()
+say("kept", signal.set_wakeup_fd(-1) == theirs)
+third = MonitorManager(SETTINGS)
+third.close()
+say("kept", signal.set_wakeup_fd(-1) == -1)
+for thread in threading.enumerate():
+    if thread.name == "leglength-monitoring-sigterm":
+        thread.join(60)
+        say("lives", thread.is_alive())
+""")
+    assert ended.said("kept") == ["True"] * 4
+    assert "True" not in ended.said("lives")
+
+
 def test_sigterm_while_a_backend_is_silent_ends_the_process_within_the_timeout(host: Host) -> None:
     with FaultServer(then=silence()) as server:
         host.settings = with_influxdb(host.settings, {"url": server.url, "token": "t", "org": "o"}, timeout=600.0)

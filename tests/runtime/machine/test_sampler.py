@@ -325,14 +325,17 @@ def test_a_source_that_is_slow_each_time_is_waited_for_once(
     sampler = make_sampler(output=FakeVolume(slow))
     monkeypatch.setattr(system_resources, "PATIENCE_SECONDS", 0.001)
     lane = sampler._slow_lanes[0]
-    for session in (1, 2, 3):
-        may_answer.set()
-        recording = sampler.begin()
-        wait_until(lambda: lane.answered >= 2 * session - 1, "the sample of the start")  # noqa: B023
-        assert lane.is_prompt == (session == 1)
-        may_answer.clear()
-        sampler.finish(recording)  # for ever, if it were waited for until it answers
-        assert not lane.is_prompt
+    try:
+        for session in (1, 2, 3):
+            may_answer.set()
+            recording = sampler.begin()
+            wait_until(lambda: lane.answered >= 2 * session - 1, "the sample of the start")  # noqa: B023
+            assert lane.is_prompt == (session == 1)
+            may_answer.clear()
+            sampler.finish(recording)  # for ever, if it were waited for until it answers
+            assert not lane.is_prompt
+    finally:
+        may_answer.set()  # its thread would outlive the test, and another one waits until there is none
 
 
 @pytest.mark.skipif(os.getuid() != 0 or not Path("/dev/fuse").exists(), reason="needs root and /dev/fuse")

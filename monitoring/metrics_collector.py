@@ -39,14 +39,15 @@ _FORMULA_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, Valu
 
 
 class SessionWritesBuilder(Struct, frozen=True):
-    """Builds one installation's writes: the tags of all its points, the log backends that take lines, and the version
-    of this package.
+    """Builds one installation's writes: the tags of all its points, the log backends that take lines, the version
+    of this package, and the names of all backends in use, None where they aren't known.
     """
 
     tags: Mapping[str, str] = {}
     log_backends: tuple[str, ...] = ()
     sends_age_band: bool = False
     version: str = catalogue.NO_VERSION
+    backends: tuple[str, ...] | None = None
 
     def __call__(self, record: SessionRecord, context: TransactionContext) -> SessionWrites:
         """Derive a session's samples once, and write them down for each kind of backend."""

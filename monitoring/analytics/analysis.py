@@ -30,6 +30,7 @@ from monitoring.analytics.series import MEMORY, Series
 from monitoring.analytics.states import Alarm as Alarm
 from monitoring.analytics.states import Analysis as Analysis
 from monitoring.analytics.states import ChartState as ChartState
+from monitoring.analytics.states import each_once
 from monitoring.domain.derivation import FORMULA_VERSION
 from monitoring.domain.statistics import mean
 from monitoring.exceptions import ConfigurationError, StoreCorruptError, StoreError, StoreReadError
@@ -43,7 +44,7 @@ from monitoring.store.analysis import Action, Analysed, Reference, Seen
 from monitoring.store.database import Database
 from monitoring.store.sessions import Store
 
-CHECKPOINT_VERSION: Final = 8
+CHECKPOINT_VERSION: Final = 9
 """Raised when a chart says another thing of the same sessions, or its fields change."""
 NO_BACKENDS: Final = SessionWritesBuilder()
 ACKNOWLEDGE, REBASE = "acknowledge", "rebase"
@@ -84,7 +85,11 @@ def _look(
     charting.end_day(today)
     found = _analysis(charting, config, actions, now_ns)
     made, grown = references.left_out(Checkpoint(before.made_by, seen, today, charting.progress))
-    endings = tuple(Ending(name, kind, round(end * NANOSECONDS)) for (name, kind), end in sorted(expiry.items()))
+    endings = tuple(
+        Ending(name, kind, round(end * NANOSECONDS))
+        for (name, kind), end in sorted(expiry.items())
+        if build.backends is None or name in build.backends
+    )
     found = replace(found, machines=replace(found.machines, endings=endings))
     found = replace(found, anew=anew)
     if not not_kept:
@@ -150,20 +155,22 @@ def _rebased(actions: Iterable[Action]) -> list[tuple[str, int]]:
 def _beside_earlier(connection: sqlite3.Connection, found: Analysis) -> Analysis:
     """With what is new and what is gone; alarms that can't be computed again, since exams left the store, stay."""
     earlier, oldest_ns = kept.kept_alarms(connection), kept.oldest_session(connection)
-    there = {alarm.alarm_id: alarm for alarm in found.alarms}
-    staying, withdrawn = [], []
-    for alarm_id, alarm in earlier.items():
-        if alarm_id in there or alarm.withdrawn_ns is not None:
-            continue
-        as_found = msgspec.json.decode(alarm.document, type=Alarm)
-        if oldest_ns is None or as_found.since_ns < oldest_ns:
-            staying.append(as_found)
-        else:
-            withdrawn.append(alarm_id)
-    appeared = [alarm_id for alarm_id in there if alarm_id not in earlier or earlier[alarm_id].withdrawn_ns is not None]
-    alarms = sorted((*found.alarms, *staying), key=_newest_last)
-    alarmed = {(alarm.chart, alarm.segment) for alarm in staying}  # nobody has answered: those would be in ``found``
-    states = (replace(one, state="alarm") if (one.chart, one.segment) in alarmed else one for one in found.charts)
+    computed = {alarm.alarm_id for alarm in found.alarms}
+    stood = {alarm_id: alarm.document for alarm_id, alarm in earlier.items() if alarm.withdrawn_ns is None}
+    lost = (msgspec.json.decode(stood[alarm_id], type=Alarm) for alarm_id in stood if alarm_id not in computed)
+    staying = (alarm for alarm in lost if oldest_ns is None or alarm.since_ns < oldest_ns)
+    alarms = sorted(each_once((*found.alarms, *staying)), key=_newest_last)
+    there = [alarm.alarm_id for alarm in alarms]
+    withdrawn = [alarm_id for alarm_id in stood if alarm_id not in there]
+    appeared = [alarm_id for alarm_id in there if alarm_id not in stood]
+    opened = {(alarm.chart, alarm.segment) for alarm in alarms if alarm.status == "open"}
+    states = [
+        replace(one, state="alarm") if (one.chart, one.segment) in opened
+        # What its alarm was found instead of is answered.
+        else replace(one, state=ACKNOWLEDGE + "d") if one.state == "alarm"
+        else one
+        for one in found.charts
+    ]  # fmt: skip
     return replace(
         found, charts=tuple(states), alarms=tuple(alarms), appeared=tuple(appeared), withdrawn=tuple(withdrawn)
     )
@@ -258,7 +265,7 @@ def _alarms(
                 raised_ns=crossing.time_ns, change_ns=crossing.change_ns, earliest_ns=crossing.earliest_ns,
                 latest_ns=crossing.latest_ns, size=crossing.size, unit=series.unit, exams=crossing.exams,
                 score=crossing.score, limit=crossing.limit, once_in=crossing.every, since_ns=chart.first_ns,
-                strata=crossing.strata,
+                strata=crossing.strata, by_days=crossing.by_days,
             )
         )  # fmt: skip
     # What was done before the next alarm, or about this one by name: a later one's re-basing is no answer to it, and a

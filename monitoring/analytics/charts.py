@@ -106,7 +106,8 @@ class Crossing(Struct, frozen=True):
     The change is estimated: it lies at ``change_ns``, the first point after it, with about 90 % within ``earliest_ns``
     to ``latest_ns``, and is ``size`` large in the series' unit: of numbers the median difference (Hodges-Lehmann), of
     events that of the shares; against the reference or the accepted share where the change is older than what is
-    remembered. ``strata`` are where it sits, none where in all. The sign of ``score`` is its direction.
+    remembered. ``strata`` are where it sits, none where in all. The sign of ``score`` is its direction. ``every`` is in
+    clinic days where the chart counted them then (``by_days``).
     """
 
     time_ns: int
@@ -119,6 +120,7 @@ class Crossing(Struct, frozen=True):
     latest_ns: int
     size: float
     strata: tuple[str, ...] = ()
+    by_days: bool = False
 
 
 def _crossing(chart: Chart, score: float, at: float) -> Crossing:
@@ -126,7 +128,8 @@ def _crossing(chart: Chart, score: float, at: float) -> Crossing:
     past, accepted = chart.past[-WINDOW:], chart.accepted if isinstance(chart, EventChart) else None
     all_scores = [its_score for _, its_score, _, _ in past]
     gain = shift_gain if accepted is None else rate_gain
-    inflation = chart.dependence.inflation if isinstance(chart, NumberChart) and chart.by_days else 1.0
+    by_days = isinstance(chart, NumberChart) and chart.by_days
+    inflation = chart.dependence.inflation if isinstance(chart, NumberChart) and by_days else 1.0
     change = change_point(all_scores, lambda *sums: gain(*sums) / inflation, score)
     cut, first, last = change.after if change else 0, past[0][0], past[-1][0]
     before, after = _by_stratum(past[:cut]), _by_stratum(past[cut:])
@@ -148,7 +151,7 @@ def _crossing(chart: Chart, score: float, at: float) -> Crossing:
     if accepted is not None:
         size = mean(all_scores[cut:]) - (mean(all_scores[:cut]) if cut else accepted)
     first, earliest, latest = (past[k][0] for k in change) if change else (first, first, last)
-    return Crossing(last, chart.exams, score, at, chart.every, first, earliest, latest, size, tuple(moved))
+    return Crossing(last, chart.exams, score, at, chart.every, first, earliest, latest, size, tuple(moved), by_days)
 
 
 def _by_stratum(past: Sequence[Past]) -> dict[str, tuple[list[float], list[float]]]:

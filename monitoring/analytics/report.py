@@ -194,7 +194,8 @@ def _chart(state: ChartState, material: Material) -> ReportedChart:
         of, is_was, it = (state, "is", "it alarms") if alarm is None else (alarm, "was", "that comes")
         score, limit = (in_unit(abs(value or 0.0), "1") for value in (of.score, of.limit))
         # At an alarm the score begins at 0 again.
-        once_in = f"{of.once_in:,.0f} {points_of(state)}"
+        by_days = state.by_days if of.by_days is None else of.by_days
+        once_in = f"{of.once_in:,.0f} {points_of(replace(state, by_days=by_days))}"
         sure = f"Its score {is_was} {score}, its limit {limit}; {it} for nothing once in {once_in}."
     if alarm is not None:
         icon, letter = icon_of(state.series, alarm.score)

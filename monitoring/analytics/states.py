@@ -5,9 +5,10 @@ How it is found is :mod:`monitoring.analytics.analysis`' part, how it is worded 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from monitoring.analytics.charting import FirstSeen
 from monitoring.analytics.machines import Machines
@@ -18,7 +19,8 @@ class Alarm(Struct, frozen=True):
 
     ``chart`` is ``series`` or ``series/part``; instants are UTC ns: of the exam that crossed the limit, of the first
     one after the change as it is estimated, and the range that holds the change with about 90 %. ``size`` is in
-    ``unit``, ``since_ns`` the chart's first exam. ``status`` is ``open``, or what people did: ``acknowledged``,
+    ``unit``, ``since_ns`` the chart's first exam. ``once_in`` counts clinic days where the chart did
+    (``by_days``), which documents of before don't say. ``status`` is ``open``, or what people did: ``acknowledged``,
     ``rebased``, by ``person`` with their ``words``.
     """
 
@@ -37,10 +39,41 @@ class Alarm(Struct, frozen=True):
     once_in: float
     since_ns: int
     strata: tuple[str, ...] = ()
+    by_days: bool | None = None
     crossings: int = 1
     status: str = "open"
     person: str = ""
     words: str = ""
+
+
+def each_once(alarms: Iterable[Alarm]) -> list[Alarm]:
+    """Without those that are an earlier one under another ID, found again by a chart that has lost its first exams.
+
+    The earlier one stands, for one other, and takes over the answer to it.
+    """
+    stand: dict[str, Alarm] = {}
+    again: set[str] = set()
+    for alarm in sorted(alarms, key=lambda each: (each.since_ns, each.raised_ns)):
+        same = next((each for each in stand.values() if each.alarm_id not in again and _is_same(each, alarm)), None)
+        if same is None:
+            stand[alarm.alarm_id] = alarm
+            continue
+        again.add(same.alarm_id)
+        if same.status == "open":
+            answered = replace(same, status=alarm.status, person=alarm.person, words=alarm.words)
+            stand[same.alarm_id] = answered
+    return list(stand.values())
+
+
+def _is_same(earlier: Alarm, later: Alarm) -> bool:
+    """Of one chart and direction, with ranges of the change that overlap; a re-based chart began anew on purpose."""
+    return (
+        (earlier.chart, earlier.segment, earlier.score > 0) == (later.chart, later.segment, later.score > 0)
+        and earlier.since_ns < later.since_ns
+        and earlier.earliest_ns <= later.latest_ns
+        and later.earliest_ns <= earlier.latest_ns
+        and earlier.status != "rebased"
+    )
 
 
 class ChartState(Struct, frozen=True):

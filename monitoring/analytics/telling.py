@@ -24,7 +24,7 @@ from monitoring.metrics.kinds import Kind
 from monitoring.metrics.samples import NANOSECONDS, Sample, limit_cardinality
 from monitoring.metrics_collector import SessionWritesBuilder, changes, own_lines
 from monitoring.store import clock, totals
-from monitoring.store.analysis import alarm_lines, is_told
+from monitoring.store.analysis import alarm_lines, is_told, take_untold
 from monitoring.store.outbox import enqueue
 from monitoring.store.vocabulary import growing_vocabulary
 
@@ -59,6 +59,11 @@ def tell(
     # Once, since a server may refuse what is older than it keeps: not again each day.
     alarms = tuple(alarms)
     standing = {_place(alarm): alarm for alarm, is_withdrawn in alarms if not is_withdrawn}
+    for chart, unit, midnight_ns in take_untold(connection):
+        if (chart, unit, midnight_ns) not in standing:
+            sample = Sample(chart_metrics.ALARM["withdrawn"], 1.0, _alarm_labels(chart, unit))
+            lines = own_lines(limit_cardinality([sample], vocabulary), midnight_ns, build.tags)
+            _enqueue(connection, build, "", lines, now_ns)
     for alarm, is_withdrawn in alarms:
         if not is_told(connection, alarm_lines(alarm.alarm_id), b"withdrawn" if is_withdrawn else b"found"):
             # A chart has one point a day: where another alarm of the same date stands, that is what it says.
@@ -132,10 +137,14 @@ def _present(found: Analysis) -> list[ChartState]:
 
 
 def _alarm_samples(alarm: Alarm, is_withdrawn: bool) -> Iterator[Sample]:
-    labels = {"chart": alarm.chart, "audience": audience_of(alarm.chart), "unit": alarm.unit}
+    labels = _alarm_labels(alarm.chart, alarm.unit)
     values = {"size": alarm.size, "exams": float(alarm.exams), "withdrawn": float(is_withdrawn)}
     for key, value in values.items():
         yield Sample(chart_metrics.ALARM[key], value, labels)
+
+
+def _alarm_labels(chart: str, unit: str) -> dict[str, str]:
+    return {"chart": chart, "audience": audience_of(chart), "unit": unit}
 
 
 def audience_of(chart: str) -> str:

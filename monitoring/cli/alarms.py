@@ -22,6 +22,7 @@ from monitoring.cli.common import (
     refuse_as_another_user,
 )
 from monitoring.exceptions import StoreCorruptError, StoreError, StoreVersionError
+from monitoring.metrics.backends import in_use
 from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.runtime.backends import session_writes_builder
 from monitoring.settings import MonitoringConfig
@@ -176,7 +177,8 @@ def store_to_look_at(
     A store that can't be written is opened to read; the last part says why, "" where it can be.
     """
     with exit_on_error(), ExitStack() as opened:
-        settings, why_not, build = load_config(config), "", SessionWritesBuilder()
+        settings, why_not = load_config(config), ""
+        build = SessionWritesBuilder(backends=in_use(settings))
         try:
             store = opened.enter_context(_store_to_write(settings))
             build = session_writes_builder(settings, instance_name(settings, store))

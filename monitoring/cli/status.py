@@ -65,7 +65,7 @@ def status_as_dict(checked: Checked) -> dict[str, Any]:
         is_meant = use == USED or (use != NOT_CONFIGURED and backend.is_first_of_section)
         if is_meant or status is not None:
             report["outbox"][backend.name] = _backend_as_dict(backend, use, status)
-            dates = {kind: end for (name, kind), end in expiry.items() if name == backend.name}
+            dates = {kind: end for (name, kind), end in expiry.items() if name == backend.name and use == USED}
             report["outbox"][backend.name]["expiry_timestamp_seconds"] = dates
     return report
 

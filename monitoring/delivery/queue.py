@@ -13,7 +13,7 @@ import random
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -83,6 +83,16 @@ class BackendQueue:
         if not known:
             with self._database.transaction() as connection:
                 register_backend(connection, self.name)
+
+    def forget_dates_but_of(self, backends: Collection[str]) -> None:
+        """Forget when certificates end that other backends than these have shown: they aren't in use any more."""
+        metric = catalogue.CERTIFICATE_EXPIRY
+        with self._database.read_transaction() as connection:
+            gone = [(name, kind) for name, kind in totals.values(connection, metric) if name not in backends]
+        if gone:
+            with self._database.transaction(durable=False) as connection:
+                totals.drop(connection, _keys_of_dates(gone))
+                totals.bump_revision(connection)
 
     def try_lease(self, seconds: float, ignore_backoff: bool = False) -> bool:
         """Take or renew the lease; False when another holds it, or a failed backend rests.
@@ -334,11 +344,17 @@ class BackendQueue:
         kept = {kind: end for (name, kind), end in totals.values(connection, metric).items() if name == self.name}
         if expiry is None or expiry == kept:
             return
-        labels = {kind: {"backend": self.name, "kind": kind} for kind in WHAT_ENDS}
-        keys = [(metric.name.encode(), totals.labels_key(its).encode(), b"") for its in labels.values()]
-        totals.drop(connection, keys)
-        changes = [Change(metric.name, labels[kind], "", end, replaces=True) for kind, end in expiry.items()]
+        totals.drop(connection, _keys_of_dates((self.name, kind) for kind in WHAT_ENDS))
+        changes = [
+            Change(metric.name, {"backend": self.name, "kind": kind}, "", end, replaces=True)
+            for kind, end in expiry.items()
+        ]
         totals.apply_changes(connection, changes, now_ns)
+
+
+def _keys_of_dates(dates: Iterable[tuple[str, ...]]) -> list[tuple[bytes, bytes, bytes]]:
+    name = catalogue.CERTIFICATE_EXPIRY.name.encode()
+    return [(name, totals.labels_key({"backend": of, "kind": kind}).encode(), b"") for of, kind in dates]
 
 
 def backoff_seconds(

@@ -59,6 +59,11 @@ WHAT_ENDS = {
 STATES = frozenset(backend.name for backend in BACKENDS if backend.is_state)
 
 
+def in_use(config: Any) -> tuple[str, ...]:
+    """The names of the backends that these settings switch on."""
+    return tuple(backend.name for backend in BACKENDS if backend.settings(config))
+
+
 def logs_in_use(config: Any) -> tuple[str, ...]:
-    """The names of the log backends that these settings switch on."""
-    return tuple(backend.name for backend in BACKENDS if not backend.is_state and backend.settings(config))
+    """Of these the logs."""
+    return tuple(name for name in in_use(config) if name not in STATES)

@@ -13,7 +13,7 @@ from typing import Any
 
 from monitoring.delivery.couriers import Courier, LineCourier, StateCourier
 from monitoring.delivery.queue import BackendQueue
-from monitoring.metrics.backends import BACKENDS, Backend, logs_in_use
+from monitoring.metrics.backends import BACKENDS, Backend, in_use, logs_in_use
 from monitoring.metrics_collector import SessionWritesBuilder, own_lines
 from monitoring.settings import MonitoringConfig, common_labels
 from monitoring.store.database import Database
@@ -23,7 +23,7 @@ from monitoring.version import __version__
 def session_writes_builder(config: MonitoringConfig, instance: str) -> SessionWritesBuilder:
     """What makes the writes of sessions under these settings."""
     labels = {"instance": instance, **common_labels(config)}
-    return SessionWritesBuilder(labels, logs_in_use(config), config.privacy.send_age_band, __version__)
+    return SessionWritesBuilder(labels, logs_in_use(config), config.privacy.send_age_band, __version__, in_use(config))
 
 
 def courier_makers(
@@ -37,9 +37,7 @@ def courier_makers(
     labels = {"instance": instance, **common_labels(config)}
     used = {backend: backend.settings(config) for backend in BACKENDS}
     return {
-        backend: partial(
-            _courier, backend, section, labels, config.metrics.batch_size, database, owner, heartbeat_seconds
-        )
+        backend: partial(_courier, backend, section, labels, config, database, owner, heartbeat_seconds)
         for backend, section in used.items()
         if section is not None
     }
@@ -49,19 +47,20 @@ def _courier(
     backend: Backend,
     section: Any,
     labels: Mapping[str, str],
-    batch_lines: int,
+    config: MonitoringConfig,
     database: Database,
     owner: str,
     heartbeat_seconds: float | None,
 ) -> Courier:
     queue = BackendQueue(database.sibling(), backend.name, owner)
+    queue.forget_dates_but_of(in_use(config))
     with _LOADING:
         client = backend.load_client().open(section, labels)
     if backend.is_state:
         return StateCourier(queue, client, section.timeout)
     # A store in memory counts this run alone.
     own = partial(own_lines, common_tags=labels) if database.path is not None else None
-    return LineCourier(queue, client, batch_lines, section.timeout, own, heartbeat_seconds)
+    return LineCourier(queue, client, config.metrics.batch_size, section.timeout, own, heartbeat_seconds)
 
 
 # A child that is forked while a thread imports has the module locked by a thread that it hasn't: its own import of

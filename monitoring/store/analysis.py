@@ -10,6 +10,7 @@ name no exam, and so outlast an erasure, as totals do.
 
 from __future__ import annotations
 
+import json
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from monitoring.store import readings
+from monitoring.store.clock import DAY_NS
 from monitoring.store.outbox import delete_lines
 from monitoring.store.rows import SESSION_COLUMNS, OutlinedSession, checksum, is_intact, outlined_session
 
@@ -37,6 +39,7 @@ _PAGE: Final = (
 )
 _CHECKPOINT: Final = "checkpoint"
 _REFERENCE: Final = "reference "
+_UNTOLD: Final = "withdrawal "
 _CHANGED: Final = f"name GLOB '{readings.CHANGED}*'"
 _ACTION: Final = "alarm, chart, kind, instant_ns, person, words, document"
 _AFFECTED: Final = " UNION ALL ".join(
@@ -200,16 +203,25 @@ def forget_alarms(connection: sqlite3.Connection, instants_ns: Iterable[int]) ->
     """Delete what alarms say that name an exam at one of these instants, once its session is gone.
 
     Of an alarm that another exam raised the ID stays, so that it isn't counted again when it is found again. Lines
-    that wait for a backend, or that it refused, go. What people did stays, and names the next exam instead; an ID that
-    was made of the instant becomes one of chance.
+    that wait for a backend, or that it refused, go; where an alarm was told, the place of its point stays until
+    :func:`take_untold`. What people did stays, and names the next exam instead; an ID that was made of the instant
+    becomes one of chance.
     """
     for instant_ns in instants_ns:
         _rename_in_actions(connection, instant_ns)
-        rows = connection.execute("SELECT id, found_ns FROM alarms WHERE document LIKE ?", (f"%{instant_ns}%",))
-        for alarm_id, found_ns in rows.fetchall():
+        columns = "id, document, found_ns, checksum"
+        rows = connection.execute(f"SELECT {columns} FROM alarms WHERE document LIKE ?", (f"%{instant_ns}%",))  # noqa: S608
+        for alarm_id, document, found_ns, expected in rows.fetchall():
             delete_lines(connection, alarm_lines(alarm_id))
             connection.execute("DELETE FROM dead_letters WHERE session_id = ?", (alarm_lines(alarm_id),))
-            connection.execute("DELETE FROM analysis WHERE name = ?", (alarm_lines(alarm_id),))
+            told = connection.execute("DELETE FROM analysis WHERE name = ?", (alarm_lines(alarm_id),))
+            if told.rowcount and is_intact((alarm_id, document, found_ns, expected)):
+                alarm = json.loads(document)
+                place = (alarm["chart"], alarm["unit"], alarm["change_ns"] // DAY_NS * DAY_NS)
+                kept_place = (_UNTOLD + json.dumps(place), b"")
+                connection.execute(
+                    "INSERT OR REPLACE INTO analysis VALUES (?, ?, ?)", (*kept_place, checksum(*kept_place))
+                )
             connection.execute(
                 "DELETE FROM alarms WHERE id = ? AND document LIKE ?", (alarm_id, f'%"raised_ns":{instant_ns},%')
             )
@@ -306,6 +318,12 @@ def is_told(connection: sqlite3.Connection, what: str, state: bytes) -> bool:
         (*row, checksum(*row)),
     )
     return not kept.rowcount
+
+
+def take_untold(connection: sqlite3.Connection) -> list[tuple[str, str, int]]:
+    """The places of erased alarms' points: chart, unit, and the midnight before the change (UTC ns). Forgets them."""
+    rows = connection.execute(f"DELETE FROM analysis WHERE name GLOB '{_UNTOLD}*' RETURNING name, value, checksum")  # noqa: S608
+    return [tuple(json.loads(row[0].removeprefix(_UNTOLD))) for row in rows.fetchall() if is_intact(row)]
 
 
 def withdraw_alarms(connection: sqlite3.Connection, ids: Iterable[str], now_ns: int) -> None:

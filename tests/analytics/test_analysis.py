@@ -17,6 +17,7 @@ from monitoring.analytics.charting import Charting
 from monitoring.analytics.charts import DAY_NS, Crossing, NumberChart
 from monitoring.analytics.material import Period, gather
 from monitoring.analytics.series import LATER_STRATA, watched
+from monitoring.analytics.states import each_once
 from monitoring.domain.derivation import FORMULA_VERSION, Facts
 from monitoring.exceptions import ConfigurationError, StoreError
 from monitoring.metrics.session_writes import DerivedValues
@@ -560,6 +561,57 @@ def test_an_alarm_that_is_not_found_any_more_is_withdrawn_and_told(tmp_path: Pat
         assert chart(analyse(store, CONFIG, NOW_NS), BIAS).state == "acknowledged"
 
 
+@pytest.mark.parametrize("gone", [20, 60])
+def test_a_fault_that_is_found_at_another_exam_once_the_first_ones_left_is_one_alarm(tmp_path: Path, gone: int) -> None:
+    """It comes earlier without the first 20 exams, and later without 60, after it was answered: the one kept stands."""
+    part, now_ns = {20: "first", 60: "third"}[gone], exam(129).ended_ns + HOUR_NS
+    with a_store(tmp_path, exams(range(130))) as store:
+        before = analyse(store, CONFIG, now_ns).alarms
+        [alarm] = [alarm for alarm in before if alarm.chart == f"model_difference/{part}/{BONE}"]
+        if gone == 60:
+            act(store, CONFIG, alarm.alarm_id, ACKNOWLEDGE, "dr", "looked at", alarm.raised_ns + 1)
+        with store.database.transaction() as connection:
+            connection.execute("DELETE FROM sessions WHERE sequence <= ?", (gone,))
+            kept.forget_checkpoint(connection)
+        for _ in range(2):
+            found = analyse(store, CONFIG, now_ns)
+            assert [each.alarm_id for each in found.alarms] == [each.alarm_id for each in before]
+            assert (found.appeared, found.withdrawn) == ((), ())
+            assert chart(found, alarm.chart).state == {20: "alarm", 60: "acknowledged"}[gone]
+        if gone == 20:
+            act(store, CONFIG, alarm.alarm_id, ACKNOWLEDGE, "dr", "looked at", now_ns)
+            found = analyse(store, CONFIG, now_ns)
+        [stands] = [each for each in found.alarms if each.chart == alarm.chart]
+        assert (stands.alarm_id, stands.status, stands.words) == (alarm.alarm_id, "acknowledged", "looked at")
+        assert chart(found, alarm.chart).state == "acknowledged"
+        # Who has both, from a version that told of both, keeps one.
+        again = replace(alarm, alarm_id="again", since_ns=found.charts[0].first_ns)
+        with store.database.transaction() as connection:
+            kept.keep_alarms(connection, [("again", msgspec.json.encode(again).decode())], now_ns)
+        assert analyse(store, CONFIG, now_ns).withdrawn == ("again",)
+
+
+def test_another_fault_of_a_chart_that_lost_its_first_exams_is_another_alarm(once: Analysis) -> None:
+    [alarm] = [alarm for alarm in once.alarms if alarm.chart == BIAS]
+    span_ns = alarm.latest_ns - alarm.earliest_ns + 1
+    later = replace(alarm, alarm_id="again", since_ns=alarm.since_ns + 1)
+    assert each_once([later, alarm]) == [alarm]
+    others = [
+        replace(later, score=-alarm.score),
+        replace(later, segment="another"),
+        replace(later, since_ns=alarm.since_ns),
+        replace(later, earliest_ns=alarm.earliest_ns + span_ns, latest_ns=alarm.latest_ns + span_ns),
+        replace(later, earliest_ns=alarm.earliest_ns - span_ns, latest_ns=alarm.latest_ns - span_ns),
+    ]
+    assert all(len(each_once([alarm, other])) == 2 for other in others)
+    assert len(each_once([replace(alarm, status="rebased"), later])) == 2
+    # After an answer the same fault can alarm again: that one is found as often as it was.
+    assert len(each_once([alarm, later, replace(later, alarm_id="once more", raised_ns=NOW_NS)])) == 2
+
+
 def test_the_document_of_an_alarm_is_read_back(once: Analysis) -> None:
     assert all(msgspec.json.decode(msgspec.json.encode(alarm), type=Alarm) == alarm for alarm in once.alarms)
-    assert module.CHECKPOINT_VERSION == 8
+    fields = msgspec.to_builtins(once.alarms[0])
+    del fields["by_days"]  # as of before
+    assert msgspec.convert(fields, Alarm).by_days is None
+    assert module.CHECKPOINT_VERSION == 9

@@ -421,6 +421,24 @@ def test_exams_that_were_read_are_counted_as_exams_and_events_in_their_own_point
     assert all("on average" in words for words in (noticed["failed"], noticed["reader_error_over_5_mm"]))
 
 
+def test_an_alarm_that_came_once_in_so_many_exams_still_says_exams_when_its_chart_counts_days(tmp_path: Path) -> None:
+    """Both exams of a day have one dose; it rose at the 60th, and the chart looks at the dependence at the 100th."""
+    config = AnalyticsConfig(custom=("dose",))
+    doses = [random.Random(number // 2).gauss(3 * (number >= 60), 1) for number in range(120)]
+    records = [replace(exam(number, False), custom={"dose": dose}) for number, dose in enumerate(doses)]
+    with a_store(tmp_path, records) as store:
+        material = gather(store, config, PERIOD, NOW_NS)
+    [alarm] = [each for each in material.found.alarms if each.chart == "custom_dose"]
+    assert (alarm.by_days, alarm.exams < 100) == (False, True)
+    [dose] = [each for each in reports.make(material).charts if each.chart == "custom_dose"]
+    assert dose.by_days
+    assert dose.sure.endswith(f" once in {alarm.once_in:,.0f} exams.")
+    # One that an earlier version kept doesn't say: as the chart counts now.
+    older = replace(material.found, alarms=tuple(replace(each, by_days=None) for each in material.found.alarms))
+    [dose] = [each for each in reports.make(replace(material, found=older)).charts if each.chart == "custom_dose"]
+    assert dose.sure.endswith(f" once in {alarm.once_in:,.0f} clinic days.")
+
+
 def test_the_limits_of_a_share_are_shares(tmp_path: Path) -> None:
     records = [
         replace(

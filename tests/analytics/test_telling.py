@@ -27,7 +27,7 @@ from monitoring.store import totals
 from monitoring.store.erasure import erase
 from monitoring.store.outbox import delete_oldest_lines
 from monitoring.store.sessions import Store
-from tests.support.exams import BIAS, BONE, EXAMS, HOUR_NS, NOW_NS, a_store, exam, exams, writes
+from tests.support.exams import BIAS, BONE, EXAMS, HOUR_NS, NOW_NS, SINCE, a_store, exam, exams, writes
 
 CONFIG = AnalyticsConfig()
 BUILD = SessionWritesBuilder({"instance": "w", "application": "app"}, ("influxdb",))
@@ -324,6 +324,42 @@ def test_an_erasure_leaves_nothing_of_the_exam_in_what_waits(store: Store) -> No
     assert ids[0] == ids[1] != ids[2]
     with store.database.read_transaction() as connection:  # its ID came from the erased exam's instant
         assert ids[0] not in kept.kept_alarms(connection)
+
+
+def test_an_alarm_that_went_with_an_erased_exam_is_told_to_be_withdrawn(tmp_path: Path) -> None:
+    """Of each place where a point lies and no alarm does any more, by the next look that tells a log."""
+    faulty = [replace(each, patient_key="f" * 32) if n >= SINCE else each for n, each in enumerate(exams())]
+    with a_store(tmp_path, faulty) as store:
+        look(store)
+        places = {(point.tags["chart"], time_ns) for point, time_ns in taken(store) if point.measurement == CHANGED}
+        assert BIAS in {chart for chart, _ in places}
+        erase(store.database, "f" * 32)
+        look(store, build=SessionWritesBuilder())  # by who knows no log
+        assert {alarm.chart for alarm in look(store, NOW_NS + DAY_NS).alarms} == {"silence"}
+        told = [one for one in taken(store) if one[0].measurement == CHANGED and one[0].tags["chart"] != "silence"]
+        assert {(point.tags["chart"], time_ns) for point, time_ns in told} == places
+        assert all(point.fields == {"withdrawn": 1.0} for point, _ in told)
+        assert all(point.tags.keys() == {"instance", "application", "chart", "audience", "unit"} for point, _ in told)
+        look(store, NOW_NS + 2 * DAY_NS)
+        assert CHANGED not in {point.measurement for point, _ in taken(store)}
+        with store.database.read_transaction() as connection:
+            names = " ".join(name for (name,) in connection.execute("SELECT name FROM analysis"))
+        assert BIAS not in names.replace(f"reference {BIAS}", "")
+
+
+def test_an_alarm_that_is_found_again_where_an_erased_exam_raised_it_is_not_told_to_be_withdrawn(store: Store) -> None:
+    ends_ns = {exam(number).ended_ns: number for number in range(EXAMS)}
+    [alarm] = [alarm for alarm in look(store).alarms if alarm.chart == BIAS]
+    taken(store)
+    for instant_ns in (alarm.raised_ns, alarm.change_ns):  # the point stays where it is, then its day may be another
+        old = {(each.chart, each.change_ns // DAY_NS * DAY_NS) for each in look(store).alarms}
+        erase(store.database, exam(ends_ns[instant_ns]).patient_key or "")
+        new = {(each.chart, each.change_ns // DAY_NS * DAY_NS) for each in look(store).alarms}
+        told = [(each, time_ns) for each, time_ns in taken(store) if each.measurement == CHANGED]
+        says = {((point.tags["chart"], time_ns), point.fields["withdrawn"]) for point, time_ns in told}
+        assert BIAS in {chart for (chart, _), _ in says}
+        assert all(withdrawn == (place not in new) for place, withdrawn in says)
+        assert {place for place, _ in says} >= old ^ new
 
 
 def test_no_instant_of_an_exam_is_told(store: Store) -> None:

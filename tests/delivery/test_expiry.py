@@ -92,6 +92,27 @@ def test_it_travels_with_the_next_news_and_is_none_itself(bench: Bench) -> None:
     assert [line for line in lines if line.startswith(own)]
 
 
+def test_a_backend_that_is_not_in_use_any_more_has_no_dates(bench: Bench, tmp_path: Path) -> None:
+    bench.commit(0)
+    settle(bench, expiry={"server": 5e9, "token": 4e9})
+    bench.state.settle_state(bench.state.snapshot(), Delivery(expiry={"server": 3e9}))
+    gateway = {"gateway_url": "http://127.0.0.1:1", "instance": "w"}
+    section = {"enabled": True, "store": {"path": str(tmp_path), "min_free_mb": 0}, "prometheus": gateway}
+    (tmp_path / "task.json").write_text(json.dumps({"process": {"settings": {"monitoring": section}}}))
+    machines = json.loads(said(tmp_path, "analyze", "--json"))["machines"]
+    assert [(each["backend"], each["ends_ns"]) for each in machines["endings"]] == [("prometheus", 3 * 10**18)]
+    status = json.loads(said(tmp_path, "status", "--json"))
+    dates = {name: entry["expiry_timestamp_seconds"] for name, entry in status["outbox"].items()}
+    assert dates == {"influxdb": {}, "prometheus": {"server": 3e9}}
+    bench.state.settle_state(bench.state.snapshot(), Delivery())
+    assert not bench.state.has_news()
+    with MonitorManager({"monitoring": section}) as monitor:  # nobody listens there, which changes nothing
+        monitor.end_session(monitor.start_session("1.2.840.1"), "completed")
+        monitor.close(5.0)
+    assert kept(bench) == {("prometheus", "server"): 3e9}
+    assert bench.state.has_news()
+
+
 @pytest.mark.servers
 def test_from_the_connection_to_the_person_who_renews_it(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory

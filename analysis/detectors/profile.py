@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from analysis.detectors.protocol import Detections, Image
 from analysis.detectors.working import (
@@ -22,6 +22,7 @@ from analysis.detectors.working import (
     Half,
     Leg,
     best_chain,
+    convolve,
     detect_legs,
     peaks,
     size_of,
@@ -86,8 +87,26 @@ def _dips(pixels: Grid, axis: npt.NDArray[np.int64]) -> list[Candidate]:
     # Dark beyond the image's ends, so that the gap below the foot isn't closed by its own reflection.
     filled = ndimage.grey_closing(profile, 21, mode="constant", cval=0.0)
     depth = (filled - profile) / np.maximum(filled - _soft_tissue(pixels, axis), 0.03)
-    rows, _ = signal.find_peaks(depth, height=(0.1, _DEEPEST_DIP), distance=8)
+    rows = _maxima(depth, 0.1, _DEEPEST_DIP, 8)
     return [Candidate(float(axis[row]), float(row), float(min(depth[row], 1.0))) for row in rows]
+
+
+def _maxima(values: npt.NDArray[np.floating[Any]], lowest: float, highest: float, apart: int) -> list[int]:
+    """Where there are local maxima of such heights, none closer than that to a higher one; of a plateau its middle.
+
+    As `scipy.signal.find_peaks`, without what that brings with it (see `convolve`).
+    """
+    values = values.astype(np.float64)
+    steps = np.flatnonzero(np.diff(values))
+    rises = values[steps] < values[steps + 1]
+    tops = np.flatnonzero(rises[:-1] & ~rises[1:])
+    middles = (steps[tops] + 1 + steps[tops + 1]) // 2
+    middles = middles[(values[middles] >= lowest) & (values[middles] <= highest)]
+    found: list[int] = []
+    for middle in middles[np.argsort(values[middles])[::-1]].tolist():
+        if all(abs(middle - other) >= apart for other in found):
+            found.append(middle)
+    return sorted(found)
 
 
 def _band(pixels: Grid, axis: npt.NDArray[np.int64], reach: int) -> Grid:
@@ -118,19 +137,16 @@ def _disc_contrast(pixels: Grid, radius: int) -> Grid:
     y, x = np.mgrid[-radius - 5 : radius + 6, -radius - 5 : radius + 6]
     distance = np.hypot(x, y)
     disc, ring = distance <= radius, (distance > radius) & (distance <= radius + 3.5)
-    means = [_mean_over(pixels, area) for area in (disc, ring)]
-    squares = [_mean_over(pixels**2, area) for area in (disc, ring)]
+    means, squares = _means_over(pixels, disc, ring), _means_over(pixels**2, disc, ring)
     contrast = np.maximum(means[0] - means[1], 0)
     spread = sum(np.sqrt(np.maximum(square - mean**2, 0)) for mean, square in zip(means, squares, strict=True))
     result: Grid = (contrast / (contrast + spread + 0.02)).astype(np.float32)
     return result
 
 
-def _mean_over(pixels: Grid, area: npt.NDArray[np.bool_]) -> Grid:
-    reach = area.shape[0] // 2
-    padded = np.pad(pixels, reach, mode="reflect")
-    mean: Grid = signal.fftconvolve(padded, (area / area.sum()).astype(np.float32), mode="valid")
-    return mean
+def _means_over(pixels: Grid, *areas: npt.NDArray[np.bool_]) -> list[Grid]:
+    padded = np.pad(pixels, areas[0].shape[0] // 2, mode="reflect")
+    return convolve(padded, *((area / area.sum()).astype(np.float32) for area in areas))
 
 
 def _points(pixels: Grid, head: Candidate, knee: Candidate, ankle: Candidate, size: float) -> Mapping[Joint, Candidate]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from analysis.detectors.protocol import Detections, Image
 from analysis.detectors.working import (
@@ -24,6 +24,7 @@ from analysis.detectors.working import (
     Half,
     Leg,
     best_chain,
+    convolve,
     detect_legs,
     peaks,
 )
@@ -112,9 +113,8 @@ def _correlation(pixels: Grid, joint: Joint, size: float, step: int) -> Grid:
         return np.zeros_like(pixels)
     zero_mean = template - template.mean()
     area = np.ones_like(template) / template.size
-    raw = signal.fftconvolve(pixels, zero_mean[::-1, ::-1], mode="valid")
-    mean = signal.fftconvolve(pixels, area, mode="valid")
-    variance = np.maximum(signal.fftconvolve(pixels**2, area, mode="valid") - mean**2, 1e-5)
+    raw, mean = convolve(pixels, zero_mean[::-1, ::-1], area)
+    variance = np.maximum(convolve(pixels**2, area)[0] - mean**2, 1e-5)
     values = raw / (np.sqrt(variance * template.size) * np.linalg.norm(zero_mean))
     result = np.zeros_like(pixels)
     result[up : up + values.shape[0], left : left + values.shape[1]] = np.clip(values, 0, 1)

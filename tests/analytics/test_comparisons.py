@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 
-from benchmarks.comparisons import cusum, cusum_run_length, runs
+from benchmarks.comparisons import cusum, cusum_delay, cusum_run_length, cusum_with_estimates, runs
 
 # NIST/SEMATECH e-Handbook of Statistical Methods, 6.3.2.3: the mean is 325, k .3175.
 NIST = [
@@ -29,6 +30,18 @@ def test_a_cusum_as_a_window_is_the_recursion():
 @pytest.mark.parametrize(("k", "h"), [(0.25, 12.4586), (0.5, 7.0329)])
 def test_a_cusum_of_3600_exams_to_a_false_alarm(k, h):
     assert cusum_run_length(k, h) == pytest.approx(3_600, rel=1e-3)
+
+
+@pytest.mark.parametrize(("k", "h", "of_half", "of_one"), [(0.25, 12.4586, 42.9, 15.6), (0.5, 7.0329, 65.4, 13.7)])
+def test_a_cusums_exams_to_an_alarm_after_a_shift(k, h, of_half, of_one):
+    assert cusum_delay(k, h, 0.5) == pytest.approx(of_half, abs=0.2)
+    assert cusum_delay(k, h, 1.0) == pytest.approx(of_one, abs=0.1)
+
+
+@pytest.mark.parametrize(("exams", "least", "most"), [(30, 8, 14), (100, 2.5, 4), (300, 1.3, 1.8)])
+def test_a_cusum_whose_mean_and_sd_come_from_few_exams_alarms_too_often(exams, least, most):
+    for k, h in ((0.25, 12.4586), (0.5, 7.0329)):
+        assert least < cusum_with_estimates(k, h, exams, 300, np.random.default_rng(1)) < most
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ say-stack:
 	@echo "make stack: half a minute the first time, once $(VENV) and Debian's servers are there; then until Ctrl-C. Writes stack/ only."
 
 say-test:
-	@echo "make test: the whole suite, about 7 minutes on two cores; the first time some minutes more, to set up $(VENV)."
+	@echo "make test: the whole suite, about 8 minutes on two cores; the first time some minutes more, to set up $(VENV)."
 	@echo "It installs Debian's InfluxDB, VictoriaMetrics, Pushgateway and Prometheus with apt-get where they are missing"
 	@echo "and it may; without them their tests are skipped. One room: $(BIN)/python -m pytest tests/store (then no server"
 	@echo "is installed). More processes: make test WORKERS=8"

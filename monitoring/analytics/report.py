@@ -74,21 +74,12 @@ def make(material: Material, application: str = "") -> Report:
     """The report on what was read, under the application's name in the settings, if it has one."""
     found, period = material.found, material.period
     current = [state for state in found.charts if state.is_current]
-    # An alarm that people haven't answered is told whenever it was raised.
-    told = [
-        alarm
-        for alarm in reversed(found.alarms)
-        if alarm.status == "open" or period.start_ns <= alarm.raised_ns < period.end_ns
-    ]
     month = last_whole_month(period, material.now_ns)
     charts = _with_comparisons([_chart(state, material) for state in current], material.points, current, month)
     statuses = Counter(session.status for session in material.sessions)
     per_month: dict[str, Counter[str]] = {}
     for session in material.sessions:
         per_month.setdefault(month_of(session.time_ns), Counter())[session.status] += 1
-    by_stratum: Counter[tuple[int, str]] = Counter()
-    for (year, _, words), count in material.exams.items():
-        by_stratum[year, words] += count
     drills = tuple(_drills(material))
     report = Report(
         verdict=_verdict(material, charts),
@@ -103,13 +94,13 @@ def make(material: Material, application: str = "") -> Report:
         readings=material.readings,
         readers=material.readers,
         charts=tuple(charts),
-        alarms=tuple(map(_alarm, told)),
+        alarms=tuple(map(_alarm, _told(material))),
         agreements=tuple(_agreement(name, material.pairs.get(name, ())) for name in MEASUREMENTS),
         months=tuple(Counted(name, {each: counts[each] for each in STATUSES}) for name, counts in per_month.items()),
         years=tuple(_years(material, per_month)),
         strange=tuple(_strange(material)),
         segments=tuple(_segments(material)),
-        strata=tuple((*where, count) for where, count in sorted(by_stratum.items())),
+        strata=tuple(_strata(material)),
         losses=material.losses,
         false_alarms_per_year=found.false_alarms_per_year,
         compared_month=month,
@@ -176,6 +167,16 @@ def _alarm(alarm: Alarm) -> ReportedAlarm:
         answer=f"{alarm.person}: {alarm.words}" if alarm.person else "", segment=alarm.segment,
         audience=trait_of(series).audience,
     )  # fmt: skip
+
+
+def _told(material: Material) -> list[Alarm]:
+    """Those of the period, the newest first; one that people haven't answered is told whenever it was raised."""
+    period = material.period
+    return [
+        alarm
+        for alarm in reversed(material.found.alarms)
+        if alarm.status == "open" or period.start_ns <= alarm.raised_ns < period.end_ns
+    ]
 
 
 def _series(alarm: Alarm) -> str:
@@ -357,6 +358,14 @@ def _years(material: Material, per_month: Mapping[str, Counter[str]]) -> Iterabl
     for year, counts in sorted(sessions.items()):
         its = [alarm.status for alarm in raised if day(alarm.raised_ns)[:4] == str(year)]
         yield Year(year, {each: counts[each] for each in STATUSES}, exams[year], len(its), its.count("open"))
+
+
+def _strata(material: Material) -> Iterable[tuple[int, str, int]]:
+    """Year, stratum in words, and exams of all segments."""
+    exams: Counter[tuple[int, str]] = Counter()
+    for (year, _, words), count in material.exams.items():
+        exams[year, words] += count
+    return ((*where, count) for where, count in sorted(exams.items()))
 
 
 def _segments(material: Material) -> Iterable[Segment]:

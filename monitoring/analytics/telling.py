@@ -9,7 +9,7 @@ on which the change began, not the exam's instant, and waits under the alarm's I
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -21,7 +21,7 @@ from monitoring.analytics.states import Alarm, Analysis, ChartState
 from monitoring.analytics.wording import CLINICIAN, points_of, trait_of
 from monitoring.metrics import catalogue, chart_metrics
 from monitoring.metrics.kinds import Kind
-from monitoring.metrics.samples import NANOSECONDS, Sample, limit_cardinality
+from monitoring.metrics.samples import NANOSECONDS, Sample, Vocabulary, limit_cardinality
 from monitoring.metrics_collector import SessionWritesBuilder, changes, own_lines
 from monitoring.store import clock, totals
 from monitoring.store.analysis import alarm_lines, is_told, take_untold
@@ -56,9 +56,21 @@ def tell(
     totals.bump_revision(connection)
     if not build.log_backends:
         return
-    # Once, since a server may refuse what is older than it keeps: not again each day.
-    alarms = tuple(alarms)
+    _log_alarms(connection, tuple(alarms), vocabulary, build, now_ns)
+    if is_news:
+        _log_charts(connection, found, state, vocabulary, build, now_ns)
+
+
+def _log_alarms(
+    connection: sqlite3.Connection,
+    alarms: Sequence[tuple[Alarm, bool]],
+    vocabulary: Vocabulary,
+    build: SessionWritesBuilder,
+    now_ns: int,
+) -> None:
+    """Each alarm once as found and once as withdrawn: a server may refuse what is older than it keeps, each day."""
     standing = {_place(alarm): alarm for alarm, is_withdrawn in alarms if not is_withdrawn}
+    # Alarms whose exams were erased: nothing is left of them but the point that a server may have.
     for chart, unit, midnight_ns in take_untold(connection):
         if (chart, unit, midnight_ns) not in standing:
             sample = Sample(chart_metrics.ALARM["withdrawn"], 1.0, _alarm_labels(chart, unit))
@@ -71,8 +83,16 @@ def tell(
             of_alarm = limit_cardinality(_alarm_samples(shown, is_withdrawn and shown is alarm), vocabulary)
             lines = own_lines(of_alarm, _place(shown)[-1], build.tags)
             _enqueue(connection, build, alarm_lines(shown.alarm_id), lines, now_ns)
-    if not is_news:
-        return
+
+
+def _log_charts(
+    connection: sqlite3.Connection,
+    found: Analysis,
+    state: Iterable[Sample],
+    vocabulary: Vocabulary,
+    build: SessionWritesBuilder,
+    now_ns: int,
+) -> None:
     counted = totals.values(connection, chart_metrics.ALARMS)
     logged = [Sample(chart_metrics.ALARMS, counted.get((one,), 0.0), {"audience": one}) for one in _AUDIENCES]
     units = {vocabulary(chart_metrics.CHART, chart.chart): _unit(chart) for chart in _present(found)}

@@ -9,7 +9,7 @@ import csv
 import io
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -82,10 +82,7 @@ def report(
         from monitoring.analytics import report as figures
         from monitoring.analytics.material import Period, gather
 
-        to = last.date() if last else datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).date()
-        period = Period(first.date() if first else to - timedelta(days=_DAYS - 1), to)
-        if period.first > period.last:
-            raise ConfigurationError(f"--from {period.first} comes after --to {period.last}")
+        period = Period(*_days(first, last, now_ns))
         with store_to_look_at(config) as (store, settings, build, why_not):
             material = gather(store, settings.analytics, period, now_ns, build)
         say_not_kept(why_not or material.found.not_kept)
@@ -96,13 +93,25 @@ def report(
         if as_csv is not None:
             written |= {as_csv / f"{name}.csv": _table(rows) for name, rows in figures.tables(made).items()}
         for path, text in written.items():
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
-            except OSError as error:
-                raise ConfigurationError(f"{path}: {error.strerror}") from None
+            _write(path, text)
             typer.echo(f"wrote {path}")
     typer.echo(made.verdict)
+
+
+def _days(first: datetime | None, last: datetime | None, now_ns: int) -> tuple[date, date]:
+    to = last.date() if last else datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).date()
+    since = first.date() if first else to - timedelta(days=_DAYS - 1)
+    if since > to:
+        raise ConfigurationError(f"--from {since} comes after --to {to}")
+    return since, to
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from None
 
 
 def _page(jinja2: Any, made: Report, audience: str | None) -> str:

@@ -88,15 +88,24 @@ class EachShare(Question, frozen=True, kw_only=True):
 
 def charts(audience: Audience, what: str, first: int) -> Row:
     """The row of one audience's charts; ``what`` they watch in words, ``first`` the first panel's number."""
-    of = {"audience": audience}
-    where = {"audience": (audience,)}
+    panels = (
+        _states(audience, what, first),
+        _began(audience, what, first + 1),
+        _course(audience, first + 2),
+        _nearness(audience, first + 3),
+    )
+    return Row(f"Charts of {what}", panels)
 
-    def latest(metric: Metric, *labels: str) -> str:
-        return f"max by ({', '.join((_EACH, *labels))}) ({series(metric, **of)})"
 
+def _told_last(audience: Audience, metric: Metric, *labels: str) -> str:
+    # There is one value of each; what else a scrape adds as labels would make two lines of it where that changes.
+    return f"max by ({', '.join((_EACH, *labels))}) ({series(metric, audience=audience)})"
+
+
+def _states(audience: Audience, what: str, number: int) -> Panel:
     columns = {"state": STATE, NOTICED: DETECTABLE, "score": SCORE, "limit": LIMIT, "exams": EXAMS}
-    states = Panel(
-        id=first, title="What the charts say", shown=Shown.TABLE, unit=Unit.COUNT, width=24, height=12, decimals=2,
+    return Panel(
+        id=number, title="What the charts say", shown=Shown.TABLE, unit=Unit.COUNT, width=24, height=12, decimals=2,
         description=f"Each chart of {what}: its state, and beside it the smallest shift that would have been noticed"
         " (with 80 % within 30 exams, or clinic days where a chart counts these, as those of durations and memory do),"
         " in its unit; of failures and other events the number of sessions until a doubled rate shows, of silence the"
@@ -107,13 +116,14 @@ def charts(audience: Audience, what: str, first: int) -> Row:
             Answer(
                 queries=tuple(
                     Totals(
-                        expression=latest(metric, *(["unit"] if metric is DETECTABLE else [])), legend=name, at_end=True
+                        expression=_told_last(audience, metric, *(["unit"] if metric is DETECTABLE else [])),
+                        legend=name, at_end=True,
                     )
                     for name, metric in columns.items()
                 )
             ),
             asked(
-                LatestOfEach(metrics=columns, by=(*_OF_CHARTS, "unit"), where=where),
+                LatestOfEach(metrics=columns, by=(*_OF_CHARTS, "unit"), where={"audience": (audience,)}),
                 note="Each chart as it was last told in this range; of one that is no more, Time is long ago.",
             ),
         ),
@@ -121,39 +131,53 @@ def charts(audience: Audience, what: str, first: int) -> Row:
         units={"exams": Unit.COUNT},
         sorted_by="state", words=WORDS, words_in="state", empty="No analysis", empty_means=NO_ANALYSIS,
     )  # fmt: skip
-    began = Panel(
-        id=first + 1, title="Alarms by when they began", shown=Shown.TABLE, unit=Unit.COUNT, width=24, height=7,
+
+
+def _began(audience: Audience, what: str, number: int) -> Panel:
+    # For InfluxDB alone: a gauge has the time of its scrape, so the day of a change has no place in Prometheus.
+    began = ImageTable(metrics=ALARM, by=(*_OF_CHARTS, "unit"), where={"audience": (audience,)}, count=20)
+    return Panel(
+        id=number, title="Alarms by when they began", shown=Shown.TABLE, unit=Unit.COUNT, width=24, height=7,
         decimals=2,
         description=f"Alarms of {what} by the estimated day on which the change began: how large it is, in its unit,"
         " and of how many exams the chart was. Withdrawn: an exam or a reading came late, and took it back."
         " `leglength-monitor alarms` has the range of dates and what people answered.",
-        answers=(asked(ImageTable(metrics=ALARM, by=(*_OF_CHARTS, "unit"), where=where, count=20)),),
+        answers=(asked(began),),
         order=("Time", "chart", "size", "unit", "exams", "withdrawn", "instance"), units={"exams": Unit.COUNT},
         words={0: ("no", QUIET), 1: ("yes", QUIET)}, words_in="withdrawn",
         empty="None", empty_means="no alarm began in this range, or no analysis has run.",
     )  # fmt: skip
-    course = Panel(
-        id=first + 2, title="Charts over time", shown=Shown.TIMELINE, unit=Unit.COUNT, width=24, height=15,
+
+
+def _course(audience: Audience, number: int) -> Panel:
+    return Panel(
+        id=number, title="Charts over time", shown=Shown.TIMELINE, unit=Unit.COUNT, width=24, height=15,
         description="Each chart's state, from night to night. Grey, and a gap: nothing would have been noticed then.",
         answers=(
-            asked(EachImage(metrics={"state": STATE}, by=_OF_CHARTS, where=where), "{{chart}}"),
-            told(latest(STATE), "{{chart}}"),
+            asked(
+                EachImage(metrics={"state": STATE}, by=_OF_CHARTS, where={"audience": (audience,)}), "{{chart}}"
+            ),
+            told(_told_last(audience, STATE), "{{chart}}"),
         ),
         words=WORDS, empty="No analysis", empty_means=NO_ANALYSIS,
     )  # fmt: skip
-    nearness = Panel(
-        id=first + 3, title="Scores, as shares of their limits", shown=Shown.LINES, unit=Unit.SHARE, width=24,
+
+
+def _nearness(audience: Audience, number: int) -> Panel:
+    # A share, since limits differ in size from chart to chart: scores alone can't stand in one graph.
+    share = EachShare(metrics={"score": SCORE, "limit": LIMIT}, by=_OF_CHARTS, where={"audience": (audience,)})
+    return Panel(
+        id=number, title="Scores, as shares of their limits", shown=Shown.LINES, unit=Unit.SHARE, width=24,
         height=11, names_beside=True,
         description="How far each chart is from an alarm, by night; the sign is the direction. After an alarm the score"
         " of numbers and events begins at 0 again.",
         answers=(
-            asked(EachShare(metrics={"score": SCORE, "limit": LIMIT}, by=_OF_CHARTS, where=where), "{{chart}}"),
-            told(f"{latest(SCORE)} / {latest(LIMIT)}", "{{chart}}"),
+            asked(share, "{{chart}}"),
+            told(f"{_told_last(audience, SCORE)} / {_told_last(audience, LIMIT)}", "{{chart}}"),
         ),
         base=NOTE, thresholds=((-1, GOOD), (1, NOTE)), thresholds_from="the limits, on either side.",
         empty="No analysis", empty_means=f"all charts still learn, or {NO_ANALYSIS}",
     )  # fmt: skip
-    return Row(f"Charts of {what}", (states, began, course, nearness))
 
 
 class AlarmsBegan(Question, frozen=True, kw_only=True):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from monitoring.dashboards.aggregation import COUNT, DAY, FOUR_WEEKS, MEAN, SUM, WEEK, percentile
-from monitoring.dashboards.operation import DURATION, NO_IMAGES, OF_SCRAPES
+from monitoring.dashboards.operation import DURATION, NO_IMAGES
 from monitoring.dashboards.panels import (
     FIRING,
     GOOD,
     IN_WEEKS,
     NOTE,
+    OF_SCRAPES,
     WAITING,
     Answer,
     Dashboard,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from monitoring.dashboards.aggregation import (
@@ -15,7 +16,6 @@ from monitoring.dashboards.aggregation import (
     WEEK,
 )
 from monitoring.dashboards.charts import charts
-from monitoring.dashboards.operation import OF_SCRAPES
 from monitoring.dashboards.panels import (
     BAD,
     GOOD,
@@ -23,6 +23,7 @@ from monitoring.dashboards.panels import (
     MUST_ACT,
     NOTE,
     OF_MODELS,
+    OF_SCRAPES,
     QUIET,
     Answer,
     Dashboard,
@@ -35,6 +36,7 @@ from monitoring.dashboards.panels import (
     asked,
     colored,
     grown,
+    grown_in_range,
     latest_told,
     must_act,
     series,
@@ -44,6 +46,7 @@ from monitoring.dashboards.questions import EachImage, ImageTable, MovingMean, O
 from monitoring.domain.anatomy import LABELS, MEASUREMENTS
 from monitoring.domain.plausibility import RATIO_HARD, RATIO_SOFT, Z_HARD, Z_SOFT
 from monitoring.metrics import catalogue
+from monitoring.metrics.catalogue import Metric
 
 _MEAN_OF: Final = "mean of 20"
 _COLORS_OF_LENGTHS: Final = colored(MEASUREMENTS)
@@ -51,6 +54,17 @@ _TOO_FEW: Final = "fewer than 20 images in this range, or nothing reaches the ba
 _NOTHING_MEASURED: Final = "no image of this range was measured, or nothing reaches the backend."
 _BY_WEEK: Final = f"Of each week's images the mean, since this backend has no mean of images. {IN_WEEKS}"
 _QUALITY: Final = {"quality": catalogue.QUALITY}
+
+
+def _means_of_20(metrics: Mapping[str, Metric], *by: str) -> tuple[Answer, ...]:
+    """The mean of the latest 20 images, or what comes nearest to it where a backend can't tell that."""
+    legend = f"{{{{{by[0]}}}}}" if by else "{{column}}"
+    return (
+        asked(MovingMean(metrics=metrics, by=by), legend),
+        asked(PerPeriod(metrics=metrics, by=by, statistic=MEAN, period=WEEK), legend, note=_BY_WEEK),
+        latest_told(metrics, *by),
+    )
+
 
 CLINICAL_ALERTS: Final = Panel(
     id=1, title="Must anyone look?", shown=Shown.STAT, unit=Unit.COUNT, width=6, height=4,
@@ -77,7 +91,7 @@ HARD_FINDINGS: Final = Panel(
     description="Images of the range with a hard finding: they broke a rule whose breach means that a landmark, a label"
     " or the spacing is wrong; one image counts once for each rule.",
     answers=(
-        told(grown(catalogue.FINDINGS, "", "[$__range]", severity="hard"), at_end=True, note=OF_SCRAPES),
+        grown_in_range(catalogue.FINDINGS, severity="hard"),
         asked(
             OverRange(metrics={"findings": catalogue.FINDING["value"]}, where={"severity": ("hard",)}, statistic=COUNT),
             title="Hard findings", note="Findings are counted here: one image may have several of one rule.",
@@ -122,11 +136,7 @@ QUALITY_BY_IMAGE: Final = Panel(
 QUALITY_PARTS: Final = Panel(
     id=11, title="What the quality is made of", shown=Shown.LINES, unit=Unit.SHARE, width=12, minimum=0, maximum=1,
     description="Mean of the latest 20 images: agreement of the models, plausibility, completeness, and confidence.",
-    answers=(
-        asked(MovingMean(metrics=catalogue.QUALITY_COMPONENT)),
-        asked(PerPeriod(metrics=catalogue.QUALITY_COMPONENT, statistic=MEAN, period=WEEK), note=_BY_WEEK),
-        latest_told(catalogue.QUALITY_COMPONENT),
-    ),
+    answers=_means_of_20(catalogue.QUALITY_COMPONENT),
     colors=colored(catalogue.QUALITY_COMPONENT), empty="Too few images", empty_means=_TOO_FEW,
 )  # fmt: skip
 
@@ -218,19 +228,11 @@ MODEL_MISSES: Final = Panel(
 )  # fmt: skip
 
 
-def _of_models(panel_id: int, title: str, description: str, metric: catalogue.Metric, unit: Unit) -> Panel:
-    metrics = {"value": metric}
+def _of_models(panel_id: int, title: str, description: str, metric: Metric, unit: Unit) -> Panel:
     return Panel(
         id=panel_id, title=title, description=f"{description} Mean of the latest 20 images of each model.",
         shown=Shown.LINES, unit=unit, width=8, height=9, minimum=0,
-        answers=(
-            asked(MovingMean(metrics=metrics, by=("model",)), "{{model}}"),
-            asked(
-                PerPeriod(metrics=metrics, by=("model",), statistic=MEAN, period=WEEK), "{{model}}",
-                note=_BY_WEEK,
-            ),
-            latest_told(metrics, "model"),
-        ),
+        answers=_means_of_20({"value": metric}, "model"),
         colors=OF_MODELS, empty="Too few images", empty_means=_TOO_FEW,
     )  # fmt: skip
 
@@ -273,11 +275,7 @@ DISAGREEMENT: Final = Panel(
     id=40, title="Disagreement of the models", shown=Shown.LINES, unit=Unit.SHARE, width=8, minimum=0, maximum=1,
     description="Mean of the latest 20 images, 0 the best: the composite score, and what it is made of. Detection: who"
     " found a landmark at all. Localization: pairs further apart than 2 mm. Outlier risk: how far beyond 10 mm.",
-    answers=(
-        asked(MovingMean(metrics=_SCORES)),
-        asked(PerPeriod(metrics=_SCORES, statistic=MEAN, period=WEEK), note=_BY_WEEK),
-        latest_told(_SCORES),
-    ),
+    answers=_means_of_20(_SCORES),
     colors=colored(_SCORES), empty="Too few images", empty_means=_TOO_FEW,
 )  # fmt: skip
 

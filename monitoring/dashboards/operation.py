@@ -10,7 +10,6 @@ from monitoring.dashboards.aggregation import (
     DAY,
     FOUR_WEEKS,
     LATEST,
-    LATEST_INSTANT,
     MEAN,
     SUM,
     WEEK,
@@ -25,6 +24,7 @@ from monitoring.dashboards.panels import (
     MUST_ACT,
     NOTE,
     OF_MODELS,
+    OF_SCRAPES,
     QUIET,
     WAITING,
     Dashboard,
@@ -33,9 +33,11 @@ from monitoring.dashboards.panels import (
     Shown,
     Unit,
     asked,
+    asked_when,
     colored,
     days_until,
     grown,
+    grown_in_range,
     latest_told,
     must_act,
     series,
@@ -48,7 +50,6 @@ from monitoring.metrics.catalogue import SYSTEM, Metric
 STATUS_COLORS: Final = {"completed": GOOD, "skipped": QUIET, "failed": NOTE, "crashed": BAD}
 DURATION: Final = {"duration": catalogue.SESSION_DURATION}
 NO_IMAGES: Final = "no image was processed in this range, or nothing reaches the backend."
-OF_SCRAPES: Final = "Where scrapes were missed, it may be some per cent off."
 _ENDED: Final[Mapping[str, Metric]] = {str(status): metric for status, metric in catalogue.SESSION_ENDED.items()}
 _COMPLETED = {"status": ("completed",)}
 WITHIN_30: Final = r"30(\.0)?"
@@ -101,7 +102,7 @@ ENDED: Final = Panel(
     " killed, or ended without a word.",
     answers=(
         asked(OverRange(metrics=_ENDED, statistic=SUM)),
-        told(grown(catalogue.SESSIONS, "status", "[$__range]"), "{{status}}", at_end=True, note=OF_SCRAPES),
+        grown_in_range(catalogue.SESSIONS, "status", "{{status}}"),
     ),
     colors=STATUS_COLORS, empty="No images", empty_means=NO_IMAGES,
 )  # fmt: skip
@@ -358,11 +359,8 @@ DISK_FULL: Final = Panel(
     " several machines the soonest. 0: that day has come. The free space beside tells whether it has come true.",
     answers=(
         told(days_until(chart_metrics.DISK_FULL, "volume"), "{{volume}}", at_end=True),
-        asked(
-            OverRange(
-                metrics={"full": chart_metrics.DISK_FULL}, by=("volume", "instance"), statistic=LATEST_INSTANT
-            ),
-            "{{volume}} {{instance}}", unit=Unit.AGO, is_judged=False,
+        asked_when(
+            chart_metrics.DISK_FULL, ("volume", "instance"), "{{volume}} {{instance}}",
             note="The day that an analysis of this range foresaw last: one that later ones foresee no more still stands"
             " here.",
         ),

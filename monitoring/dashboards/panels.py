@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from monitoring.dashboards.aggregation import LATEST_INSTANT
 from monitoring.dashboards.promql import GROUP_LABELS
-from monitoring.dashboards.questions import Question, Scope, quoted
+from monitoring.dashboards.questions import OverRange, Question, Scope, quoted
 from monitoring.dashboards.thresholds import Audience
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Kind, Metric
@@ -190,6 +191,19 @@ def days_until(metric: Metric, *by: str) -> str:
     return f"clamp_min((min by ({', '.join(by)}) ({series(metric)}) - time()) / {Unit.DAYS.seconds}, 0)"
 
 
+def grown_in_range(metric: Metric, by: str = "", legend: str = "", *, more: str = "", **labels: str) -> Answer:
+    """An answer that says by how much a counter grew in the page's range; ``more`` PromQL is put behind that."""
+    # Asked once, at the range's end: along it, each step would look a whole range back.
+    return told(f"{grown(metric, by, '[$__range]', **labels)}{more}", legend, at_end=True, note=OF_SCRAPES)
+
+
+def asked_when(metric: Metric, by: tuple[str, ...], legend: str, note: str = "") -> Answer:
+    """The second best answer to how long ago, or in how long, the instant is that a gauge tells: the instant itself."""
+    # InfluxQL can't take now() from a value, and Grafana shows an instant as a span. Thresholds are of spans.
+    question = OverRange(metrics={"instant": metric}, by=by, statistic=LATEST_INSTANT)
+    return asked(question, legend, note=note, unit=Unit.AGO, is_judged=False)
+
+
 def latest_told(metrics: Mapping[str, Metric], by: str = "", **others: Any) -> Answer:
     """The second best answer to what each image measured, where Prometheus is all that a site has."""
     clause, legend = (f" by ({by})", f"{{{{{by}}}}}") if by else ("", "")
@@ -203,6 +217,7 @@ _OF_THE_LATEST = (
     "Prometheus is told of the latest image: of several between two scrapes it sees the last one only, and shows that"
     " one until the next comes."
 )
+OF_SCRAPES: Final = "Where scrapes were missed, it may be some per cent off."
 IN_WEEKS = "A bar stands on its week's Thursday and shows Monday to Sunday."
 
 

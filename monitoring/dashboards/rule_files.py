@@ -77,10 +77,26 @@ _HEADER = """\
 """
 
 
+BLIND_WITHOUT_GATEWAY = (
+    "LegLengthMetricsAbsent", "LegLengthInstanceGone", "LegLengthNothingArrives", "LegLengthRelayStopped",
+    "LegLengthWaiting", "LegLengthHangs",
+)  # fmt: skip
+"""What the gateway's absence explains: totals that are gone, and gauges that nobody can renew."""
+_OF_ONE = tuple(promql.GROUP_LABELS)
+_EXPLAINS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("LegLengthGatewayDown", BLIND_WITHOUT_GATEWAY, ()),
+    ("LegLengthMetricsAbsent", ("LegLengthInstanceGone", "LegLengthNothingArrives"), ()),
+    ("LegLengthInstanceGone", ("LegLengthNothingArrives",), _OF_ONE),
+    ("LegLengthAllFail", ("LegLengthNothingSucceeds", "LegLengthFailureShareHigh"), _OF_ONE),
+    ("LegLengthNothingSucceeds", ("LegLengthFailureShareHigh",), _OF_ONE),
+    ("LegLengthHangs", ("LegLengthNothingArrives",), _OF_ONE),
+    ("LegLengthTwoStores", ("LegLengthNewStore",), _OF_ONE),
+)
+"""Alerts that follow from another one, and the labels that both must share: none where the first is of no instance."""
+
+
 def alertmanager_example() -> str:
     """An Alertmanager's configuration: whom each severity and audience reaches, and what follows from what."""
-    of_one = list(promql.GROUP_LABELS)
-    mail = {"send_resolved": True}
     return _HEADER + to_yaml(
         {
             "global": {
@@ -90,70 +106,59 @@ def alertmanager_example() -> str:
                 "smtp_auth_password_file": "/etc/alertmanager/secrets/smtp-password",
             },
             "route": {
+                # What no route below takes is ``info``: to be looked up, not to be told.
                 "receiver": "nobody",
-                "group_by": ["alertname", *of_one],
+                "group_by": ["alertname", *_OF_ONE],
                 "group_wait": "1m",
                 "group_interval": "10m",
                 "repeat_interval": "3d",
-                "routes": [
-                    _route(
-                        "heartbeat",
-                        'alertname="LegLengthHeartbeat"',
-                        group_wait="0s",
-                        group_interval="1m",
-                        repeat_interval="1m",
-                    ),
-                    _route(
-                        "on-call",
-                        'severity="critical"',
-                        group_wait="30s",
-                        group_interval="5m",
-                        repeat_interval="1h",
-                    ),
-                    _route("clinical-lead", 'severity="warning"', 'audience="clinical"'),
-                    _route("operator", 'severity="warning"'),
-                ],
+                "routes": _routes(),
             },
-            "receivers": [
-                {"name": "nobody"},
-                {"name": "heartbeat", "webhook_configs": [_webhook("heartbeat", send_resolved=False)]},
-                {"name": "on-call", "webhook_configs": [_webhook("page", send_resolved=True)]},
-                {"name": "clinical-lead", "email_configs": [{"to": "clinical-lead@hospital.example", **mail}]},
-                {"name": "operator", "email_configs": [{"to": "operator@hospital.example", **mail}]},
-            ],
+            "receivers": _receivers(),
             "inhibit_rules": [
-                _inhibit("LegLengthGatewayDown", BLIND_WITHOUT_GATEWAY, []),
-                _inhibit("LegLengthMetricsAbsent", ("LegLengthInstanceGone", "LegLengthNothingArrives"), []),
-                _inhibit("LegLengthInstanceGone", ("LegLengthNothingArrives",), of_one),
-                _inhibit("LegLengthAllFail", ("LegLengthNothingSucceeds", "LegLengthFailureShareHigh"), of_one),
-                _inhibit("LegLengthNothingSucceeds", ("LegLengthFailureShareHigh",), of_one),
-                _inhibit("LegLengthHangs", ("LegLengthNothingArrives",), of_one),
-                _inhibit("LegLengthTwoStores", ("LegLengthNewStore",), of_one),
+                {
+                    "source_matchers": [f'alertname="{source}"'],
+                    "target_matchers": [f'alertname=~"{"|".join(targets)}"'],
+                    "equal": list(equal),
+                }
+                for source, targets, equal in _EXPLAINS
             ],
         }
     )
 
 
-BLIND_WITHOUT_GATEWAY = (
-    "LegLengthMetricsAbsent", "LegLengthInstanceGone", "LegLengthNothingArrives", "LegLengthRelayStopped",
-    "LegLengthWaiting", "LegLengthHangs",
-)  # fmt: skip
-"""What the gateway's absence explains: totals that are gone, and gauges that nobody can renew."""
+def _routes() -> list[dict[str, Any]]:
+    """The first that takes an alert keeps it."""
+    return [
+        # Each minute, since it is its absence that somebody is told of, by whoever counts on hearing it.
+        _route("heartbeat", 'alertname="LegLengthHeartbeat"', "0s", "1m", "1m"),
+        _route("on-call", 'severity="critical"', "30s", "5m", "1h"),
+        {"receiver": "clinical-lead", "matchers": ['severity="warning"', 'audience="clinical"']},
+        {"receiver": "operator", "matchers": ['severity="warning"']},
+    ]
 
 
-def _route(receiver: str, *matchers: str, **times: str) -> dict[str, Any]:
-    return {"receiver": receiver, "matchers": list(matchers), **times}
+def _route(receiver: str, matcher: str, wait: str, interval: str, repeat: str) -> dict[str, Any]:
+    return {
+        "receiver": receiver, "matchers": [matcher],
+        "group_wait": wait, "group_interval": interval, "repeat_interval": repeat,
+    }  # fmt: skip
+
+
+def _receivers() -> list[dict[str, Any]]:
+    return [
+        {"name": "nobody"},
+        {"name": "heartbeat", "webhook_configs": [_webhook("heartbeat", send_resolved=False)]},
+        {"name": "on-call", "webhook_configs": [_webhook("page", send_resolved=True)]},
+        *(
+            {"name": name, "email_configs": [{"to": f"{name}@hospital.example", "send_resolved": True}]}
+            for name in ("clinical-lead", "operator")
+        ),
+    ]
 
 
 def _webhook(path: str, *, send_resolved: bool) -> dict[str, Any]:
     token = {"type": "Bearer", "credentials_file": f"/etc/alertmanager/secrets/{path}-token"}
     return {
         "url": f"http://127.0.0.1:9095/{path}", "send_resolved": send_resolved, "http_config": {"authorization": token},
-    }  # fmt: skip
-
-
-def _inhibit(source: str, targets: tuple[str, ...], equal: list[str]) -> dict[str, Any]:
-    return {
-        "source_matchers": [f'alertname="{source}"'], "target_matchers": [f'alertname=~"{"|".join(targets)}"'],
-        "equal": equal,
     }  # fmt: skip

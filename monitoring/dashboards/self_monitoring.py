@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from monitoring.dashboards.aggregation import DAY, LATEST, LATEST_INSTANT
+from monitoring.dashboards.aggregation import DAY, LATEST
 from monitoring.dashboards.charts import NO_ANALYSIS
-from monitoring.dashboards.operation import LONGEST_WAIT, OF_SCRAPES
+from monitoring.dashboards.operation import LONGEST_WAIT
 from monitoring.dashboards.panels import (
     BAD,
     GOOD,
     NOTE,
+    OF_SCRAPES,
     SINCE_PUSH,
     WAITING,
     Answer,
@@ -22,9 +23,11 @@ from monitoring.dashboards.panels import (
     Totals,
     Unit,
     asked,
+    asked_when,
     colored,
     days_until,
     grown,
+    grown_in_range,
     series,
     told,
 )
@@ -52,10 +55,7 @@ RELAY: Final = Panel(
     description="How long ago a relay looked after the store, which it does every few seconds.",
     answers=(
         told(f"time() - max({series(catalogue.RELAY_LAST_SEEN)})", at_end=True),
-        asked(
-            OverRange(metrics={"seen": catalogue.RELAY_LAST_SEEN}, by=("instance",), statistic=LATEST_INSTANT),
-            "{{instance}}", unit=Unit.AGO, is_judged=False,
-        ),
+        asked_when(catalogue.RELAY_LAST_SEEN, ("instance",), "{{instance}}"),
     ),
     thresholds=(("relay_silence", NOTE),), thresholds_from="$relay_silence, from which on the alert fires.",
     empty="No relay", empty_means="no relay has looked after the store; sites whose modules deliver need none.",
@@ -89,10 +89,8 @@ LOST: Final = Panel(
     id=6, title="Lost in this range", shown=Shown.STAT, unit=Unit.COUNT, width=5, height=4,
     description="Points that will never be delivered, and sessions lost with the store, less what was sent once more.",
     answers=(
-        told(
-            f"{grown(catalogue.MONITORING_DROPPED, '', '[$__range]')}"
-            f" - {grown(catalogue.MONITORING_RECOVERED, '', '[$__range]')}",
-            at_end=True, note=OF_SCRAPES,
+        grown_in_range(
+            catalogue.MONITORING_DROPPED, more=f" - {grown(catalogue.MONITORING_RECOVERED, '', '[$__range]')}"
         ),
         asked(
             Growth(metrics={"lost": catalogue.MONITORING_DROPPED, "sent again": catalogue.MONITORING_RECOVERED}),
@@ -165,12 +163,8 @@ EXPIRY: Final = Panel(
     " soonest. Renewed ones show from the next delivery on.",
     answers=(
         told(days_until(catalogue.CERTIFICATE_EXPIRY, "backend", "kind"), "{{backend}}: {{kind}}", at_end=True),
-        asked(
-            OverRange(
-                metrics={"ends": catalogue.CERTIFICATE_EXPIRY}, by=("backend", "kind", "instance"),
-                statistic=LATEST_INSTANT,
-            ),
-            "{{backend}}: {{kind}} {{instance}}", unit=Unit.AGO, is_judged=False,
+        asked_when(
+            catalogue.CERTIFICATE_EXPIRY, ("backend", "kind", "instance"), "{{backend}}: {{kind}} {{instance}}",
             note=f"{_FROZEN} What is used no more stands here as long as the range reaches back to it.",
         ),
     ),
@@ -184,9 +178,7 @@ LOSSES: Final = Panel(
     id=20, title="Losses by reason", shown=Shown.TABLE, unit=Unit.COUNT, width=8,
     description="What was lost in this range, by reason; docs/operations.md says what to do about each.",
     answers=(
-        told(
-            f"{grown(catalogue.MONITORING_DROPPED, 'reason', '[$__range]')} > 0", "lost", at_end=True, note=OF_SCRAPES
-        ),
+        grown_in_range(catalogue.MONITORING_DROPPED, "reason", "lost", more=" > 0"),
         asked(Growth(metrics={"lost": catalogue.MONITORING_DROPPED}, by=("reason",))),
     ),
     empty="None", empty_means="nothing was lost, or nothing was told.",
@@ -195,7 +187,7 @@ LOSSES: Final = Panel(
 REFUSED: Final = Panel(
     id=21, title="Values that were left out", shown=Shown.TABLE, unit=Unit.COUNT, width=8,
     description="What the application passed and what is not what its name says, by kind. It was left out.",
-    answers=(told(f"{grown(catalogue.REFUSED, 'value', '[$__range]')} > 0", "left out", at_end=True, note=OF_SCRAPES),),
+    answers=(grown_in_range(catalogue.REFUSED, "value", "left out", more=" > 0"),),
     empty="None", empty_means="all values were taken, or nothing was told.",
 )  # fmt: skip
 
@@ -203,14 +195,14 @@ FOLDED: Final = Panel(
     id=22, title="Names that became \u201cother\u201d", shown=Shown.TABLE, unit=Unit.COUNT, width=8,
     description="Values beyond what a label takes, by label: models, codes, names of metrics that no series is made"
     " for.",
-    answers=(told(f"{grown(catalogue.FOLDED, 'label', '[$__range]')} > 0", "folded", at_end=True, note=OF_SCRAPES),),
+    answers=(grown_in_range(catalogue.FOLDED, "label", "folded", more=" > 0"),),
     empty="None", empty_means="every name has its series, or nothing was told.",
 )  # fmt: skip
 
 FORMULAS: Final = Panel(
     id=23, title="Sessions that no formula could take", shown=Shown.STAT, unit=Unit.COUNT, width=12, height=4,
     description="Sessions of which nothing could be computed: a fault of this package, please report it.",
-    answers=(told(grown(catalogue.FORMULA_FAILURES, "", "[$__range]"), at_end=True, note=OF_SCRAPES),),
+    answers=(grown_in_range(catalogue.FORMULA_FAILURES),),
     thresholds=((0.5, NOTE),), thresholds_from="any one.", empty="Unknown", empty_means=_TOLD_NOTHING,
 )  # fmt: skip
 
@@ -231,10 +223,7 @@ REJECTED: Final = Panel(
     description="tls: a certificate isn't trusted. unauthorized, forbidden: the token is wrong, or may not write."
     " redirect: the address leads elsewhere, which is never followed.",
     answers=(
-        told(
-            grown(catalogue.MONITORING_FAILURES, "reason", "[$__range]", reason="|".join(_SECURITY)), "{{reason}}",
-            at_end=True, note=OF_SCRAPES,
-        ),
+        grown_in_range(catalogue.MONITORING_FAILURES, "reason", "{{reason}}", reason="|".join(_SECURITY)),
         asked(
             Growth(metrics={"failed": catalogue.MONITORING_FAILURES}, by=("reason",), where={"reason": _SECURITY}),
             "{{reason}}",
@@ -248,7 +237,7 @@ REFUSED_NAMES: Final = Panel(
     id=31, title="Names refused", shown=Shown.STAT, unit=Unit.COUNT, width=4, height=5,
     description="Names of metrics and tags that the application passed and that may hold an identity: they were not"
     " kept.",
-    answers=(told(grown(catalogue.REFUSED, "", "[$__range]", value="|".join(_NAMES)), at_end=True, note=OF_SCRAPES),),
+    answers=(grown_in_range(catalogue.REFUSED, value="|".join(_NAMES)),),
     thresholds=((0.5, NOTE),), thresholds_from="any one: the application should be mended.",
     empty="Unknown", empty_means=_TOLD_NOTHING,
 )  # fmt: skip
@@ -258,7 +247,7 @@ LOG_FILTER: Final = Panel(
     description="Log records that the log filter removed an identity or a secret from. It did its work; better is a"
     " code that doesn't log them.",
     answers=(
-        told(grown(catalogue.LOG_FILTER_HITS, "", "[$__range]"), at_end=True, note=OF_SCRAPES),
+        grown_in_range(catalogue.LOG_FILTER_HITS),
         asked(Growth(metrics={"lines": catalogue.LOG_FILTER_HITS})),
     ),
     thresholds=((0.5, NOTE),), thresholds_from="any one.", empty="Unknown", empty_means=_TOLD_NOTHING,
@@ -268,7 +257,7 @@ ERASURES: Final = Panel(
     id=33, title="Patients erased", shown=Shown.STAT, unit=Unit.COUNT, width=4, height=5,
     description="Erasures that found sessions of a patient. The backends keep what they were sent: it names nobody.",
     answers=(
-        told(grown(catalogue.ERASURES, "", "[$__range]"), at_end=True, note=OF_SCRAPES),
+        grown_in_range(catalogue.ERASURES),
         asked(Growth(metrics={"erasures": catalogue.ERASURES})),
     ),
     empty="Unknown", empty_means=_TOLD_NOTHING,
@@ -280,10 +269,7 @@ LATEST_LOOK: Final = Panel(
     " say is old, and what has changed since is unseen.",
     answers=(
         told(f"time() - max({series(chart_metrics.LAST_RUN)})", at_end=True),
-        asked(
-            OverRange(metrics={"seen": chart_metrics.LAST_RUN}, by=("instance",), statistic=LATEST_INSTANT),
-            "{{instance}}", unit=Unit.AGO, is_judged=False,
-        ),
+        asked_when(chart_metrics.LAST_RUN, ("instance",), "{{instance}}"),
     ),
     thresholds=(("analysis_silence", NOTE),), thresholds_from="$analysis_silence, from which on the alert fires.",
     empty="Never", empty_means=NO_ANALYSIS,

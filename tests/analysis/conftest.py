@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import Dataset
 
 from analysis.landmarks import Side, Spacing
 from analysis.phantom import Phantom, make_phantom
@@ -19,6 +22,15 @@ def bright_bones(phantom: Phantom) -> np.ndarray:
     """The phantom's pixels as a detector gets them."""
     pixels = phantom.pixels.astype(np.float32)
     return 4095 - pixels if phantom.inverted else pixels
+
+
+def set_header(dataset: Dataset, values: Mapping[str, Any]) -> None:
+    """Give a header these elements; None takes one away."""
+    for keyword, value in values.items():
+        if value is None:
+            del dataset[keyword]
+        else:
+            setattr(dataset, keyword, value)
 
 
 @pytest.fixture(scope="session")

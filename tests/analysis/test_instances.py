@@ -22,6 +22,7 @@ from analysis.phantom import Phantom, make_phantom
 from analysis.phantom.files import dataset_of
 from analysis.pipeline import SeriesFiles, SeriesResult, process_series
 from analysis.settings import AnalysisSettings
+from tests.analysis.conftest import set_header
 from tests.support.clocks import HANGS_SECONDS
 from tests.support.processes import require
 
@@ -45,11 +46,7 @@ class AsDrawn:
 
 def saved(folder: Path, phantom: Phantom, **values: Any) -> Path:
     dataset = dataset_of(phantom, np.random.default_rng(1))
-    for keyword, value in values.items():
-        if value is None:
-            del dataset[keyword]
-        else:
-            setattr(dataset, keyword, value)
+    set_header(dataset, values)
     path = folder / "1.2#3.dcm"
     dataset.save_as(path)
     return path

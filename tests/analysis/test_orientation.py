@@ -17,6 +17,7 @@ from analysis.phantom import Phantom, make_phantom
 from analysis.phantom.files import dataset_of
 from analysis.pipeline import SeriesFiles, SeriesResult, load_detectors, process_series
 from analysis.settings import AnalysisSettings
+from tests.analysis.conftest import set_header
 
 SETTINGS = AnalysisSettings(models=("gradient_edges",))
 ALL = [(a, b) for a, b in ("LF", "RF", "LH", "RH", "FL", "FR", "HL", "HR")]
@@ -52,11 +53,7 @@ def saved(folder: Path, phantom: Phantom, row: str = "L", column: str = "F", **v
     dataset.PatientOrientation = [row, column]
     if row in "FH":
         dataset.PixelSpacing = dataset.ImagerPixelSpacing = list(dataset.PixelSpacing)[::-1]
-    for keyword, value in values.items():
-        if value is None:
-            del dataset[keyword]
-        else:
-            setattr(dataset, keyword, value)
+    set_header(dataset, values)
     path = folder / "1.2#3.dcm"
     dataset.save_as(path, enforce_file_format=True)
     return path

@@ -26,6 +26,7 @@ from analysis.phantom import Phantom, make_phantom
 from analysis.phantom.files import dataset_of
 from analysis.plausibility import find_disordered, find_implausible
 from analysis.settings import AnalysisSettings
+from tests.analysis.conftest import set_header
 from tests.support import REPOSITORY
 
 Edit = Callable[..., ReportContent]
@@ -63,11 +64,7 @@ class Said:
 def content_of(folder: Path, phantom: Phantom, landmarks: dict[int, Landmark] | None = None, **values: Any) -> Any:
     """What the outputs are made from, with the phantom's true landmarks or others, and a header of these values."""
     dataset = dataset_of(phantom, np.random.default_rng(1))
-    for keyword, value in values.items():
-        if value is None:
-            del dataset[keyword]
-        else:
-            setattr(dataset, keyword, value)
+    set_header(dataset, values)
     dataset.save_as(folder / "x.dcm", enforce_file_format=True)
     radiograph, settings = read_radiograph(folder / "x.dcm"), AnalysisSettings(femur_threshold=0.5)
     if landmarks is None:

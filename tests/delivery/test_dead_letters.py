@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from monitoring.metrics import catalogue
 from monitoring.store import totals
@@ -19,14 +15,6 @@ from tests.support.store_bench import Bench
 
 FIELD = "duration_seconds"
 CONFLICT = f"type conflict in field {FIELD}"
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    yield made
-    made.database.close()
-    made.owner.close()
 
 
 def refuse(bench: Bench, *rejections: tuple[str, str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,6 @@ from tests.support.store_bench import Bench
 from tests.support.tls_servers import Authority, TlsFaultServer, TlsPushgateway, end_of, jwt
 
 METRIC = catalogue.CERTIFICATE_EXPIRY
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    yield made
-    made.database.close()
-    made.owner.close()
 
 
 def kept(bench: Bench) -> dict[tuple[str, ...], float]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -59,14 +57,6 @@ def _parted(field: str) -> tuple[str, str, str]:
 
 OF_BACKEND = "leglength_monitoring,backend=influxdb,instance=w"
 OF_STORE = "leglength_monitoring_store,instance=w"
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    yield made
-    made.database.close()
-    made.owner.close()
 
 
 class Carried:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,6 @@ from tests.support.store_bench import Bench
 YEAR = 365
 KEPT = limits.Limits(max_bytes=10**9, retention_ns=30 * DAY_NS, min_free_bytes=0)
 IN_1970_NS = 5 * 10**9
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    yield made
-    made.database.close()
-    made.owner.close()
 
 
 @pytest.mark.parametrize("backend", [{}, {"influxdb": {"url": "http://127.0.0.1:9", "timeout": 0.2}}])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,14 +17,6 @@ from tests.support.servers import InfluxDB1, Pushgateway
 from tests.support.store_bench import Bench
 
 DAY_NS = 86_400 * NANOSECONDS
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    yield made
-    made.database.close()
-    made.owner.close()
 
 
 def test_delivered_sessions_leave_first_then_dead_letters_then_what_waits(bench: Bench) -> None:

@@ -11,6 +11,7 @@ import pytest
 from monitoring import monitor_manager
 from monitoring.metrics import samples
 from tests.support.hosts import Host
+from tests.support.store_bench import Bench
 
 
 class OutsideTheCatalogueError(Exception):
@@ -75,3 +76,12 @@ def new_host(tmp_path: Path) -> Callable[[str], Host]:
         return Host(folder)
 
     return make
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A store driven by hand, with what waits in it for two backends."""
+    made = Bench(tmp_path)
+    yield made
+    made.database.close()
+    made.owner.close()

@@ -1,4 +1,4 @@
-"""Fixtures for tests of TLS and proxies: two authorities, and transports with settings."""
+"""For tests of TLS and proxies: two authorities, transports with settings, and what an operator is told."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ from typing import Any
 
 import pytest
 
+from monitoring.metrics import catalogue
 from monitoring.settings import TlsSettings
-from monitoring.transport.http import HttpTransport
+from monitoring.transport.http import HttpTransport, Response
+from monitoring.transport.reasons import detail
 from tests.support.checked_settings import section_of
 from tests.support.tls_servers import Authority
 
 Connect = Callable[..., HttpTransport]
+
+
+def told(response: Response) -> str:
+    """A request's failure in an operator's words."""
+    assert response.status is None
+    assert response.error in catalogue.DELIVERY_FAILURE.values
+    return detail(response.error, response.status, response.hint)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from monitoring import MonitorManager
 from monitoring.influx_client import InfluxClient
-from monitoring.metrics import catalogue
 from monitoring.prometheus_client import PrometheusClient
 from monitoring.settings import InfluxDBConfig, PrometheusConfig
 from monitoring.transport.deadline import Deadline
@@ -27,7 +26,7 @@ from tests.support.checked_settings import section_of
 from tests.support.clocks import assert_took_at_most
 from tests.support.faults import Behaviour, Exchange, FaultServer, respond
 from tests.support.proxy_server import ForwardProxy
-from tests.support.tls_fixtures import Connect
+from tests.support.tls_fixtures import Connect, told
 from tests.support.tls_servers import Authority, BrokenHandshakeServer, TlsFaultServer, drip_handshake
 
 SOON_SECONDS = 0.5
@@ -62,13 +61,6 @@ def ask(transport: HttpTransport, url: str, seconds: float = 60.0, body: bytes =
     response = transport.request("POST", f"{url}/write?db=a%20b", headers, body, Deadline.after(seconds))
     assert_took_at_most(time.monotonic() - began, seconds + GENEROUS_SECONDS - SOON_SECONDS)
     return response
-
-
-def told(response: Response) -> str:
-    """The failure in an operator's words."""
-    assert response.status is None
-    assert response.error in catalogue.DELIVERY_FAILURE.values
-    return detail(response.error, response.status, response.hint)
 
 
 def is_secure(server: FaultServer) -> bool:

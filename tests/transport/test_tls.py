@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.metrics import catalogue
 from monitoring.settings import TlsSettings
 from monitoring.transport import tls
 from monitoring.transport.deadline import Deadline
@@ -21,7 +20,7 @@ from tests.support import faults
 from tests.support.cases import for_each
 from tests.support.clocks import assert_took_at_most
 from tests.support.faults import FaultServer, respond
-from tests.support.tls_fixtures import Connect
+from tests.support.tls_fixtures import Connect, told
 from tests.support.tls_servers import (
     Authority,
     BrokenHandshakeServer,
@@ -43,13 +42,6 @@ def ask(transport: HttpTransport, url: str, seconds: float = 60.0, body: bytes =
     )
     assert_took_at_most(time.monotonic() - began, seconds + GENEROUS_SECONDS - SOON_SECONDS)
     return response
-
-
-def told(response: Response) -> str:
-    """The failure in an operator's words."""
-    assert response.status is None
-    assert response.error in catalogue.DELIVERY_FAILURE.values
-    return detail(response.error, response.status, response.hint)
 
 
 # --- the server's certificate -------------------------------------------------------------------

@@ -35,6 +35,7 @@ from monitoring.records.session_record import SessionRecord
 
 _NO_FACTS = Facts()
 _OF_LANDMARK = {label: {"landmark": str(label)} for label in LABELS}
+# What a formula can raise on odd numbers; anything else ends where the manager swallows errors.
 _FORMULA_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -55,6 +56,7 @@ class SessionWritesBuilder(Struct, frozen=True):
         found = limit_cardinality(all_samples, context.vocabulary)
         # Kept only when whole: a part would look like values that a newer formula has brought back.
         derived = DerivedValues.of(FORMULA_VERSION, context.facts, found) if is_complete else None
+        # Not among what was derived: a newer version is no other value.
         versions = {"version": record.application_version or catalogue.NO_VERSION, "monitoring_version": self.version}
         found += limit_cardinality([Sample(catalogue.BUILD_INFO, 1.0, versions)], context.vocabulary)
         lines, refused = self.lines(found, record, context.timestamp_ns)
@@ -124,6 +126,7 @@ def points(
         if metric.kind is Kind.GAUGE or metric.field not in values:
             values[metric.field] = value
         else:
+            # Infinity is no field.
             values[metric.field] = min(values[metric.field] + value, sys.float_info.max)
     return [Point(measurement, {**common_tags, **dict(tags)}, values) for (measurement, tags), values in fields.items()]
 
@@ -210,6 +213,7 @@ def _samples(record: SessionRecord, facts: Facts, derived: Derived) -> list[Samp
 def _session(record: SessionRecord, facts: Facts) -> Iterator[Sample]:
     yield Sample(catalogue.SESSIONS, 1.0, {"status": record.status})
     yield Sample(catalogue.SESSION_DURATION, record.duration_seconds)
+    # Each, as 0 or 1, so that a mean over images is a share.
     for status, metric in catalogue.SESSION_ENDED.items():
         yield Sample(metric, float(status == record.status))
     yield Sample(catalogue.LAST_RUN, record.ended_ns / NANOSECONDS)

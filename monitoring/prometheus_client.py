@@ -163,6 +163,7 @@ class PrometheusClient:
     def _handler(self, answers: list[Response], deadline: Deadline) -> Callable[..., Callable[[], None]]:
         """Let prometheus-client make the request, and our transport carry it."""
 
+        # Its own request has no deadline, only a timeout for each read, and follows redirects.
         def handle(
             *, url: str, method: str, headers: list[tuple[str, str]], data: bytes, **_: Any
         ) -> Callable[[], None]:

@@ -23,6 +23,7 @@ from monitoring.transport.sinks import Delivery, LineSink, StateSink
 OwnLines = Callable[[Sequence[Sample], int], list[bytes]]
 """Makes lines of the monitoring's own state at an instant (UTC ns)."""
 
+# Beside the request's own time: reading before it and settling after it, where others hold the store's lock.
 LEASE_MARGIN_SECONDS = 15.0
 _TOLD_EVERY_SECONDS = 10.0
 _OPEN_TOLD_EVERY_SECONDS = 60.0

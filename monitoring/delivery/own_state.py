@@ -86,6 +86,7 @@ def counted(connection: sqlite3.Connection, taken: Taken) -> Iterator[Sample]:
     for metric in _COUNTED:
         names = [label.name for label in metric.labels]
         for labels, value in totals.values(connection, metric).items():
+            # Prometheus has every reason of every backend at 0 from the start; as points they would only be many.
             if value or metric is not catalogue.MONITORING_FAILURES:
                 yield Sample(metric, value, dict(zip(names, labels, strict=True)))
 

@@ -43,10 +43,11 @@ from monitoring.store.rows import checksum
 from monitoring.transport.expiry import Expiry
 from monitoring.transport.sinks import Delivery, Rejection, Snapshot
 
-MAX_LEASE_SECONDS = 3700.0
+MAX_LEASE_SECONDS = 3700.0  # the longest rest that a backend may ask for, and some
 _REQUEUED_TOGETHER = 100
 BACKOFF_BASE_SECONDS = 1.0
 BACKOFF_CAP_SECONDS = 300.0
+# What a server asks for beyond that is a slip, which would stop deliveries for days.
 RETRY_AFTER_CAP_SECONDS = 3600.0
 _MILLISECOND_NS = 1_000_000
 _MAX_AHEAD_NS = round(MAX_LEASE_SECONDS * NANOSECONDS)
@@ -79,6 +80,7 @@ class BackendQueue:
     def register(self) -> None:
         """Make the backend known to the store."""
         with self._database.read_transaction() as connection:
+            # Read first: nearly always it is known, and a host starts without a write.
             known = connection.execute("SELECT 1 FROM backends WHERE name = ?", (self.name,)).fetchone()
         if not known:
             with self._database.transaction() as connection:
@@ -172,6 +174,7 @@ class BackendQueue:
         sent again, which has no effect on those that the backend already has.
         """
         decided = delivery.accepted | {rejection.index for rejection in delivery.rejected}
+        # Not durable: after a power cut the batch is sent again, without effect.
         kept_rows = {batch.row_of_line[index] for index in range(len(batch.lines)) if index not in decided}
         with self._database.transaction(durable=False) as connection:
             # Another process may have settled rows after our lease ran out: count only what we delete.
@@ -208,6 +211,7 @@ class BackendQueue:
         with self._database.read_transaction() as connection:
             row = connection.execute(
                 "SELECT 1 FROM state, backends WHERE key = 'revision' AND name = ?"
+                # Another one, not a later one: a revision that was damaged begins anew, and must be told, too.
                 " AND pushed_revision IS NOT coalesce(CAST(value AS INTEGER), 0)",
                 (self.name,),
             ).fetchone()
@@ -253,6 +257,7 @@ class BackendQueue:
         """Remember that the backend has this revision, or why it has not."""
         with self._database.transaction(durable=False) as connection:
             if delivery.error is None:
+                # Where it is damaged nobody knows how many sessions are new to the backend: none is counted.
                 before = progress_of_all(connection).get(self.name, Progress(snapshot.sequence))
                 connection.execute(
                     "UPDATE backends SET pushed_revision = ? WHERE name = ?", (snapshot.revision, self.name)
@@ -363,6 +368,7 @@ def backoff_seconds(
     """Exponential backoff with full jitter, from 0 to min(300, 2**failures) s; not sooner than the backend asks."""
     ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** min(failures, 30))
     asked = min(retry_after_seconds or 0.0, RETRY_AFTER_CAP_SECONDS)
+    # Full jitter, since containers that failed together would else come back together.
     return asked + jitter(0.0, ceiling if not asked else BACKOFF_BASE_SECONDS)
 
 

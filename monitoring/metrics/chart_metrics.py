@@ -72,6 +72,7 @@ DISK_FULL = Metric(
     "Unix time at which the volume will be full if it goes on so; told where the trend is clear, and within 60 days.",
     (VOLUME,), "leglength_analysis_disk", "full_timestamp_seconds", source="monitoring/analytics/machines.py",
 )  # fmt: skip
+# Not pushed: a gauge has the time of its scrape, so that the day of a change has no place in Prometheus.
 ALARM = {
     key: Metric(
         f"leglength_analysis_alarm_{key}", Kind.GAUGE, unit, words, (CHART, AUDIENCE, UNIT),

@@ -19,7 +19,7 @@ from monitoring.exceptions import EncodingError
 _UNSAFE = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _UNSAFE_KEY = re.compile(r'"|^_|^time\Z')
 _UNSAFE_TEXT = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-MAX_STRING_BYTES = 64 * 1024
+MAX_STRING_BYTES = 64 * 1024  # InfluxDB's limit
 _MAX_NAME = 256
 _EARLIEST_NS, _LATEST_NS = -(2**63) + 2, 2**63 - 2  # InfluxDB keeps the outermost instants for itself
 
@@ -54,7 +54,8 @@ def _key(text: str) -> str:
 
 
 def _field(value: float | str) -> str:
-    if type(value) is float and math.isfinite(value):  # as nearly all are
+    # As nearly all are; repr is the shortest text that reads back as the very float.
+    if type(value) is float and math.isfinite(value):
         return repr(value)
     if isinstance(value, str):
         if _UNSAFE_TEXT.search(value) or len(value.encode()) > MAX_STRING_BYTES:

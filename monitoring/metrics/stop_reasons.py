@@ -25,6 +25,7 @@ _BY_CODE: Final = {
     **dict.fromkeys(("out_of_memory", "disk_full", "timeout"), "resource"),
     **dict.fromkeys(("crashed", "not_ended", "terminated"), "interrupted"),
 }  # fmt: skip
+# By the types' names: neither numpy nor torch is imported to know theirs.
 _BY_TYPE: Final = {
     **dict.fromkeys(
         ("MemoryError", "OutOfMemoryError", "TimeoutError", "ArrayMemoryError", "_ArrayMemoryError"), "resource"

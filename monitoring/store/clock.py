@@ -51,6 +51,7 @@ Look = Callable[[], Sight]
 
 def look() -> Sight:
     """The machine's clocks as they are."""
+    # BOOTTIME goes on while the machine sleeps, which the monotonic clock doesn't.
     return Sight(time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME), _boot())
 
 

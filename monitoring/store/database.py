@@ -24,6 +24,7 @@ from monitoring.store import locks, schema
 PATIENCE_SECONDS = 2.0
 """How long a lock of another process is waited for."""
 
+# Often, and at random: SQLite's own waiting looks ten times a second, and is overtaken until its patience is over.
 _LOOK_EVERY_SECONDS = (0.0005, 0.002)
 
 Identity = tuple[int, int]
@@ -33,13 +34,13 @@ _NETWORK_FILESYSTEMS = frozenset({
     "9p", "afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "gpfs", "lustre", "nfs", "nfs4", "smb3",
     "smbfs",
 })  # fmt: skip
-_SMALLEST_PAGE = 512
+_SMALLEST_PAGE = 512  # bytes: what is shorter can be no database
 _CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _READ_CODES = frozenset({
     sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS,
 })  # fmt: skip
 _NO_ROOM_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
-_SHARED_MEMORY_BYTES = 1 << 15
+_SHARED_MEMORY_BYTES = 1 << 15  # SQLite's first piece of it
 _READ_ONLY_CODES = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_READONLY_DBMOVED})
 
 
@@ -58,6 +59,7 @@ class Database:
         self._busy_seconds = busy_seconds
         self._lock = threading.RLock()
         self._durable = True
+        # The lock is re-entrant: a host's finalizer or signal handler may call us again in the middle of a transaction.
         self._is_closed = False
         self._connection: sqlite3.Connection | None = self._open()
         self.identity = identity(path)
@@ -122,7 +124,9 @@ class Database:
                     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 is_shared = self.path is not None and is_on_network(self.path)
                 connection.execute(f"PRAGMA journal_mode = {'DELETE' if is_shared else 'WAL'}")
+                # A log that one large transaction has blown up is cut back.
                 connection.execute("PRAGMA journal_size_limit = 4194304")
+                # With a write-ahead log, NORMAL would lose the latest sessions at a power cut.
                 connection.execute("PRAGMA synchronous = FULL")
                 schema.migrate(connection)
         except BaseException:
@@ -267,6 +271,7 @@ class Database:
 
 
 _OPENED: weakref.WeakSet[Database] = weakref.WeakSet()
+# Of two threads that fork at once the second waits, so that each gives back what was taken before its own fork.
 _one_fork = threading.Lock()
 _at_fork: list[Database] = []
 

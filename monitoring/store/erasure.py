@@ -29,6 +29,7 @@ from monitoring.store.sessions import Store
 
 _COLUMNS: Final = "sequence, session_id, timestamp_ns, series_key, study_key, accession_key"
 _KEYS: Final = ("series_key", "study_key", "accession_key")
+# A gauge shows the latest image, so its value is that patient's; counters and histograms are of everybody.
 _OF_ONE_IMAGE: Final = tuple(metric.name for metric in catalogue.METRICS if metric.is_of_an_image)
 
 
@@ -113,9 +114,11 @@ def _erase(connection: sqlite3.Connection, patient_key: str) -> Erased:
         )
     ]
     rows = sorted({*own, *linked})
+    # What was linked may name further studies and accessions, whose readings go, too.
     keys |= {key for row in rows for key in row[3:]} - {""}
     delete = connection.execute
     if rows:
+        # The charts' sums hold the exam: they are computed anew from what is left, as if it had never been there.
         forget_checkpoint(connection)
     waiting = dead = 0
     for sequence, session_id, timestamp_ns, *_ in rows:
@@ -132,6 +135,7 @@ def _erase(connection: sqlite3.Connection, patient_key: str) -> Erased:
     forget_alarms(connection, points_ns)
     waiting += _erase_requeued(connection, {str(instant).encode() for instant in points_ns})
     readings = sum(delete("DELETE FROM readings WHERE key = ?", (key,)).rowcount for key in keys)
+    # A note that a reading has changed is under its exam's key.
     connection.executemany("DELETE FROM analysis WHERE name = ?", ((CHANGED + key,) for key in keys))
     totals.bump_revision(connection)
     return Erased(len(rows), len(open_ids), waiting, dead, readings, points_ns)
@@ -151,6 +155,7 @@ def _erase_open_sessions(connection: sqlite3.Connection, patient_key: str, keys:
         if patient_key and (record.patient_key == patient_key if record else patient_key in text):
             erased.add(session_id)
             keys.update(record.exam_keys if record else ())
+    # A second time, since what the first has found may name further exams.
     for session_id, record, _ in found:
         if record is not None and not record.patient_key and not keys.isdisjoint(record.exam_keys):
             erased.add(session_id)

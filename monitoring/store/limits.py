@@ -19,7 +19,9 @@ from monitoring.store import clock, readings, totals, vocabulary
 from monitoring.store.database import Database
 from monitoring.store.outbox import delete_lines, delete_oldest_lines, pushed_by_all
 
+# Sessions removed at a time: what one commit waits for at most.
 _PIECE = 200
+# Among so many what is delivered is looked for, so that evicting costs the same however much waits.
 _OLDEST = 5000
 _PAGES_OF_A_SESSION = 16  # one with three models' predictions takes 3, and may split one in each table and index
 _MEGABYTE = 1_000_000
@@ -68,12 +70,14 @@ def make_room(database: Database, limits: Limits) -> None:
         free, total = _free_and_total_bytes(database.path.parent)
     except OSError as error:
         raise StoreError(f"can't use the store {database.path}: {error.strerror}") from error
+    # A tenth, since a small volume would always have less free than the settings want.
     if free >= min(limits.min_free_bytes, total // 10):
         return
     with database.read_transaction() as connection:
         if int(connection.execute("PRAGMA freelist_count").fetchone()[0]) >= _PAGES_OF_A_SESSION:
             return
     with database.transaction(durable=False) as connection:
+        # Not durable: what a power cut brings back is evicted again.
         _evict_delivered(connection)
 
 
@@ -98,6 +102,7 @@ def enforce(database: Database, limits: Limits, pieces: int = 1, look: clock.Loo
                 _expire(connection, clock.advance(connection, sight), limits.retention_ns, sight.wall_ns)
             if is_over:
                 _evict(connection, sight.wall_ns)
+            # SQLite gives back a page for each row that is fetched.
             connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()
     return False
 

@@ -21,11 +21,13 @@ def store_paths(config: MonitoringConfig, environment: Mapping[str, str] | None 
     None at all where nothing is set and the user has no home, as in a hardened container.
     """
     environment = os.environ if environment is None else environment
+    # The second is Mercure's: a folder of the module's that outlives its containers.
     variables = (environment.get("MONITORING_DATA_PATH"), environment.get("MODULE_PERSISTENCE_DIR"))
     for chosen in (config.store.path, *(Path(folder) for folder in variables if folder)):
         with suppress(RuntimeError):  # "~" of a user that has no home
             if chosen is not None:
                 path = chosen.expanduser()
+                # Either the file or its folder may be named.
                 yield path if path.suffix == ".db" else path / STORE_FILE
     with suppress(RuntimeError):
         # XDG Base Directory Specification
@@ -53,6 +55,7 @@ def instance_name(config: MonitoringConfig, store: Store) -> str:
     """
     if config.prometheus is not None and config.prometheus.instance is not None:
         return config.prometheus.instance
+    # In memory no name is kept: each container would have its own, and new series with it.
     if store.database.path is None and in_container():
         return "leglength"
     return str(store.state("instance", _new_instance_name))
@@ -69,7 +72,9 @@ def known_instance(config: MonitoringConfig, store: Store) -> str:
 
 
 def _new_instance_name() -> str:
+    # A container's host name is its ID, another each time; a machine's stays.
     name = f"leglength-{secrets.token_hex(4)}" if in_container() else os.uname().nodename
+    # What a line of InfluxDB's can't hold as a tag.
     return name if name.isprintable() and "\\" not in name and name else "leglength"
 
 

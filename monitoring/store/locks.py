@@ -87,6 +87,7 @@ def _open_locked(path: Path) -> int:
 def _try_lock(descriptor: int) -> bool:
     """False when its owner holds it, or on a filesystem without locks."""
     try:
+        # Not POSIX's lock: that would end with any descriptor of the file that this process closes, as we do here.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False

@@ -14,6 +14,7 @@ from monitoring.store.rows import SESSION_COLUMNS, stored_session
 
 _HOUR_NS = 3600 * 1_000_000_000
 _DAY_NS = 24 * _HOUR_NS
+# Bounds: one exam that is run again and again, as in a test of the routing, costs the same each time.
 _MOST_COUNTED = 10_000
 _MOST_RUNS = 100
 _LATEST_EXAMS = 100

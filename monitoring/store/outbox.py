@@ -78,6 +78,7 @@ def enqueue(
 ) -> None:
     """Let lines wait for a log backend; ``counted_lost`` is the reason that they were counted as lost for, before."""
     register_backend(connection, backend)
+    # Not over ``counted_lost``, which an older version's rows don't have, and which only counting reads.
     expected = checksum(backend, session_id, created_ns, count, encoded)
     connection.execute(
         "INSERT INTO outbox (backend, session_id, created_ns, line_count, checksum, lines, counted_lost)"
@@ -156,6 +157,7 @@ def set_progress(connection: sqlite3.Connection, name: str, progress: Progress) 
 
 def pushed_by_all(connection: sqlite3.Connection) -> int | None:
     """The newest session that every state backend of the store has; None when it has no state backend."""
+    # One that is damaged counts as never reached, so that nothing is evicted that it may not have.
     progress = progress_of_all(connection)
     names = [name for (name,) in connection.execute("SELECT name FROM backends") if name in STATES]
     return min((progress.get(name, Progress()).pushed_sequence for name in names), default=None)

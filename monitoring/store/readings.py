@@ -31,6 +31,7 @@ CHANGED: Final = "reading "
 _PAGE = 500
 _SELECT = "SELECT key, reader, measurements, kept_ns, checksum FROM readings"
 _KEY_COLUMNS = ("series_key", "study_key", "accession_key")
+# CROSS JOIN holds SQLite to this order: it begins with the readings, of which there are few beside sessions.
 _OF_ANY_READING = " UNION ".join(
     f"SELECT s.sequence, s.timestamp_ns FROM readings AS r CROSS JOIN sessions AS s ON s.{column} = r.key"  # noqa: S608
     f" WHERE s.{column} != '' AND s.status = 'completed'"
@@ -71,9 +72,11 @@ def keep(
 ) -> str:
     """Keep a reading, or add to the one that is known: ``new``, ``corrected`` or ``known``."""
     row = connection.execute(f"{_SELECT} WHERE key = ? AND reader = ?", (key, reader)).fetchone()
+    # A damaged one is as if it weren't there, and is written anew.
     known: dict[str, float] = json.loads(row[2]) if row is not None and is_intact(row) else {}
     if known and {**known, **measurements_mm} == known:
         return KNOWN
+    # Sorted, so that the same measurements are the same bytes in whichever order they came.
     text = json.dumps(dict(sorted({**known, **measurements_mm}.items())), separators=(",", ":"))
     connection.execute(
         "INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?)",
@@ -155,6 +158,7 @@ def known_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> set[str]:
 def forget_before(connection: sqlite3.Connection, before_ns: int) -> None:
     """Delete readings that were kept before an instant, and whose session isn't there, or no longer."""
     connection.execute(
+        # What was kept under a clock of 1970 isn't known to be old.
         f"DELETE FROM readings AS r WHERE kept_ns < ? AND kept_ns >= ? AND {_HAS_NO_SESSION}",  # noqa: S608 - a constant
         (before_ns, EARLIEST_NS),
     )
@@ -168,6 +172,7 @@ def any_kept(connection: sqlite3.Connection, keys: Sequence[str]) -> bool:
 
 def set_derived(connection: sqlite3.Connection, sequence: int, derived: DerivedValues) -> None:
     """Replace what was derived of a session, once more is known of it."""
+    # The row's checksum stays as it is: these bytes have zlib's own.
     connection.execute("UPDATE sessions SET derived = ? WHERE sequence = ?", (derived.to_bytes(), sequence))
 
 

@@ -59,10 +59,12 @@ def quarantine(
 ) -> tuple[Database, Path | None]:
     """Put the damaged store aside and begin a new one; of several processes the first one does it."""
     aside = None
+    # Nobody opens the store meanwhile: he would go on in a file that has lost its name.
     with locks.opening(path, patience_seconds, exclusive=True):
         if identity(path) == damaged:  # else another process was first
             aside = path.with_name(f"{path.name}.corrupt-{time.time_ns()}")
             try:
+                # Its journals with it: left behind, SQLite would take them for the new store's.
                 for suffix in _JOURNALS:
                     with suppress(FileNotFoundError):
                         path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))

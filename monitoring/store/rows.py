@@ -50,11 +50,13 @@ class OutlinedSession(Struct, frozen=True):
 
 def as_bytes(value: object) -> bytes:
     """A value as it reads back from SQLite, damaged text included."""
+    # As the connection's text_factory made text of it: damaged text gives the bytes that are in the file.
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
 
 
 def checksum(*values: object) -> int:
     """CRC-32 over values as they read back from SQLite."""
+    # With a separator, since "a", "bc" and "ab", "c" are not the same row.
     return zlib.crc32(b"\x1f".join(map(as_bytes, values)))
 
 
@@ -65,6 +67,7 @@ def is_intact(row: Sequence[Any]) -> bool:
 
 def stored_session(row: Sequence[Any]) -> StoredSession | None:
     """A row of :data:`SESSION_COLUMNS`; None when its record is damaged, or of a newer version."""
+    # What was derived stands outside: it may be replaced later, and zlib has a checksum of its own.
     sequence, routed, derived, *checked = row
     record = stored_record(checked[1]) if is_intact(checked) else None
     return None if record is None else StoredSession(sequence, checked[0], record, bool(routed), derived)

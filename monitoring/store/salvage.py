@@ -26,6 +26,7 @@ from monitoring.store.rows import checksum, is_intact, stored_record
 from monitoring.store.sessions import Earlier, Store, WaitingLines
 
 MAGIC = b"SQLite format 3\0"
+# Rows read together; only where that fails one by one, so that a page costs the rows on it and no others.
 _AT_ONCE = 64
 _HEADER = MAGIC + bytes((0x10, 0x00, 2, 2, 0, 64, 32, 32))  # 4096 bytes a page, a write-ahead log, SQLite's fractions
 _FORMAT, _UTF_8 = (44, 4), (56, 1)
@@ -92,6 +93,7 @@ class _Salvage:
         """Each session that is whole, with the lines that wait for it."""
         columns = {row[1] for row in self._connection.execute("PRAGMA table_info(sessions)")}
         derived = "derived" if "derived" in columns else "NULL"
+        # Only where the outbox is whole does a session without lines there mean that all of them were delivered.
         is_told = self._is_whole("outbox")
         rows = _Rows(self._connection, "sessions", f"sequence, timestamp_ns, record, checksum, routed, {derived}")
         read = set()
@@ -116,6 +118,7 @@ class _Salvage:
                 self._found.points += sum(one.points for one in lines or ())
             else:
                 self._found.known += 1
+        # An index knows which sessions there were; without one, each number on an unreadable page counts as a session.
         numbers = self._numbers()
         self._found.unreadable += rows.unread if numbers is None else len(numbers - read)
 
@@ -140,6 +143,7 @@ class _Salvage:
         """Points of sessions that can't be read, or that had left the file before."""
         for row in _Rows(self._connection, "outbox", _LINES):
             lines, session_id = _waiting(row), str(row[1])
+            # Those of the sessions that were taken came with them.
             if lines is None or session_id in self._new:
                 continue
             with self._store.database.transaction() as connection:
@@ -152,6 +156,7 @@ class _Salvage:
     def take_dead_letters(self) -> None:
         """Lines that a backend has refused, of the sessions that were new."""
         columns = {row[1] for row in self._connection.execute("PRAGMA table_info(dead_letters)")}
+        # An older version's letters name no session: it can't be told which of them are new here.
         if "session_id" not in columns:
             return
         for session_id, *row in _Rows(self._connection, "dead_letters", f"session_id, {outbox.LETTER_COLUMNS}"):
@@ -244,6 +249,7 @@ def _copy_of(aside: Path) -> Iterator[sqlite3.Connection]:
     with tempfile.TemporaryDirectory(prefix=f".{aside.name}-", dir=aside.parent) as folder:
         copy = Path(folder) / "monitoring.db"
         try:
+            # Not the shared memory, which SQLite makes anew from the log.
             for suffix in ("", "-wal", "-journal"):
                 source = aside.with_name(aside.name + suffix)
                 if source.exists():
@@ -266,6 +272,7 @@ def _opened(path: Path) -> sqlite3.Connection | None:
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+        # It is somebody's file: what its schema would call is not run.
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA writable_schema = ON")  # so that a damaged index doesn't hide the tables
         if connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'sessions'").fetchone():
@@ -285,6 +292,7 @@ def _mend_header(path: Path) -> None:
         file.seek(0)
         header = bytearray(file.read(100))
         header[: len(_HEADER)] = _HEADER
+        # By SQLite's file format: its size in pages (28), no free pages (32, 36).
         for place, value in ((28, size // 4096), (32, 0), (36, 0), _FORMAT, _UTF_8):
             header[place : place + 4] = value.to_bytes(4)
         header[92:96] = header[24:28]  # the size is the one of this change

@@ -31,6 +31,7 @@ _WRITE = (
 # Python gives its lock away at each row that SQLite works on, and a busy delivery thread keeps it for milliseconds.
 _TOGETHER = 32
 _WRITE_TOGETHER = _WRITE.replace("(?, ?, ?, ?, ?, ?)", ", ".join(["(?, ?, ?, ?, ?, ?)"] * _TOGETHER))
+# Clocks of several machines differ by minutes: those are taken at their word.
 _LARGEST_AHEAD_NS = 3600 * NANOSECONDS
 _ONE_PER = {
     metric.name: [label.name for label in metric.one_per] for metric in catalogue.METRICS if metric.one_per is not None
@@ -56,6 +57,7 @@ def apply_changes(connection: sqlite3.Connection, changes: Iterable[Change], tim
     rows = [_row(key, value, time_ns) for key, value in replaced.items()]
     for key, amount in added.items():
         value, then_ns, expected = connection.execute(_FIND, key).fetchone() or (0.0, time_ns, None)
+        # Nothing added makes a series exist; where it does, nothing needs to be written.
         is_to_change = expected is None or (amount and _checksum(key, value, then_ns) == expected)
         if is_to_change and isfinite(value + amount):
             rows.append(_row(key, value + amount, max(then_ns, time_ns)))

@@ -13,6 +13,7 @@ from monitoring.metrics.samples import Vocabulary
 from monitoring.store import totals
 from monitoring.store.clock import DAY_NS
 
+# To the day: what each session names is not written at each.
 _SEE = (
     "INSERT INTO vocabulary_seen VALUES (?, ?, ?)"
     " ON CONFLICT DO UPDATE SET seen_ns = excluded.seen_ns WHERE seen_ns <= ?"
@@ -82,6 +83,7 @@ def forget(connection: sqlite3.Connection, before_ns: int, now_ns: int) -> None:
     for label, value in connection.execute(_FORGOTTEN, (before_ns,)).fetchall():
         for table in ("vocabulary", "vocabulary_seen"):
             connection.execute(f"DELETE FROM {table} WHERE label = ? AND value = ?", (label, value))  # noqa: S608
+        # Of labels that are damaged SQLite's JSON functions would make an error.
         connection.execute(
             "DELETE FROM totals WHERE CASE WHEN json_valid(labels) THEN json_extract(labels, ?) = ? END",
             (f'$."{label}"', value),

@@ -37,6 +37,7 @@ class Statistic(Struct, frozen=True):
 
 def _nearest_rank(percent: float) -> Callable[[Sequence[float]], float | None]:
     def of(values: Sequence[float]) -> float | None:
+        # As InfluxDB rounds: below one half of a rank there is no value.
         rank = math.floor(len(values) * percent / 100 + 0.5) - 1
         return sorted(values)[rank] if 0 <= rank < len(values) else None
 
@@ -51,6 +52,7 @@ def percentile(percent: float) -> Statistic:
 
 def _limit_of_agreement(sign: int) -> Statistic:
     def of(values: Sequence[float]) -> float | None:
+        # The sample's deviation, as InfluxQL's stddev: MetricsQL's divides by n, so that it has no such limit here.
         return fmean(values) + sign * 1.96 * stdev(values) if len(values) > 1 else None
 
     return Statistic(f"mean({{}}) {'-+'[sign > 0]} 1.96 * stddev({{}})", "", of)
@@ -59,6 +61,7 @@ def _limit_of_agreement(sign: int) -> Statistic:
 COUNT = Statistic("count({})", "sum{by} (count_over_time({window}))", len, counts=True)
 SUM = Statistic("sum({})", "sum{by} (sum_over_time({window}))", math.fsum, counts=True)
 MEAN = Statistic(
+    # Not a mean of means: instances with few images would weigh as much as those with many.
     "mean({})", "sum{by} (sum_over_time({window})) / sum{by} (count_over_time({window}))", fmean
 )  # fmt: skip
 SMALLEST = Statistic("min({})", "min{by} (min_over_time({window}))", min)
@@ -112,6 +115,7 @@ def _day(time_ns: int, zone: tzinfo) -> date:
 
 
 def _midnight_ns(day: date, zone: tzinfo) -> int:
+    # By the zone's own midnight: a day of 23 or 25 hours is a day.
     return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()) * NANOSECONDS
 
 

@@ -57,6 +57,7 @@ def scraped(
     parts: dict[tuple[str, Labels], dict[str, float]] = {}
     latest: dict[tuple[str, ...], tuple[str, Labels]] = {}
     for number, (at_ns, changed) in enumerate(moments):
+        # Rounded up, since a change shows at the next scrape.
         scrape = -(-at_ns // (_NANOSECONDS_OF_MS * scrape_ms)) - (number == 0)
         touched: dict[tuple[str, Labels], Mapping[str, float | None]] = {}
         for change in changed:
@@ -68,6 +69,7 @@ def scraped(
             if one_per is not None:  # another version takes the place of the one before
                 place = (change.metric, *(change.labels[label.name] for label in one_per))
                 if latest.get(place, key) != key:
+                    # Gone at that very scrape: a push replaces its whole group.
                     touched[latest[place]] = {"": None}
                 latest[place] = key
         for (metric, own), values in touched.items():
@@ -75,6 +77,7 @@ def scraped(
                 steps = seen.setdefault(tuple(sorted((*own, *name))), [])
                 if steps and steps[-1][0] == scrape:
                     steps[-1] = (scrape, value)
+                # Only what changes: a quarter of a year by the minute is kept as its few steps.
                 elif not steps or steps[-1][1] != value:
                     steps.append((scrape, value))
     return {labels: Samples.of_steps(steps, scrape_ms, until_ms // scrape_ms) for labels, steps in seen.items()}
@@ -94,6 +97,7 @@ def _exposed(
         yield ((NAME, f"{metric}_sum"),), parts.get("sum", 0.0)
     if f"{metric}_bucket" in names or f"{metric}_count" in names:
         bounds = [*declared.buckets, None]
+        # The store keeps buckets one by one, Prometheus cumulative.
         counts = list(accumulate(parts.get(bucket_part(bound)) or 0.0 for bound in bounds))
         yield ((NAME, f"{metric}_count"),), counts[-1]
         for bound, count in zip(bounds, counts, strict=True):
@@ -102,6 +106,7 @@ def _exposed(
 
 def instants(from_ms: int, until_ms: int, scrape_ms: int) -> Grid:
     """When the rules are evaluated: every minute, or so often as it falls together with the scrapes."""
+    # A whole number of scrapes, so that each instant has the same samples before it.
     step_ms = -(-_MINUTE_MS // scrape_ms) * scrape_ms
     first, last = -(-from_ms // step_ms), until_ms // step_ms
     return Grid(first * step_ms, step_ms, max(0, last - first + 1))
@@ -169,6 +174,7 @@ def alerts(rule: Rule, evaluator: Evaluator, grid: Grid) -> list[Alert]:
     Raises :class:`EvaluationError`, with the rule's name, where the rule can't be evaluated.
     """
     own = {"alertname": rule.name, "severity": rule.severity, "audience": rule.audience}
+    # Two series that differ in their values alone are one alert, as in Prometheus.
     conditions: Vector = {}
     try:
         for labels, column in evaluator.vector(rule.expression).items():
@@ -176,6 +182,7 @@ def alerts(rule: Rule, evaluator: Evaluator, grid: Grid) -> list[Alert]:
             put(conditions, tuple(sorted({**dict(without(labels, (NAME,))), **own}.items())), there)
     except EvaluationError as error:
         raise EvaluationError(f"{rule.name}: {error}") from None
+    # In whole evaluations, since Prometheus looks at no other instants.
     hold = -(-_span(rule.hold) // timedelta(milliseconds=grid.step_ms))
     found = []
     for labels, column in conditions.items():
@@ -249,6 +256,7 @@ def backtest(
         for name in declared.thresholds:
             for changed in other_values(thresholds, name):
                 other = rendered(declared, changed)
+                # A threshold may stand in a label's value, which no series need have.
                 if promql.check(other.expression):  # as for a bound that no bucket has
                     continue
                 others = len(episodes(alerts(other, evaluator, grid)))
@@ -268,8 +276,10 @@ def other_values(thresholds: Thresholds, name: str) -> Iterator[Thresholds]:
             minutes = round(_span(known) * factor / timedelta(minutes=1))
             others[promql_parser.display_duration(timedelta(minutes=minutes))] = None
         elif isinstance(known, int):
+            # Whole numbers may meet: each is tried once.
             others[round(known * factor)] = None
         else:
+            # Two figures, as a person would set it.
             others[float(f"{known * factor:.2g}")] = None
     for value in others:
         try:

@@ -43,6 +43,7 @@ NO_ANALYSIS: Final = (
     "no analysis has told anything in this range: a relay runs it after each night, and"
     " `leglength-monitor analyze` does from a timer."
 )
+# By instance: two of them may have charts of one name.
 _OF_CHARTS: Final = ("chart", "instance")
 _EACH: Final = ", ".join(_OF_CHARTS)
 NOTICED, SHARE_OF_LIMIT = "would have been noticed", "of the limit"
@@ -72,6 +73,7 @@ class EachShare(Question, frozen=True, kw_only=True):
 
     def influxql(self, scope: Scope) -> str:
         """A series for each group."""
+        # Both fields are of one point, so that InfluxQL may divide them.
         part, whole = (f'"{metric.field}"' for metric in self.metrics.values())
         return f'SELECT {part} / {whole} AS "{SHARE_OF_LIMIT}" {self._from(scope)}{self._group_by()}'
 
@@ -194,6 +196,7 @@ class AlarmsBegan(Question, frozen=True, kw_only=True):
         return {"size": f"max by ({_EACH}) ({size} unless {withdrawn} > 0)"}
 
 
+# Half of one: the field is 0 or 1, and InfluxQL compares floats.
 _STANDS: Final = f' AND "{ALARM["withdrawn"].field}" < 0.5'
 
 
@@ -206,5 +209,6 @@ def alarms_were_told(audience: Audience) -> Totals:
     """When a chart's state became an alarm: the second best, where no backend knows the date of the change."""
     alarm = f"group by ({_EACH}) ({{}} == {STATES.index('alarm')})"
     state = series(STATE, audience=audience)
+    # So a mark stands for an hour, which is how far an annotation's steps are apart.
     before = alarm.format(f"last_over_time({state}[1d] offset 1h)")
     return Totals(expression=f"{alarm.format(state)} unless {before}")

@@ -34,6 +34,7 @@ from promql_parser import (
 from monitoring.dashboards.scraped_series import OVER_TIME, Column, Grid, OverTime, Samples, over_time
 from monitoring.exceptions import MonitoringError
 
+# Prometheus' default (query.lookback-delta).
 LOOKBACK_MS = 300_000
 """How old an instant's sample may be, where nothing said that its series has ended."""
 
@@ -53,6 +54,7 @@ Vector = dict[Labels, Column]
 def combined(columns: Sequence[Column], make: Callable[[list[float | None]], float | None]) -> Column:
     """What ``make`` says of the columns' values, at all instants; it mustn't keep the list."""
     current: list[float | None] = [None] * len(columns)
+    # The usual case, and sorted as it is.
     if len(columns) == 1:
         events = [(start, 0, value) for start, value in zip(*columns[0], strict=True)]
     else:
@@ -82,6 +84,7 @@ def _present(values: Iterable[float | None]) -> list[float]:
 
 def _either(values: list[float | None]) -> float | None:
     present = _present(values)
+    # Prometheus fails the whole expression there, so this does, too.
     if len(present) > 1:
         raise EvaluationError("two series with the same labels at one instant")
     return present[0] if present else None
@@ -100,6 +103,7 @@ def _only(labels: Labels, names: Iterable[str]) -> Labels:
 
 
 def _rounded(value: float, to: float = 1.0) -> float:
+    # Halves go up, as Prometheus' do: Python's own rounding goes to the even number.
     inverse = _divided(1.0, to)
     scaled = value * inverse + 0.5
     return _divided(float(math.floor(scaled)) if math.isfinite(scaled) else scaled, inverse)
@@ -122,12 +126,14 @@ def _defined(function: Callable[..., float]) -> Callable[..., float]:
 
 
 def _divided(value: float, by: float) -> float:
+    # Python raises where IEEE 754 has an answer.
     if by:
         return value / by
     return math.nan if not value or math.isnan(value) else math.copysign(math.inf, value) * math.copysign(1.0, by)
 
 
 def _clamped(value: float, least: float, most: float) -> float | None:
+    # Of a turned range Prometheus gives no value.
     return None if most < least else max(least, min(most, value))
 
 
@@ -162,6 +168,7 @@ COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
 def _average(values: list[float]) -> float:
     mean = values[0]
     for number, value in enumerate(values[1:], 2):
+        # Prometheus' own way of adding up, so that the last digit is the same.
         mean += value / number - mean / number
     return mean
 
@@ -200,6 +207,7 @@ class Evaluator:
         return {(): found} if isinstance(found, Column) else found
 
     def _value(self, node: Any) -> Vector | Column:
+        # By its text: rules repeat their parts, as the number of images in a share and in its condition.
         text = node.prettify()
         if text not in self._found:
             self._found[text] = self._of(node)
@@ -237,10 +245,12 @@ class Evaluator:
     def _(self, node: VectorSelector) -> Vector:
         offset_ms, grid, vector = _milliseconds(node.offset), self._grid, {}
         for labels, samples in self._selected(node):
+            # None until the first sample, and between one that is too old and the next.
             column = vector[labels] = Column([0], [None])
             ends = [*samples.firsts[1:], *(last + LOOKBACK_MS + 1 for last in samples.lasts[-1:])]
             for first, last, following, value in zip(samples.firsts, samples.lasts, ends, samples.values, strict=True):
                 begin = grid.first_from(first + offset_ms)
+                # A value lasts until the next sample, five minutes after its own at the most.
                 end = grid.first_from(min(following, last + LOOKBACK_MS + 1) + offset_ms)
                 if begin < end:
                     column.append(begin, value)
@@ -257,6 +267,7 @@ class Evaluator:
         excludes = node.modifier is not None and node.modifier.type == AggModifierType.Without
         groups: dict[Labels, list[Column]] = {}
         for labels, column in self._vector(node.expr).items():
+            # No aggregate bears a metric's name: it is of none any more.
             group = without(labels, (*names, NAME)) if excludes else _only(labels, names)
             groups.setdefault(group, []).append(column)
 
@@ -274,13 +285,16 @@ class Evaluator:
         if name in OVER_TIME:
             return self._over_time(OVER_TIME[name], arguments[0])
         if name == "time":
+            # Alone in that it differs at each instant: its column has as many values.
             instants = range(self._grid.count)
             return Column(list(instants), [self._grid.at(index) / 1000 for index in instants])
         if name == "vector":
             return {(): self._scalar(arguments[0])}
         if name == "scalar":
+            # A column that is never there stands for a vector that is empty.
             columns = [Column([0], [None]), *self._vector(arguments[0]).values()]
             return combined(columns, lambda values: _present(values)[0] if len(_present(values)) == 1 else math.nan)
+        # Refused by name, so that a rule can't be judged by half of what it asks.
         if name not in ("absent", "absent_over_time"):
             raise EvaluationError(f"the function {name} isn't evaluated here: {node.prettify()}")
         if name == "absent":
@@ -370,6 +384,7 @@ def _asked_for(node: Any) -> Labels:
     found: dict[str, str | None] = {}
     for matcher in node.matchers.matchers:
         is_first = matcher.op == MatchOp.Equal and matcher.name not in found
+        # A label that is asked for twice has no one value.
         found[matcher.name] = matcher.value if is_first else None
     return tuple(sorted((name, value) for name, value in found.items() if value and name != NAME))
 
@@ -437,6 +452,7 @@ class Matching(Struct, frozen=True):
     def sets(self, left: Vector, right: Vector) -> Vector:
         """``and``, ``or``, ``unless``."""
         name = str(self.node.op)
+        # Of "or" the left side is whole, and the right fills what it leaves.
         kept, asked = (right, left) if name == "or" else (left, right)
         others = self.by_signature(asked)
 
@@ -452,6 +468,7 @@ class Matching(Struct, frozen=True):
     def pairs(self, left: Vector, right: Vector) -> Vector:
         """Arithmetic and comparisons of the series that belong together."""
         operation = _where_both_are(_operation(self.node))
+        # group_right: many stand on the right.
         is_flipped = self.card == VectorMatchCardinality.OneToMany
         many, ones = (right, left) if is_flipped else (left, right)
         partners = self.by_signature(ones)

@@ -30,18 +30,22 @@ from monitoring.dashboards.panels import (
 from monitoring.dashboards.questions import OverRange, PerPeriod
 from monitoring.metrics import catalogue
 
+# Two jobs may give their instances one name.
 _BY: Final = "job, instance"
 _OF_INSTANCE: Final = "{{instance}}"
 _COLUMNS: Final = {
     "images": grown(catalogue.SESSIONS, _BY, "[$__range]"),
     "failed": grown(catalogue.SESSIONS, _BY, "[$__range]", status="failed|crashed"),
+    # max, since a gauge may stand there twice for minutes when an instance's other labels change.
     "since success": f"time() - max by ({_BY}) ({series(catalogue.LAST_SUCCESS)})",
     "since image": f"time() - max by ({_BY}) ({series(catalogue.LAST_RUN)})",
+    # "or 0 *" gives every instance a row: without it what is well would be missing from the table.
     "wait": f"max by ({_BY}) ({WAITING}) or 0 * max by ({_BY}) ({series(catalogue.LAST_RUN)})",
     "alerts": f"count by ({_BY}) ({FIRING}) or 0 * max by ({_BY}) ({series(catalogue.LAST_RUN)})",
     # Of versions, the one that was told last: Prometheus knows the one before for some minutes more.
     "": f"topk by ({_BY}) (1, max by ({_BY}, site, version) (timestamp({series(catalogue.BUILD_INFO)})))",
 }
+# A question has one statistic: a query for each column.
 _FROM_IMAGES: Final = {
     "images": (DURATION["duration"], COUNT),
     "failed": (catalogue.SESSION_ENDED["failed"], SUM),
@@ -69,6 +73,7 @@ INSTANCES: Final = Panel(
     empty="No instance", empty_means="no instance has told anything.",
 )  # fmt: skip
 
+# Beside the instances, whose rows have one version each: during a rollout there are two.
 VERSIONS: Final = Panel(
     id=6, title="Images by version", shown=Shown.TABLE, unit=Unit.COUNT, width=24, height=6,
     description="Which version of the application processed how many of this range's images, and how long they took.",
@@ -138,6 +143,7 @@ SPEED: Final = Panel(
     empty="Too few images", empty_means="no four weeks of this range have 11 images of one instance.",
 )  # fmt: skip
 
+# Without a threshold: sites differ by patients and films, so each is to be compared with itself.
 QUALITY: Final = Panel(
     id=5, title="Quality, mean of the week", shown=Shown.LINES, unit=Unit.SHARE, width=12, minimum=0, maximum=1,
     description="The mean quality of each week's images, by instance. Sites differ by their patients and films; a site"

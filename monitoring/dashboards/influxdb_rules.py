@@ -57,6 +57,7 @@ def _select(aggregate: str, metric: Metric, *tags: str, condition: str = "") -> 
 
 def _fallen(metric: Metric, *tags: str) -> tuple[tuple[str, str], ...]:
     """A field's mean over a quarter of a year, and over the last week of it."""
+    # The quarter holds the week as well: that makes the difference a little smaller, and the rule slower, never louder.
     query = _select("mean({})", metric, *COMMON_TAGS, *tags)
     return (query, "$comparison_window"), (query, "$failure_window")
 
@@ -65,6 +66,7 @@ def _chart_alarm(name: str) -> InfluxdbRule:
     """As Prometheus' rule says it; of charts that no look tells any more, the latest state grows old."""
     rule = next(rule for rule in RULES if rule.name == name)
     condition = f"\"audience\" = '{rule.audience}' AND "
+    # The latest state within the span: a chart that is told no more leaves it, and its alert ends.
     query = _select("last({})", chart_metrics.STATE, *COMMON_TAGS, "chart", condition=condition)
     return InfluxdbRule(
         name=name,
@@ -82,6 +84,7 @@ def _ends(name: str, ends: Metric, told: Metric, span: str, left: str) -> Influx
     """As Prometheus' rule says it. InfluxQL knows no now: ``ends`` is compared with the instant ``told`` beside it."""
     rule = next(rule for rule in RULES if rule.name == name)
     queries = (
+        # Both by the labels of their own: Grafana's arithmetic joins what has the labels in common.
         (_select("last({})", metric, *COMMON_TAGS, *(label.name for label in metric.labels)), span)
         for metric in (ends, told)
     )
@@ -112,6 +115,7 @@ INFLUXDB_RULES: tuple[InfluxdbRule, ...] = (
             ),
             (_select("sum({})", _ENDED["completed"], *COMMON_TAGS), "$all_fail_window"),
         ),
+        # A comparison is 0 or 1 there: the number is that of failures, or none.
         number="$A * ($B < 0.5)",
         limit="$failures - 0.5",
         summary="Every image fails.",
@@ -124,6 +128,7 @@ INFLUXDB_RULES: tuple[InfluxdbRule, ...] = (
         queries=((_select("count({})", catalogue.SESSION_DURATION), "$silence"),),
         limit="0.5",
         is_under=True,
+        # An aggregate of nothing is no series: that no image came is that no number comes.
         fires_without_data=True,
         summary="No image arrives any more.",
         description="No image was processed for $silence, the longest ordinary pause, or InfluxDB gives no answer.",
@@ -212,6 +217,7 @@ def grafana_rules(
 
     ``beside_prometheus``: only those that Prometheus' rules lack, so that nobody is told twice.
     """
+    # By name: two rules of one name mean the same.
     told_already = {rule.name for rule in RULES if beside_prometheus}
     rules = [
         _grafana_rule(rule, datasource_uid, runbooks, thresholds)
@@ -233,6 +239,7 @@ def _grafana_rule(rule: InfluxdbRule, datasource_uid: str, runbooks: str, thresh
         queries.append(_step(query, datasource_uid, round(seconds)))
         # An aggregate over the whole range is one number: its last is it.
         queries.append(_step({"refId": letter, "type": "reduce", "expression": f"{letter}_series", "reducer": "last"}))
+    # The limit is a number for Grafana: half numbers, as Prometheus' rules have them, are computed here.
     low, high = filled(rule.limit, thresholds).partition(" - ")[::2]
     evaluator = {"type": "lt" if rule.is_under else "gt", "params": [float(low) - float(high or 0)]}
     queries.append(_step({"refId": "N", "type": "math", "expression": filled(rule.number, thresholds)}))
@@ -244,6 +251,7 @@ def _grafana_rule(rule: InfluxdbRule, datasource_uid: str, runbooks: str, thresh
         "title": rule.name,
         "condition": "FIRES",
         "for": "0s",
+        # No data mostly means that nothing happened: no failure, no finding.
         "noDataState": "Alerting" if rule.fires_without_data else "OK",
         "execErrState": "Error",
         "data": queries,

@@ -48,6 +48,7 @@ from monitoring.domain.plausibility import RATIO_HARD, RATIO_SOFT, Z_HARD, Z_SOF
 from monitoring.metrics import catalogue
 from monitoring.metrics.catalogue import Metric
 
+# By images and not by time: a week of two images and one of forty are not equally sure.
 _MEAN_OF: Final = "mean of 20"
 _COLORS_OF_LENGTHS: Final = colored(MEASUREMENTS)
 _TOO_FEW: Final = "fewer than 20 images in this range, or nothing reaches the backend."
@@ -66,6 +67,7 @@ def _means_of_20(metrics: Mapping[str, Metric], *by: str) -> tuple[Answer, ...]:
     )
 
 
+# Of this audience's rules: a full disk is none of the clinical lead's business.
 CLINICAL_ALERTS: Final = Panel(
     id=1, title="Must anyone look?", shown=Shown.STAT, unit=Unit.COUNT, width=6, height=4,
     description="What the alert rules for the clinical side say. Now: one fires that pages. Soon: one fires that can"
@@ -80,12 +82,14 @@ QUALITY_NOW: Final = Panel(
     " follows drift, and is no probability of an error.",
     answers=(
         asked(MovingMean(metrics=_QUALITY)),
+        # MetricsQL counts time, not images, so that it has no mean of the latest 20: the title says what is shown.
         asked(OverRange(metrics=_QUALITY, statistic=MEAN), title="Quality of all images of the range"),
         latest_told(_QUALITY, title="Quality of the latest image"),
     ),
     empty="Too few images", empty_means=_TOO_FEW,
 )  # fmt: skip
 
+# Totals first: they count images, once for each rule, where points count findings.
 HARD_FINDINGS: Final = Panel(
     id=3, title="Images found wrong", shown=Shown.STAT, unit=Unit.COUNT, width=6, height=4,
     description="Images of the range with a hard finding: they broke a rule whose breach means that a landmark, a label"
@@ -106,6 +110,7 @@ VERDICT: Final = Panel(
     description="Whether the measurements meet the criteria of agreement with readers: bias, mean error, limits and"
     " correlation. The number of criteria that the worst measurement doesn't meet.",
     answers=(told(f"max({series(catalogue.VALIDATION['criteria_failed'])})", at_end=True),),
+    # In words, since a number of unmet criteria reads like a score.
     words={0: ("Met", GOOD), 1: ("1 not met", NOTE), **{n: (f"{n} not met", NOTE) for n in range(2, 6)}},
     empty="No verdict", empty_means="it takes 100 images with a reader's measurement.",
 )  # fmt: skip
@@ -185,6 +190,7 @@ LATEST_FINDINGS: Final = Panel(
         asked(
             ImageTable(
                 metrics=catalogue.FINDING, by=("severity", "rule", "subject", "instance"), count=20,
+                # Not info: legs that differ are why patients are referred, and would fill the table.
                 where={"severity": ("hard", "soft")},
             )
         ),
@@ -204,6 +210,7 @@ MISSES: Final = Panel(
         ),
         told(
             f"{grown(catalogue.LANDMARK_MISSES, 'landmark', '[$__range]')}"
+            # The misses have a label that images don't: joined on none.
             f" / on () group_left () ({grown(catalogue.SESSIONS, '', '[$__range]', status='completed')} > 0)",
             "{{landmark}}", at_end=True, note="Of all completed images, also those that no model looked at.",
         ),
@@ -279,6 +286,7 @@ DISAGREEMENT: Final = Panel(
     colors=colored(_SCORES), empty="Too few images", empty_means=_TOO_FEW,
 )  # fmt: skip
 
+# In mm, beside scores: 10 and 50 mm are where the outlier risk begins and is full.
 _DISTANCE = {"largest": catalogue.ENSEMBLE["max_distance"], "mean": catalogue.ENSEMBLE["mean_distance"]}
 
 DISTANCE: Final = Panel(
@@ -304,6 +312,7 @@ DIFFERENCE: Final = Panel(
     empty="Nothing to compare", empty_means="the application reports no scores of its own.",
 )  # fmt: skip
 
+# Not the clamped one: that is exactly 0 in three of ten images, which damps means and hides a shift.
 _Z = {"z": catalogue.Z_SCORE_UNCLAMPED}
 _Z_FROM = f"{Z_SOFT:g} (soft) and {Z_HARD:g} (hard), the limits of the rule on lengths for age."
 _NO_AGE = "no image of this range has an age in the table (1 to 18 years), a sex and a measurement."
@@ -317,6 +326,7 @@ Z_SCORES: Final = Panel(
     colors=_COLORS_OF_LENGTHS, empty="Nothing to compare", empty_means=_NO_AGE,
 )  # fmt: skip
 
+# No zero line as a target: patients of such a clinic are not average, so only a change tells.
 Z_MEANS: Final = Panel(
     id=51, title="Lengths for age and sex, mean of 20", shown=Shown.LINES, unit=Unit.COUNT, width=12, decimals=1,
     description="The mean of the latest 20 images. A mean that leaves its usual height says that the patients or the"
@@ -333,6 +343,7 @@ Z_MEANS: Final = Panel(
 
 _SIDES = {"difference": catalogue.SIDE_DIFFERENCE}
 
+# Without thresholds: a difference of the legs is what patients come for.
 SIDE_DIFFERENCES: Final = Panel(
     id=52, title="Right minus left", shown=Shown.POINTS, unit=Unit.MILLIMETERS, width=12, decimals=0,
     description="Each image's difference of the two sides, by bone. A difference alone is no error: patients are"
@@ -357,6 +368,8 @@ FEMUR_TIBIA: Final = Panel(
 _ERROR = {"error": catalogue.READING_ERROR}
 _NO_READINGS = "no reader's measurement is known of this range's images."
 
+# At the image's time, not the reading's: else an old fault would show on the day on which somebody read it.
+# At the image's time, not the reading's: else an old fault would show on the day on which it was read.
 READING_ERRORS: Final = Panel(
     id=60, title="Difference from the readers", shown=Shown.POINTS, unit=Unit.MILLIMETERS, width=24, height=9,
     decimals=1,
@@ -376,6 +389,7 @@ _FIGURES = {
     "mean error": "mae", "ICC": "icc", "beyond 5 mm": "beyond_5_mm", "beyond 10 mm": "beyond_10_mm",
     "criteria not met": "criteria_failed",
 }  # fmt: skip
+# What InfluxQL can compute of errors; the correlation needs both sides, of which points hold the difference.
 _OF_RANGE = {"pairs": COUNT, "bias": MEAN, "lower limit": LOWER_LIMIT, "upper limit": UPPER_LIMIT}
 
 AGREEMENT: Final = Panel(
@@ -412,6 +426,7 @@ AGREEMENT: Final = Panel(
     empty="No readings", empty_means=_NO_READINGS,
 )  # fmt: skip
 
+# What must be answered first, then what explains it; a panel keeps its id for good.
 MEASUREMENT_PAGE: Final = Dashboard(
     uid="leglength-measurements",
     title="Leg length: measurements",

@@ -50,6 +50,7 @@ from monitoring.metrics.catalogue import SYSTEM, Metric
 STATUS_COLORS: Final = {"completed": GOOD, "skipped": QUIET, "failed": NOTE, "crashed": BAD}
 DURATION: Final = {"duration": catalogue.SESSION_DURATION}
 NO_IMAGES: Final = "no image was processed in this range, or nothing reaches the backend."
+# Status by status, each 0 or 1 of an image: sums are counts, and means are shares.
 _ENDED: Final[Mapping[str, Metric]] = {str(status): metric for status, metric in catalogue.SESSION_ENDED.items()}
 _COMPLETED = {"status": ("completed",)}
 WITHIN_30: Final = r"30(\.0)?"
@@ -60,6 +61,7 @@ MUST_ACT_PANEL: Final = Panel(
     id=1, title="Must anyone act?", shown=Shown.STAT, unit=Unit.COUNT, width=6, height=5,
     description="What the alert rules say. Now: one fires that pages. Soon: one fires that can wait for the morning."
     " Which they are stands beside.",
+    # Of Prometheus alone, which evaluates the rules; a site without it reads Grafana's own alerts.
     answers=(told(must_act(), at_end=True),),
     words=MUST_ACT, empty="Unknown", empty_means="Prometheus gives no answer.",
 )  # fmt: skip
@@ -76,6 +78,7 @@ SINCE_SUCCESS: Final = Panel(
     description="How long ago the latest image was completed. A short time means that it works.",
     answers=(
         told(f"time() - max({series(catalogue.LAST_SUCCESS)})", at_end=True),
+        # InfluxQL can't take a value from now: the instant is shown as how long ago it is, which no bound can colour.
         asked(ImageTable(metrics=DURATION, where=_COMPLETED, count=1), unit=Unit.AGO, is_judged=False),
     ),
     thresholds=(("silence", NOTE),),
@@ -107,6 +110,7 @@ ENDED: Final = Panel(
     colors=STATUS_COLORS, empty="No images", empty_means=NO_IMAGES,
 )  # fmt: skip
 
+# Skipped images are no attempts: a series of another kind would thin the share out.
 FAILED_SHARE: Final = Panel(
     id=6, title="Share that failed", shown=Shown.STAT, unit=Unit.SHARE, width=5, height=4, decimals=1,
     description="Failed and crashed images of all that were not skipped. The number of images beside tells what it is"
@@ -129,6 +133,7 @@ FAILED_SHARE: Final = Panel(
     empty="No images", empty_means=NO_IMAGES,
 )  # fmt: skip
 
+# On the page of the monitoring, too: here it says whether the panels around it are up to date.
 LONGEST_WAIT: Final = Panel(
     id=7, title="Longest wait", shown=Shown.STAT, unit=Unit.SECONDS, width=5, height=4, decimals=1,
     description="How long the oldest session has waited for its delivery to a backend; 0: none waits.",
@@ -166,11 +171,13 @@ DAYS: Final = Panel(
     description="Each day's images by how they ended, by the calendar of this page's time zone.",
     answers=(
         asked(PerPeriod(metrics=DURATION, by=("status",), statistic=COUNT, period=DAY), "{{status}}"),
+        # Second, since after a change of the clocks Prometheus' days begin an hour off.
         told(grown(catalogue.SESSIONS, "status", DAY.behind), "{{status}}", step=DAY.window, note=OF_SCRAPES),
     ),
     colors=STATUS_COLORS, empty="No images", empty_means=NO_IMAGES, minimum=0,
 )  # fmt: skip
 
+# For InfluxDB alone: a scrape sees the latest image, of 15 within 45 s four of them.
 LATEST_IMAGES: Final = Panel(
     id=11, title="Latest images", shown=Shown.TABLE, unit=Unit.SECONDS, width=13,
     description="The latest 20 images: when they ended and how, how long they took, and how many of the 8 landmarks"
@@ -205,6 +212,7 @@ STOPS: Final = Panel(
     empty="None", empty_means="every image of this range was completed, or none arrived.", minimum=0,
 )  # fmt: skip
 
+# An open label: a code's first event can't be seen by increase, so the totals stand here as they are.
 STOP_CODES: Final = Panel(
     id=21, title="Reasons given, in all", shown=Shown.TABLE, unit=Unit.COUNT, width=7,
     description="Images that were not completed by the application's own code for the reason, over all time of the"
@@ -235,6 +243,7 @@ DURATIONS: Final = Panel(
     colors=STATUS_COLORS, empty="No images", empty_means=NO_IMAGES,
 )  # fmt: skip
 
+# Beside percentiles, which buckets tell badly: this share is exact, and the alert's.
 WITHIN_30_S: Final = Panel(
     id=31, title="Share done within 30 s, by week", shown=Shown.LINES, unit=Unit.SHARE, width=12, minimum=0, maximum=1,
     description="Images that took 30 s or less, of all of the week's: exact, since 30 s is a bound of the histogram.",
@@ -263,6 +272,7 @@ SLOW_STAGES: Final = Panel(
         asked(
             PerPeriod(
                 metrics={"duration": catalogue.STAGE_DURATION}, by=("stage",), statistic=percentile(95),
+                # InfluxQL's percentile is the nearest rank: of 10 and fewer the 95th is the largest.
                 period=FOUR_WEEKS, at_least=11,
             ),
             "{{stage}}",
@@ -291,8 +301,10 @@ INFERENCE: Final = Panel(
 
 _MEMORY = {
     "process": SYSTEM["process_resident_memory_peak_bytes", "maximum"],
+    # Beside what is used, so that the lines tell how near the end was.
     "limit": SYSTEM["container_memory_limit_bytes", "maximum"],
     "container": SYSTEM["container_memory_used_bytes", "maximum"],
+    # The smallest, as the catalogue keeps it: a mean hides the moment in which it was short.
     "free at least": SYSTEM["system_memory_available_bytes", "minimum"],
 }
 _PROCESSORS = {
@@ -317,6 +329,7 @@ PROCESSORS: Final = Panel(
 )  # fmt: skip
 
 _GPU_MEMORY = {
+    # By all processes: what another one holds is missing here, too.
     "in use": SYSTEM["gpu_memory_used_bytes", "maximum"],
     "in all": SYSTEM["gpu_memory_total_bytes", "maximum"],
 }
@@ -348,11 +361,13 @@ DISK: Final = Panel(
     id=44, title="Least free disk at each image", shown=Shown.LINES, unit=Unit.BYTES, width=7, minimum=0,
     description="The least free space during the image, on the volumes of the output and of the store.",
     answers=(asked(EachImage(metrics=_DISK, by=("volume",)), "{{volume}}"), latest_told(_DISK, "volume")),
+    # Of free space much is good.
     base=BAD, thresholds=(("disk_free", GOOD),),
     thresholds_from="$disk_free bytes: the store's largest size four times over.",
     colors=colored(catalogue.VOLUME.values), empty="Nothing measured", empty_means=_OF_MACHINE,
 )  # fmt: skip
 
+# Beside the space itself: a date is a guess, and is taken back where the trend goes.
 DISK_FULL: Final = Panel(
     id=45, title="Until a volume is full", shown=Shown.STAT, unit=Unit.DAYS, width=5, height=5, decimals=0,
     description="Days until a volume is full if it goes on to fill as it did, as the latest analysis foresaw; of"
@@ -371,6 +386,7 @@ DISK_FULL: Final = Panel(
     empty_means="no clear trend fills a volume within 60 days, or no analysis has told anything.",
 )  # fmt: skip
 
+# From what must be done now to what explains it; ids as on the other pages: a panel keeps its own for good.
 OPERATION: Final = Dashboard(
     uid="leglength-operation",
     title="Leg length: operation",

@@ -47,6 +47,7 @@ class Unit(StrEnum):
     MILLIMETERS = "suffix:mm"  # `lengthmm` shows 0.6 mm as 600 µm
     COUNT = "short"
     DAYS = "d"
+    # An instant in ms, which Grafana turns into words; it has no bounds.
     AGO = "dateTimeFromNow"
 
     @property
@@ -82,6 +83,7 @@ def series(metric: Metric, part: str = "", /, **labels: str) -> str:
     A label's value is a regular expression where it holds ``|`` or ``(``. Raises ValueError for what is never sent.
     """
     known = {label.name: label for label in metric.labels}
+    # At import, so that a panel can't be declared that would always be empty.
     if (
         not metric.is_pushed
         or (metric.kind is Kind.HISTOGRAM) != bool(part)
@@ -96,6 +98,7 @@ def grown(metric: Metric, by: str, behind: str, part: str = "", /, **labels: str
     """PromQL: by how much a counter grew, whole, summed by labels (``""``: none); ``behind`` is ``[7d]`` or the"
     " like.
     """
+    # Rounded: events are whole, and increase extrapolates by up to 6 % where scrapes were missed.
     clause = f" by ({by})" if by else ""
     return f"sum{clause} (round(increase({series(metric, part, **labels)}{behind})))"
 
@@ -104,6 +107,7 @@ def must_act(audience: str = "") -> str:
     """PromQL: 2 when an alert fires that pages, 1 for one that can wait, 0 for none, -1 when no rules are evaluated."""
     firing = FIRING.replace("}", f',audience="{audience}"}}') if audience else FIRING
     critical, warning = (f"count({firing[:-1]},severity={quoted(each)}}})" for each in ("critical", "warning"))
+    # The heartbeat always fires: without it nobody evaluates rules, and "no alert" means nothing.
     evaluated = 'ALERTS{alertname="LegLengthHeartbeat",alertstate="firing"}'
     return f"2 * ({critical} > bool 0) or ({warning} > bool 0) or 0 * count({evaluated}) or vector(-1)"
 
@@ -116,6 +120,7 @@ MUST_ACT: Final[Mapping[float, tuple[str, str]]] = {
 }
 """What the values of :func:`must_act` mean."""
 
+# Joined by the group's labels: push_time is one for each group, and bears no backend.
 _OLDEST, _PENDING = series(catalogue.MONITORING_OLDEST), series(catalogue.MONITORING_PENDING)
 SINCE_PUSH: Final = f"(time() - push_time_seconds{{{_SCOPE}}})"
 """PromQL: how long ago the Pushgateway was last told, by instance."""
@@ -188,6 +193,7 @@ def told(
 
 def days_until(metric: Metric, *by: str) -> str:
     """PromQL: the days until the soonest of the instants that a gauge tells by labels, 0 once it is over."""
+    # Not below 0: what has ended, or is full, is no better known by how long ago.
     return f"clamp_min((min by ({', '.join(by)}) ({series(metric)}) - time()) / {Unit.DAYS.seconds}, 0)"
 
 

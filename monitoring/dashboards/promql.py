@@ -32,7 +32,9 @@ _FOREIGN: Final = {
 """What the Pushgateway and Prometheus add of their own; all are gauges."""
 
 _OF_COUNTERS: Final = ("increase", "rate", "resets")
+# Whether a counter is there at all may be asked of its total.
 _OF_PRESENCE: Final = ("absent", "absent_over_time", "present_over_time")
+# Any length does: what is checked doesn't depend on it, but that it is none of a minute.
 _GRAFANA_SPANS: Final = {"$__range": "30d", "$__interval": "1d"}
 
 
@@ -57,6 +59,7 @@ def _sources() -> dict[str, Source]:
     for metric in catalogue.METRICS:
         labels = frozenset((*GROUP_LABELS, *(label.name for label in metric.labels)))
         if metric.kind is Kind.HISTOGRAM:
+            # Under no other name: a histogram's own is never sent.
             found[f"{metric.name}_bucket"] = Source(metric, labels | {"le"})
             found[f"{metric.name}_sum"] = found[f"{metric.name}_count"] = Source(metric, labels)
         elif metric.is_pushed:
@@ -126,6 +129,7 @@ class _Examination:
             self.visit(node.rhs, "absent" if str(node.op) in ("and", "unless") else "")
         elif hasattr(node, "expr"):
             self.examine_labels(node, *(getattr(getattr(node, "modifier", None), "labels", None) or ()))
+            # A subquery holds values of instants: the function around it isn't asked of the counter itself.
             self.visit(node.expr, "" if isinstance(node, SubqueryExpr) else function)
 
     def examine(self, selector: VectorSelector, function: str) -> None:
@@ -164,6 +168,7 @@ def _matched_on(modifier: Any) -> list[str]:
 
 def _alternatives(matcher: Matcher) -> list[str]:
     """The values that a matcher names: each of ``a|b`` by itself, so that a misspelt one of them is seen."""
+    # In any other pattern | may stand within brackets.
     is_plain = matcher.op in (MatchOp.Equal, MatchOp.NotEqual) or not re.fullmatch(r"[\w|]+", matcher.value)
     return [matcher.value] if is_plain else matcher.value.split("|")
 

@@ -16,6 +16,7 @@ from monitoring.dashboards.rendering import INFLUXDB, PAGES, PROMETHEUS, SERVERS
 from monitoring.dashboards.rule_files import RUNBOOKS, alertmanager_example, prometheus_rules, to_yaml
 from monitoring.exceptions import ConfigurationError
 
+# By it a file is known as this command's, and replaced without being asked.
 MARK = "Written by `leglength-monitor dashboards render`"
 _HEADER = f"# {MARK}; a change here is lost when it is run again.\n"
 _UID = '"uid": "leglength-'
@@ -45,6 +46,7 @@ class Sources(Struct, frozen=True, kw_only=True):
     def variables(self) -> list[str]:
         """The variables that Grafana's process needs for them, but for secrets."""
         given = (self.images_url, self.database, self.prometheus_url, self.dashboards_path)
+        # $$ is Grafana's own way to write a dollar.
         return [text[1:] for text in given if text.startswith("$") and not text.startswith("$$")]
 
 
@@ -53,6 +55,7 @@ def files(site: Site, sources: Sources) -> dict[str, str]:
     pages = {f"grafana/dashboards/{page.uid}.json": render(page, site) for page in PAGES}
     provider = {
         "name": "leglength", "folder": "Leg length", "folderUid": "leglength", "type": "file", "allowUiUpdates": False,
+        # Deletion stays on: else Grafana keeps pages that a later version has no more.
         "disableDeletion": False, "updateIntervalSeconds": 60, "options": {"path": sources.dashboards_path},
     }  # fmt: skip
     found = [_datasource(name, sources) for name in site.sources]
@@ -81,6 +84,7 @@ def _datasource(name: str, sources: Sources) -> dict[str, Any]:
         return {**shared, "type": "prometheus", "url": url, "jsonData": settings}
     settings = {"version": "InfluxQL", "dbName": sources.database, "httpMode": "POST"}
     found = {**shared, "type": "influxdb", "url": sources.images_url, "jsonData": settings}
+    # As Token: version 2 answers 401 to a Bearer.
     if sources.user is None:
         settings["httpHeaderName1"] = "Authorization"
         return {**found, "secureJsonData": {"httpHeaderValue1": f"Token ${TOKEN_VARIABLE}"}}
@@ -103,9 +107,11 @@ def write(texts: dict[str, str], folder: Path, *, replaces_foreign: bool = False
     paths = {folder / name: text for name, text in texts.items()}
     try:
         present = {path: path.read_text(encoding="utf-8", errors="replace") for path in paths if path.exists()}
+        # Pages are known by their uid: JSON has no comments.
         foreign = [str(path) for path, text in present.items() if MARK not in text and _UID not in text]
         if foreign and not replaces_foreign:
             raise ConfigurationError(f"not written by this command: {', '.join(foreign)}; --force replaces them")
+        # Only these: a file that is written again is loaded again.
         changed = [path for path, text in paths.items() if present.get(path) != text]
         for path in changed:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -67,6 +67,7 @@ class Scope(Struct, frozen=True):
         return cls(
             zone=zone, time_filter="$timeFilter", range="$__range", interval="$__interval",
             metricsql_filters=promql, promql_filters=f',job=~"$job"{promql}',
+            # Quoted, each: `measurement` and `all` are words of InfluxQL's own. Grafana escapes values for a pattern.
             influxql_filters="".join(f' AND "{label}" =~ /^${{{label}:regex}}$/' for label in labels),
         )  # fmt: skip
 
@@ -74,7 +75,9 @@ class Scope(Struct, frozen=True):
     def of(cls, time_range: TimeRange, zone: str = "UTC", interval: str = "1m", **labels: str) -> Scope:
         """Values in place of variables, for whoever asks a server directly, and MetricsQL then at the range's end."""
         promql = "".join(f",{name}={quoted(value)}" for name, value in labels.items())
+        # A point knows no job: that is Prometheus' label.
         of_points = {name: value for name, value in labels.items() if name != "job"}
+        # Rounded up: a shorter range would leave the first image out.
         seconds = math.ceil((time_range.end_ns - time_range.start_ns) / NANOSECONDS)
         return cls(
             zone=zone, range=f"{seconds}s", interval=interval, promql_filters=promql,
@@ -105,6 +108,7 @@ class Question(Struct, frozen=True, kw_only=True):
     where: Mapping[str, tuple[str, ...]] = {}
 
     def __post_init__(self) -> None:
+        # InfluxQL can't compute across measurements: the result is null, without a word.
         if len({metric.measurement for metric in self.metrics.values()}) != 1 or self.measurement == "":
             raise ValueError(f"not of one InfluxDB measurement: {', '.join(self.metrics)}")
         own = [label for metric in self.metrics.values() for label in metric.labels]
@@ -113,6 +117,7 @@ class Question(Struct, frozen=True, kw_only=True):
             if name not in labels and name not in COMMON_TAGS:
                 raise ValueError(f"{self.measurement} has no tag {name}")
         for name, values in self.where.items():
+            # A misspelt value of a closed label is seen here, and not as a panel that stays empty.
             if name in labels and labels[name].closed and not set(values) <= set(labels[name].values):
                 raise ValueError(f"{self.measurement}: {name} is never {', '.join(values)}")
 
@@ -167,6 +172,7 @@ class Question(Struct, frozen=True, kw_only=True):
 
     def _images(self, points: Iterable[TimedPoint], time_range: TimeRange) -> Iterator[tuple[tuple[str, ...], Row]]:
         """The points that are asked of, as rows with all of their tags; each with its group's values of ``by``."""
+        # Both servers answer in the order of time.
         for point, time_ns in sorted(points, key=lambda timed: timed.time_ns):
             if point.measurement != self.measurement or not time_range.start_ns <= time_ns <= time_range.end_ns:
                 continue
@@ -218,6 +224,7 @@ class EachImage(Question, frozen=True, kw_only=True):
 
     def metricsql(self, scope: Scope) -> dict[str, str]:
         """Of two instances with equal tags, the largest."""
+        # Over the step alone: of a bare name VictoriaMetrics decides by itself how old a value may be.
         return self._metricsql(scope, "max{by} (last_over_time({window}))", f"[{scope.interval}]")
 
     def answer(self, points: Iterable[TimedPoint], time_range: TimeRange, zone: tzinfo) -> list[Row]:  # noqa: ARG002
@@ -245,6 +252,7 @@ class MovingMean(Question, frozen=True, kw_only=True):
             for row in rows:
                 for column, value in row.values.items():
                     seen[column].append(value)
+                # None before there are so many: InfluxDB's moving_average begins as late.
                 full = {column: seen[column][-self.images :] for column in row.values}
                 values = {column: fmean(latest) for column, latest in full.items() if len(latest) == self.images}
                 if values:
@@ -273,11 +281,13 @@ class PerPeriod(Question, frozen=True, kw_only=True):
         counted = _name(next(iter(self.metrics.values())))
         names = ", ".join(f'"{column}"' for column in self.columns)
         inner = f"SELECT {select}, count({counted}) AS \"n\" {grouped} fill(none) tz('{scope.zone}')"
+        # InfluxQL has no HAVING: the number of images is a column of an inner query.
         outer = f'WHERE {scope.time_filter} AND "n" >= {self.at_least}{self._group_by()}'
         return f"SELECT {names} FROM ({inner}) {outer} tz('{scope.zone}')"
 
     @property
     def _fill(self) -> str:
+        # Never previous or linear: what wasn't measured stays missing.
         return "0" if self.statistic.counts and self.period is DAY else "none"
 
     def metricsql(self, scope: Scope) -> dict[str, str]:
@@ -334,6 +344,7 @@ class Growth(Question, frozen=True, kw_only=True):
         """A row for each group."""
         sums = ", ".join(f'sum("{column}") AS "{column}"' for column in self.columns)
         of_series = f"{self._from(scope)}{self._group_by(tags=self._series_tags)}"
+        # By each series of its own first: a difference across two would be none of either.
         steps = f"SELECT {self._select('non_negative_difference({})')} {of_series}"
         return f"SELECT {sums} FROM ({steps}) WHERE {scope.time_filter}{self._group_by()}"
 
@@ -349,6 +360,7 @@ class Growth(Question, frozen=True, kw_only=True):
             series = tuple(row.tags.get(tag, "") for tag in self._series_tags)
             for column, value in row.values.items():
                 before = latest.get(series, {}).get(column)
+                # A fall is a new store, whose totals begin anew: what it begins with isn't this range's.
                 if before is not None and value >= before:
                     group = steps.setdefault(key, {})
                     group[column] = group.get(column, 0.0) + value - before
@@ -409,6 +421,7 @@ class ImageTable(Question, frozen=True, kw_only=True):
         rest = "".join(f', {_name(metric)} AS "{column}"' for column, metric in others)
         tags = "".join(f', "{tag}"' for tag in self.by)
         if self.smallest:
+            # It keeps the images' times, which aggregates replace by the range's start.
             value = f"bottom({_name(first[1])}, {self.count})"
             return f'SELECT {value} AS "{first[0]}"{rest}{tags} {self._from(scope)}'
         return f"SELECT {self._select()}{tags} {self._from(scope)} ORDER BY time DESC LIMIT {self.count}"
@@ -438,6 +451,7 @@ def influxql_rows(question: Question, series: Iterable[Mapping[str, Any]]) -> li
             values = {name: float(named[name]) for name in question.columns if named.get(name) is not None}
             if values:
                 found.append(
+                    # Of an aggregate over all InfluxDB says the range's start.
                     Row(None if isinstance(question, OverRange | Growth) else int(named["time"]), tags, values)
                 )
     return found

@@ -51,7 +51,7 @@ from monitoring.dashboards.thresholds import DEFAULTS, Audience, Thresholds
 from monitoring.metrics import catalogue
 
 PAGES: Final = (OPERATION, MEASUREMENT_PAGE, SELF_MONITORING, FLEET)
-COLUMNS = 24
+COLUMNS = 24  # of Grafana's grid
 MOST_POINTS = 5000  # of a series: enough for a day's steps in 13 years
 TAG = "leglength"
 PROMETHEUS, INFLUXDB, VICTORIAMETRICS = "prometheus_datasource", "influxdb_datasource", "victoriametrics_datasource"
@@ -142,7 +142,7 @@ def built(page: Dashboard, site: Site) -> models.Dashboard:
     for annotation in _annotations(page, site):
         builder.annotation(annotation)
     found = builder.build()
-    found.schema_version = 42
+    found.schema_version = 42  # whatever a later library writes
     found.panels = list(_laid_out(page.rows, site))
     return found
 

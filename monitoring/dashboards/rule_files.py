@@ -23,6 +23,7 @@ class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # it comes without types
         return True
 
     def represent_text(self, text: str) -> Any:
+        # A block for what has several lines: as one quoted line nobody can read an expression.
         return self.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
@@ -42,6 +43,7 @@ def rules_for(thresholds: Thresholds) -> list[tuple[Rule, tuple[str, ...]]]:
     """
     found = [(rendered(rule, thresholds), rule.thresholds) for rule in RULES]
     for rule, named in found:
+        # Here, and not at the first evaluation: Prometheus takes an expression that never finds anything.
         for problem in promql.check(rule.expression):
             raise ConfigurationError(f"{rule.name}: {problem}; it uses the thresholds {', '.join(named)}")
     return found
@@ -49,6 +51,7 @@ def rules_for(thresholds: Thresholds) -> list[tuple[Rule, tuple[str, ...]]]:
 
 def prometheus_rules(thresholds: Thresholds = DEFAULTS, runbooks: str = RUNBOOKS) -> str:
     """Prometheus' rule file, a group for each audience; ``runbooks`` is the address of the page ``docs/alerts.md``."""
+    # Each audience finds its own rules together.
     groups: dict[str, list[dict[str, Any]]] = {}
     for rule, _ in rules_for(thresholds):
         groups.setdefault(f"leglength-{rule.audience}", []).append(prometheus_rule(rule, runbooks))

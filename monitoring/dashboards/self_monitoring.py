@@ -37,19 +37,24 @@ from monitoring.metrics import catalogue, chart_metrics
 _TOLD_NOTHING: Final = "the monitoring has told nothing of itself in this range."
 _BACKENDS: Final = {f"/^{name}/": color for name, color in colored(catalogue.BACKEND.values).items()}
 _PENDING: Final = {"waiting": catalogue.MONITORING_PENDING}
+# InfluxDB hears of what waits with the first request that is answered again: until then it stands still there.
 _FROZEN: Final = "As it was at each delivery, since a store tells of itself when it delivers."
 
+# Without a gateway's push_time, as of a textfile, the latest delivery stands in for it.
 LATEST_PUSH: Final = Panel(
     id=1, title="Last push", shown=Shown.STAT, unit=Unit.SECONDS, width=5, height=4, decimals=0,
     description="How long ago the totals were last told. Between images only a relay tells them.",
     answers=(
+        # The soonest: with several instances one that is silent has an alert of its own.
         told(f"min({SINCE_PUSH}) or time() - max({series(catalogue.MONITORING_LAST_DELIVERY)})", at_end=True),
+        # Points of the monitoring itself have the time of sending.
         asked(ImageTable(metrics=_PENDING, count=1), unit=Unit.AGO, is_judged=False),
     ),
     thresholds=(("silence", NOTE),), thresholds_from="$silence: the longest ordinary pause between two images.",
     empty="Never", empty_means=_TOLD_NOTHING,
 )  # fmt: skip
 
+# Neither good nor bad where there is none: modules that reach their backends need no relay.
 RELAY: Final = Panel(
     id=2, title="Relay last seen", shown=Shown.STAT, unit=Unit.SECONDS, width=5, height=4, decimals=0,
     description="How long ago a relay looked after the store, which it does every few seconds.",
@@ -81,6 +86,7 @@ DEAD: Final = Panel(
             note=_FROZEN,
         ),
     ),
+    # Counts are whole: half of one lies between none and one, whatever extrapolation adds.
     thresholds=((0.5, NOTE),), thresholds_from="any one.",
     empty="Unknown", empty_means=_TOLD_NOTHING,
 )  # fmt: skip
@@ -101,6 +107,7 @@ LOST: Final = Panel(
     empty="Unknown", empty_means=_TOLD_NOTHING,
 )  # fmt: skip
 
+# Two titles: a log has the sum since the store began, which would tower over bars of a day.
 DELIVERED: Final = Panel(
     id=10, title="Delivered a day", shown=Shown.BARS, unit=Unit.COUNT, width=12, minimum=0,
     description="Points delivered to InfluxDB, sessions told to Prometheus.",
@@ -127,6 +134,7 @@ WAITING_OVER_TIME: Final = Panel(
     colors=_BACKENDS, empty="Unknown", empty_means=_TOLD_NOTHING,
 )  # fmt: skip
 
+# Beside how much waits, which says nothing of how long.
 OLDEST: Final = Panel(
     id=12, title="How long the oldest waits", shown=Shown.LINES, unit=Unit.SECONDS, width=12, minimum=0,
     description="The wait of the oldest session, by backend.",
@@ -168,6 +176,7 @@ EXPIRY: Final = Panel(
             note=f"{_FROZEN} What is used no more stands here as long as the range reaches back to it.",
         ),
     ),
+    # The other way round than elsewhere: much is good, so what lies under the bound has the base's colour.
     base=NOTE, thresholds=(("certificate_left", GOOD),),
     thresholds_from="$certificate_left, from which on the alert fires: a holiday, and time to renew it.",
     names_beside=True, empty="None known",
@@ -184,6 +193,7 @@ LOSSES: Final = Panel(
     empty="None", empty_means="nothing was lost, or nothing was told.",
 )  # fmt: skip
 
+# Of the totals alone: what was left out of an image is counted, and no point of its says so.
 REFUSED: Final = Panel(
     id=21, title="Values that were left out", shown=Shown.TABLE, unit=Unit.COUNT, width=8,
     description="What the application passed and what is not what its name says, by kind. It was left out.",
@@ -206,6 +216,7 @@ FORMULAS: Final = Panel(
     thresholds=((0.5, NOTE),), thresholds_from="any one.", empty="Unknown", empty_means=_TOLD_NOTHING,
 )  # fmt: skip
 
+# Of one status: a new store begins all its totals at 0, so that one series tells it.
 STORES: Final = Panel(
     id=24, title="Totals that began anew", shown=Shown.STAT, unit=Unit.COUNT, width=12, height=4,
     description="How often the totals of the instance that did so most fell within a day. Once is a new store; more"
@@ -215,6 +226,7 @@ STORES: Final = Panel(
     empty="Unknown", empty_means=_TOLD_NOTHING,
 )  # fmt: skip
 
+# Reasons that don't pass by themselves, and may mean that somebody else answers.
 _SECURITY = ("tls", "unauthorized", "forbidden", "redirect")
 _NAMES = ("name", "metric_tags")
 
@@ -253,6 +265,7 @@ LOG_FILTER: Final = Panel(
     thresholds=((0.5, NOTE),), thresholds_from="any one.", empty="Unknown", empty_means=_TOLD_NOTHING,
 )  # fmt: skip
 
+# Shown to whoever has to prove them: a count of erasures, of nobody in particular.
 ERASURES: Final = Panel(
     id=33, title="Patients erased", shown=Shown.STAT, unit=Unit.COUNT, width=4, height=5,
     description="Erasures that found sessions of a patient. The backends keep what they were sent: it names nobody.",
@@ -292,6 +305,7 @@ OPEN_ALARMS: Final = Panel(
 
 _FOUND, _ACCEPTED = "found in this range", "accepted a year"
 
+# Side by side, since alarms say something only beside how many were to be expected for nothing.
 ALARMS_FOUND: Final = Panel(
     id=42, title="Alarms found, false ones accepted", shown=Shown.STAT, unit=Unit.COUNT, width=8, height=4,
     description="Alarms that the charts found in the range, answered or not; and how many false ones a year all charts"
@@ -314,6 +328,7 @@ ALARMS_FOUND: Final = Panel(
     empty="No analysis", empty_means=NO_ANALYSIS,
 )  # fmt: skip
 
+# Ids are Grafana's addresses of panels (links, silenced views): a panel keeps its own, a row begins at a ten.
 SELF_MONITORING: Final = Dashboard(
     uid="leglength-monitoring",
     title="Leg length: the monitoring itself",

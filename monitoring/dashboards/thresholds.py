@@ -156,6 +156,7 @@ DEFAULTS = Thresholds()
 def thresholds_from(document: Any) -> Thresholds:
     """A site's thresholds beside the defaults of the rest; ConfigurationError names the one that can't be used."""
     try:
+        # Unknown names are refused: a misspelt threshold would leave its rule as it was, without a word.
         found = convert(document, Thresholds)
     except ValidationError as error:
         raise ConfigurationError(f"thresholds: {error}") from None
@@ -197,6 +198,7 @@ class Rule(Struct, frozen=True, kw_only=True):
 
 def named(*texts: str) -> tuple[str, ...]:
     """The thresholds that texts name; ``$name_seconds`` names the span ``name``."""
+    # Only what is a threshold: a description may hold names of Prometheus' own template.
     found = dict.fromkeys(name.removesuffix("_seconds") for name in Template(" ".join(texts)).get_identifiers())
     return tuple(name for name in found if name in Thresholds.__struct_fields__)
 
@@ -214,4 +216,5 @@ def filled(text: str, thresholds: Thresholds) -> str:
         values[name] = f"{value:g}" if isinstance(value, float) else str(value)
         if re.fullmatch(SPAN, values[name]):
             values[f"{name}_seconds"] = f"{parse_duration(value).total_seconds():.0f}"
+    # Safe, since Prometheus' and Grafana's own $labels and $values must stay.
     return Template(text).safe_substitute(values)

@@ -50,6 +50,7 @@ def compare(sent: Sequence[Sent], held: Iterable[TimedPoint], step_ns: int = 1) 
     """Point by point; ``step_ns`` is what the backend rounds times down to."""
 
     def place(timed: TimedPoint) -> _Place:
+        # A tag that is empty is none, to InfluxDB.
         tags = frozenset(pair for pair in timed.point.tags.items() if pair[1])
         return timed.point.measurement, tags, timed.time_ns // step_ns
 
@@ -58,6 +59,7 @@ def compare(sent: Sequence[Sent], held: Iterable[TimedPoint], step_ns: int = 1) 
     excused: Counter[str] = Counter()
     for one in sent:
         other = there.pop(place(one.timed), None)
+        # As one that still waits, was refused, or is older than the backend keeps.
         if other is None and one.excuse:
             excused[one.excuse] += 1
             continue
@@ -66,6 +68,7 @@ def compare(sent: Sequence[Sent], held: Iterable[TimedPoint], step_ns: int = 1) 
             found.lost.append(one.timed)
         elif not _has_equal_fields(one.timed.point, other.point):
             found.changed.append(one.timed)
+    # What the backend has besides is in its answers: sessions that the store has no more, other instances, ourselves.
     found.truth.extend(there.values())
     of_no_session = (*OWN_MEASUREMENTS, *ANALYSIS_MEASUREMENTS)
     unknown = sum(timed.point.measurement not in of_no_session for timed in there.values())
@@ -127,11 +130,13 @@ def verify(
                 continue
             states: list[Difference | bool] = []
             for query in answer.queries:
+                # Panels share queries: each is asked once.
                 key = repr(query)
                 if key not in answers:
                     answers[key] = ask(query)
                 states.append(_judged(page.title, panel, query, answers[key], held, time_range, zone))
             found = [state for state in states if isinstance(state, Difference)]
+            # One line for a panel: its queries are about the same images.
             differ += found[:1]
             agree += not found and True in states
             not_compared += not found and True not in states
@@ -150,6 +155,7 @@ def _judged(
     """How an answer differs; True where it doesn't, False where that can't be told."""
     if isinstance(given, str):
         return Difference(page, panel.title, problem=given)
+    # Of totals the store knows what they are now, not what they were at each instant.
     if given is None or isinstance(query, Totals):
         return False
     question = query.question
@@ -209,5 +215,6 @@ _OUTDATED = "the dashboard in Grafana is another version, or for other settings:
 
 def _asks_the_same(wanted: list[dict[str, Any]], there: list[dict[str, Any]]) -> bool:
     pairs = zip(wanted, there, strict=False)
+    # Grafana adds keys of its own when a page is saved there; a hidden target is not asked.
     is_same = all(theirs | ours == theirs and not theirs.get("hide") for ours, theirs in pairs)
     return is_same and len(wanted) == len(there)

@@ -75,6 +75,7 @@ def drill(
     with exit_on_error():
         settings = load_config(config)
         with existing_store(settings) as store:
+            # Opened to read, so that nobody waits for it meanwhile.
             found = drills.drill(store, settings.analytics, exams)
         try:
             with _store_to_write(settings) as store:
@@ -98,6 +99,7 @@ def alarms(
     as_json: JsonOption = False,
 ) -> None:
     """List the open alarms, the oldest first."""
+    # `alarms --config X acknowledge` is as good as `alarms acknowledge --config X`.
     context.obj = config
     if context.invoked_subcommand is not None:
         return
@@ -148,6 +150,7 @@ def _act(config: Path | None, alarm_ids: Iterable[str], kind: str, person: str, 
         settings = load_config(config)
         with _store_to_write(settings) as store:
             build = session_writes_builder(settings, instance_name(settings, store))
+            # One after the other, each kept: an ID that is wrong doesn't undo those before it.
             for alarm_id in dict.fromkeys(alarm_ids):
                 alarm = act(store, settings.analytics, alarm_id, kind, person, words, time.time_ns(), build)
                 output.print_alarms([alarm])
@@ -182,6 +185,7 @@ def store_to_look_at(
         try:
             store = opened.enter_context(_store_to_write(settings))
             build = session_writes_builder(settings, instance_name(settings, store))
+        # Reading it would not help: what is damaged, or of another version, has no charts to show.
         except (StoreCorruptError, StoreVersionError):
             raise
         except StoreError as error:

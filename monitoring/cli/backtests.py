@@ -42,8 +42,10 @@ def print_backtests(
         instance = known_instance(config, store)
         zeros, build = zero_changes(declared=config.metrics.declared), session_writes_builder(config, instance)
         until_ns = time.time_ns()
+        # Over the whole store, since totals count from its beginning, whatever time is looked back at.
         moments = list(totals_over_time(store, zeros=zeros, build=build))
         looks = list(looks_over_time(store, config.analytics, until_ns))
+    # The first moment is that of the zeros.
     if not moments[1:]:
         raise StoreError("the store has no session yet, and so nothing to look back at")
     labels = {"job": (config.prometheus or PrometheusConfig()).job_name, "instance": instance, **common_labels(config)}

@@ -74,6 +74,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     The store is read whole and written to, each backend asked whether it answers and accepts the credentials. Nothing
     is left behind. Exit 0 when all is right, 1 when something failed, 2 when settings are wrong.
     """
+    # One by one, so that a person sees each as it comes: a store of hundreds of megabytes takes seconds.
     findings = []
     with exit_on_error():
         checked = load_checked(config)
@@ -91,6 +92,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
                 "findings": [asdict(finding) for finding in findings],
             }
         )
+    # Wrong settings first: what failed may follow from them.
     if any(problem.is_error for problem in checked.problems):
         raise typer.Exit(WRONG_INPUT)
     raise typer.Exit(DONE if all(finding.is_good for finding in findings) else NOT_ALL_DONE)
@@ -123,6 +125,7 @@ def drain(
     """
     with exit_on_error():
         checked = load_reported(config)
+        # With --json the document is all that stands on the output.
         say = (lambda _: None) if as_json else console.print
         found, is_put_aside = drain_backends(checked, timeout, say, requeue_dead, begin)
     if as_json:
@@ -130,6 +133,7 @@ def drain(
     if not checked.off_by_mistake and not any(drained.use == USED for drained in found):
         typer.echo(f"error: {NO_BACKEND}", err=True)
         raise typer.Exit(WRONG_INPUT)
+    # Even where the other backend got all: what was meant to be delivered isn't.
     if checked.off_by_mistake:
         raise typer.Exit(WRONG_INPUT)
     raise typer.Exit(DONE if all(drained.is_done for drained in found) and not is_put_aside else NOT_ALL_DONE)
@@ -147,6 +151,7 @@ def relay(
     For modules that are gone, or have no network. After each UTC day it charts what was stored, and says new alarms.
     Exit 2 at once where nothing could be delivered.
     """
+    # To the error stream, where a service's log is read from.
     logging.basicConfig(level=logging.INFO, format="%(levelname)-7s %(message)s", stream=sys.stderr)
     with exit_on_error():
         # Not load_config, which writes to the error stream: a service's log gets the problems as warnings.
@@ -186,6 +191,7 @@ def export(
                 for letter in dead_letters(connection):
                     typer.echo(json.dumps(asdict(letter)))
         else:
+            # Page by page: an archive of years is never whole in memory.
             for stored in store.sessions(newest_first=False):
                 typer.echo(stored.record.to_json())
 

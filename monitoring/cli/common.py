@@ -75,6 +75,7 @@ def read_json(path: Path, hint: str = "") -> Any:
 
 def config_path(given: Path | None) -> Path:
     """The settings file: the option, else the environment, else the working folder's."""
+    # An empty variable is as good as none: compose files leave them so.
     return given or Path(os.environ.get("MONITORING_CONFIG") or "task.json")
 
 
@@ -130,6 +131,7 @@ def existing_store(config: MonitoringConfig, only_reads: bool = True) -> Iterato
     path = store_path(config)
     if not is_there(path):
         raise StoreError(f"there is no store at {path} yet")
+    # To read by default: a look brings no older store up to date, which would lock its own version out.
     with open_store(Database(path, only_reads=only_reads)) as store:
         yield store
 
@@ -162,6 +164,7 @@ def refuse_as_another_user(path: Path) -> None:
 
 def _nearest(path: Path) -> Path:
     """The nearest folder above that is there and can be looked at."""
+    # One that may not be looked into may hide the rest of the path.
     return next(parent for parent in path.resolve().parents if os.access(parent, os.F_OK))
 
 
@@ -183,6 +186,7 @@ def store_to_import_into(config: MonitoringConfig) -> Iterator[tuple[Store, Sess
     say_put_aside(aside)
     try:
         store = Store(database)
+        # Before the first is counted, since Prometheus can't see the step from nothing to one.
         store.initialise(zero_changes(declared=config.metrics.declared))
         yield store, session_writes_builder(config, instance_name(config, store))
     finally:

@@ -49,6 +49,7 @@ def needs_extra() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        # A module of our own that is missing is a fault, and no extra.
         if error.name is None or error.name.startswith("monitoring"):
             raise
         typer.echo("error: this command needs its extra: pip install 'leglength-monitoring[dashboards]'", err=True)
@@ -78,6 +79,7 @@ def alerts(
     each would have fired and how long, and which other thresholds would change that.
     """
     with exit_on_error(), needs_extra():
+        # Here, and in each command: the others start without these libraries.
         from monitoring.dashboards.rule_files import rules_for
         from monitoring.dashboards.thresholds import thresholds_from
 
@@ -177,6 +179,7 @@ def render(
         from monitoring.dashboards.thresholds import thresholds_from
 
         checked = load_reported(config)
+        # Files without one of the backends would look whole, and replace those that had it.
         if checked.off_by_mistake:
             raise ConfigurationError(f"wrong settings, without {', '.join(checked.off_by_mistake)}: nothing is written")
         settings = checked.config
@@ -203,6 +206,7 @@ def _kind(given: list[str], settings: MonitoringConfig) -> str:
     has_images, has_totals = is_used(settings.influxdb), is_used(settings.prometheus)
     if not has_images and not has_totals:
         raise ConfigurationError("the settings have no backend to look at: name influxdb or prometheus")
+    # VictoriaMetrics can't be told from InfluxDB by the settings: who has it says so.
     return "influxql" if has_images and has_totals else "influxdb-only" if has_images else "prometheus-only"
 
 
@@ -229,6 +233,7 @@ def _sources(
 ) -> Sources:
     from monitoring.dashboards.provisioning import Sources
 
+    # It goes into a data source as it is, where Grafana would find it wrong, panel by panel.
     if not re.fullmatch(r"[1-9][0-9]*(ms|[smh])", scrape_interval):
         raise ConfigurationError(f"--scrape-interval {scrape_interval}: must be a number and a unit, as 15s")
     if "@" in (prometheus_url or ""):
@@ -239,6 +244,7 @@ def _sources(
     if influxdb := settings.influxdb:
         found |= {"images_url": influxdb.url, "database": influxdb.bucket}
         if influxdb.token is None and influxdb.token_file is None:
+            # "" where nobody is asked: None would stand for a token.
             found["user"] = influxdb.username or ""
     # Grafana reads $NAME in these files from its environment, and $$ as a dollar sign.
     sources = Sources(**{name: text.replace("$", "$$") for name, text in found.items()})

@@ -92,6 +92,7 @@ def drain(
 
 def _prepare(active: ActiveStore, config: MonitoringConfig) -> None:
     """Report crashed sessions and make lines that no module made, so that all of it is delivered."""
+    # First, so that what is counted below is a step that Prometheus sees.
     active.store.initialise(zero_changes(declared=config.metrics.declared))
     active.report_crashed()
     active.make_missing_lines()
@@ -105,6 +106,7 @@ def _unused(active: ActiveStore, checked: Checked) -> list[Drained]:
         use = use_of(backend, checked)
         is_meant = use == OFF_BY_MISTAKE and backend.is_first_of_section
         status = statuses.get(backend.name)
+        # Points are made for logs alone; and for one that the settings name, since nobody else would take them.
         not_made = 0 if backend.is_state or use == NOT_CONFIGURED else not_routed
         drained = _drained(status, status, use, not_made) if status else Drained(backend.name, use, not_routed=not_made)
         if backend not in active.courier_makers and (is_meant or drained.pending or drained.not_routed):
@@ -117,6 +119,7 @@ def _drain_one(active: ActiveStore, backend: Backend, deadline: Deadline, say: S
     try:
         if requeues_dead and not backend.is_state:
             BackendQueue(database, backend.name, owner="").requeue_dead()
+        # After the requeuing, so that what is refused once more counts as refused now.
         before = _statuses(database)[backend.name]
         step = _repeat(courier, database, deadline)
     finally:
@@ -129,6 +132,7 @@ def _drain_one(active: ActiveStore, backend: Backend, deadline: Deadline, say: S
 def _repeat(courier: Courier, database: Database, deadline: Deadline) -> Step:
     step = Step.DELIVERED
     while step is Step.DELIVERED and not deadline.passed():
+        # A person has mended something, and doesn't wait for the pause that a failure has left.
         step = courier.step(deadline, ignore_backoff=True)
         if step is Step.DELIVERED and sys.stderr.isatty():  # a large backlog takes minutes
             typer.echo(

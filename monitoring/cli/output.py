@@ -53,6 +53,7 @@ _LABEL_WIDTH = 12
 
 def print_json(document: Any) -> None:
     """One document, for a program."""
+    # Not by rich, which would wrap it.
     typer.echo(json.dumps(document, indent=2))
 
 
@@ -70,6 +71,7 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], has_notes:
     cells = [list(row) for row in rows]
     notes = [row.pop() for row in cells] if has_notes else [""] * len(cells)
     widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+    # A narrower gap where that saves the table.
     gap = "  " if sum(widths) + 2 * len(widths) - 2 <= console.width else " "
     if sum(widths) + len(gap) * (len(widths) - 1) > console.width:
         for row, note in zip(cells, notes, strict=True):
@@ -137,11 +139,13 @@ def print_sessions(stored: Iterable[StoredSession]) -> None:
         quality = item.derived.values.get(catalogue.QUALITY.name) if item.derived is not None else None
         rows.append(
             (
+                # Eight characters are enough to tell it from its neighbours; --json has the whole.
                 instant(item.timestamp_ns), record.session_id[:8], record.status, f"{record.duration_seconds:.2f}",
                 *(_both_sides(record.measurements_mm, bone) for bone in _BONES), _number(quality, missing=""),
                 why_stopped(record) if record.status != "completed" else "",
             )
         )  # fmt: skip
+    # The points' time, by which a session is found in InfluxDB, too.
     titles = ("ended (UTC)", "session", "status", "seconds", "femur R/L", "tibia R/L", "quality")
     print_table(titles, rows, has_notes=True)
     if rows:
@@ -238,6 +242,7 @@ def agreement_as_dict(counts: readings.Counts, sessions: int, validations: Seque
     """How well ``sessions`` compared ones agree with readers, and by which criteria that is judged."""
     measurements = {}
     for found in validations:
+        # Flat: a program asks for "icc_2_1", whatever our structures are.
         numbers = msgspec.to_builtins(found.agreement)
         measurements[found.measurement] = {
             **numbers.pop("icc"),
@@ -276,6 +281,7 @@ def print_agreement(counts: readings.Counts, sessions: int, validations: Sequenc
     rows = []
     for found in validations:
         pairs = found.agreement.pairs
+        # Of fewer pairs the statistics are there in --json, for programs; a person would read them as a result.
         cells = _statistics(found) if pairs >= SHOWN_FROM_PAIRS else [""] * 10
         rows.append((found.measurement, str(pairs), *cells, verdict_in_words(found.verdict, pairs)))
     print_table(titles, rows)
@@ -376,6 +382,7 @@ def print_drill(found: Drill) -> None:
         f" {shuffled.accepted_a_year:g} are accepted: {counted(shuffled.clinic_days, 'clinic day')} in"
         f" {counted(shuffled.shuffles, 'random order')}"
     )
+    # Events whose rate is larger than accepted alarm in each order: these charts show it.
     if shuffled.by_chart:
         most = ", ".join(f"{chart} {count}" for chart, count in list(shuffled.by_chart.items())[:5])
         console.print(f"most of them: {most}")
@@ -396,6 +403,7 @@ def print_alarms(alarms: Sequence[Alarm], among: Sequence[Alarm] = (), charts: S
         if alarm.chart.startswith("model_difference/"):
             of_bones.setdefault((alarm.segment, alarm.chart.rpartition("/")[2]), []).append(alarm)
     for (_, bone), its_alarms in of_bones.items():
+        # Each model is held against the mean of the others, which one that is off moves as well, by less.
         most = max(its_alarms, key=lambda alarm: abs(alarm.size))
         if len(its_alarms) > 1 and most.status == "open":
             model = most.chart.split("/")[1]

@@ -22,6 +22,7 @@ from monitoring.settings import MonitoringConfig
 from monitoring.store.location import store_path
 from monitoring.store.recovery import examine
 
+# Some sessions' worth: a volume with a few blocks left would take a single byte.
 _PROBE_BYTES = 1 << 16
 
 
@@ -45,6 +46,7 @@ def store_and_backends(config: MonitoringConfig, say: Callable[[str], object]) -
         if section is not None:
             place = str(getattr(section, backend.target))
             say(f"asking {backend.name} at {place}, for {section.timeout:g} s at most")
+            # The very client that delivers, so that what it is told here is what a delivery would be told.
             client = backend.load_client().open(section, {})
             trouble = client.probe()
             client.close()
@@ -73,6 +75,7 @@ def _try_to_write(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(os.urandom(_PROBE_BYTES))
             file.flush()
+            # Only then has a full or broken volume said no.
             os.fsync(file.fileno())
     except OSError as error:
         raise StoreError(f"can't write in {folder}: {error.strerror}") from None

@@ -41,6 +41,7 @@ from monitoring.transport.small_files import MOST_DOCUMENT_BYTES, open_file, rea
 app = typer.Typer(help="Compare the measurements with readers' own.", rich_markup_mode=None)
 
 _TABLES = {".csv", ".tsv", ".txt"}
+# Of a table with a wrong column each row is wrong: the first ones tell it.
 _MOST_SHOWN = 20
 
 
@@ -79,6 +80,7 @@ def import_files(
         found = read_files(files)
         for warning in found.warnings:
             typer.echo(f"warning: {warning}", err=True)
+        # A key that was lost makes a new one here, under which nothing that is stored can be found.
         is_new_key = not has_key(settings)  # asked before find_key makes one
         with store_to_import_into(settings) as (store, build):
             pseudonyms = Pseudonymizer(find_key(settings.privacy, store_path(settings).parent))
@@ -164,6 +166,7 @@ def _read_folder(folder: Path, found: FileContents) -> None:
     for number, path in enumerate(files, start=1):
         report = read_report(path, f"{folder}, DICOM file {number} of {len(files)} by name")
         found.add_report(report, str(folder))
+        # A folder holds images, too, which nobody would want to hear of.
         if report.refusal and report.is_report:
             found.passed_over[report.refusal] += 1
 

@@ -29,6 +29,7 @@ _MOST: Final = {
     "MOST_FAULTS": 3, "MOST_MACHINES": 5, "MOST_YEARS": 4,
 }  # fmt: skip
 """Rows on the page of one reader, so that it is one sheet of A4; all of them stand in the details."""
+# Said beside the colour, for who can't see or print it.
 _ICONS: Final = {
     "common": "no alarm (common cause)",
     "concern": "concern",
@@ -70,11 +71,13 @@ def report(
     It holds no script, and asks nothing of the network. First comes a sentence of verdict; then a page for each
     reader, and every chart. It can be printed, on A4.
     """
+    # One instant for all of it: a report that is made at midnight has one date.
     now_ns = time.time_ns()
     with exit_on_error():
         if audience is not None and audience not in _AUDIENCES:
             raise ConfigurationError(f"--for is one of {', '.join(_AUDIENCES)}")
         try:
+            # Before the store is read: a look at 100,000 sessions would be in vain.
             import jinja2
         except ModuleNotFoundError:
             typer.echo("error: this command needs its extra: pip install 'leglength-monitoring[report]'", err=True)
@@ -122,12 +125,17 @@ def _page(jinja2: Any, made: Report, audience: str | None) -> str:
 
     folder = files("monitoring.analytics")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        # Escaped, since people's notes stand in it; strict, since a misspelt name would be an empty cell.
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     template = environment.from_string((folder / "report.html.jinja").read_text(encoding="utf-8"))
     numbers = {chart.chart: number for number, chart in enumerate(made.charts)}
     shown = sorted(
         (chart for chart in made.charts if audience in (None, "regulator", chart.audience)),
+        # Those that say something come first; sorted keeps the others' order.
         key=lambda chart: chart.state not in ("alarm", "acknowledged"),
     )
     text = template.render(

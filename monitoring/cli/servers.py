@@ -28,6 +28,7 @@ from monitoring.transport.tls import Trust
 
 TOKEN_VARIABLE = "INFLUXDB_READ_TOKEN"  # noqa: S105 - a name
 GRAFANA_TOKEN_VARIABLE = "GRAFANA_TOKEN"  # noqa: S105 - a name
+# What is longer is cut off there, and told: asking for fewer days helps.
 MOST_BYTES = 256 * 1024 * 1024
 MS_NS = 1_000_000
 
@@ -71,15 +72,18 @@ class Backend(Struct, frozen=True):
     def series(self, database: str, query: str) -> list[dict[str, Any]]:
         """What InfluxDB answers to InfluxQL: ``columns``, ``values`` (times in nanoseconds) and perhaps ``tags``."""
         response = self.asked("/query", db=database, epoch="ns", q=query)
+        # Version 1 says it with 200 in the answer's body, version 2 with 404.
         if response.status == 404 or b"database not found" in response.body:
             raise ConfigurationError(f"influxdb: there is no database {database}")
         result = self.document(response)["results"][0]
+        # An answer in part would look like points that are lost.
         if "error" in result or result.get("partial") or any(one.get("partial") for one in result.get("series", ())):
             raise BackendConnectionError("influxdb: the query is refused or answered in part")
         return list(result.get("series", ()))
 
     def samples(self, selector: str, time_range: TimeRange) -> Iterator[tuple[dict[str, str], list[int], list[float]]]:
         """What VictoriaMetrics holds: each series' labels, times in milliseconds, and values."""
+        # In seconds with milliseconds, which is all that it keeps.
         start, end = (f"{time_ns / 1e9:.3f}" for time_ns in time_range)
         response = self.asked("/api/v1/export", **{"match[]": selector}, start=start, end=end)
         if response.status != 200:
@@ -92,6 +96,7 @@ class Backend(Struct, frozen=True):
         """What Prometheus or VictoriaMetrics answer at one time, now without one."""
         at = {} if at_ns is None else {"time": f"{at_ns / 1e9:.3f}"}
         response = self.asked("/api/v1/query", query=expression, **at)
+        # A query of ours that a server of another version refuses: a panel that differs, not a server that is away.
         if response.status in (400, 422):
             raise RefusedQueryError(f"{self.name} refuses the query")
         return [(one["metric"], float(one["value"][1])) for one in self.document(response)["data"]["result"]]
@@ -121,6 +126,7 @@ class _Data(Struct):
     entities: list[dict[str, list[int]] | None] | None = None
 
 
+# By columns, as Grafana's data frames are.
 class _Frame(Struct):
     """A table: a list of values for each field."""
 
@@ -217,6 +223,7 @@ class GrafanaSource(Struct, frozen=True):
         shared = {"refId": "A", "datasource": {"uid": self.uid, "type": self.kind}, "maxDataPoints": 1000}
         body = {"queries": [{**shared, "intervalMs": 60_000, **query}], "from": since, "to": until}
         answer = self.grafana.asked(_Results, "/api/ds/query", body)
+        # A data source that was removed is a 404 of the whole.
         result = None if answer is None else answer.results.get("A")
         if result is None:
             raise BackendConnectionError(f"{self.name}: Grafana has it no more")
@@ -237,6 +244,7 @@ class GrafanaSource(Struct, frozen=True):
                 tags: dict[str, str] = {}
                 for one, cell in zip(fields, cells, strict=True):
                     if one.type == "time":
+                        # Grafana's frames keep milliseconds: nanoseconds of InfluxDB's are lost on the way.
                         row["time"] = None if cell is None else cell * MS_NS
                     elif one.type == "string":
                         tags |= {} if cell is None else {one.name: cell}
@@ -289,6 +297,7 @@ def shown(config: MonitoringConfig, zone: str, url: str, token_file: Path | None
     chosen = _chosen(named)
     section = config.influxdb or config.prometheus
     trust = Trust(None if section is None else section.ca_file)
+    # As long as the settings give their own backends.
     timeout = 10.0 if section is None else section.timeout
     transport = HttpTransport(trust, MOST_BYTES)
     grafana = Grafana(address("--grafana", url), _authorization(token_file), transport, timeout)
@@ -302,6 +311,7 @@ def shown(config: MonitoringConfig, zone: str, url: str, token_file: Path | None
     if not pages:
         raise MonitoringError("Grafana: none of the dashboards is there; provision what `dashboards render` writes")
     one = next(iter(pages.values()))
+    # Days of another zone would differ, all of them, and nothing would be wrong.
     if one.timezone != zone:
         raise ConfigurationError(f"--time-zone {zone}: the dashboards in Grafana are rendered for {one.timezone}")
     variables = {variable.name for variable in one.templating.named}
@@ -319,6 +329,7 @@ def address(option: str, url: str) -> str:
     """A server's address as it is given to an option; raises :class:`ConfigurationError`."""
     if not url.startswith(("http://", "https://")):
         raise ConfigurationError(f"{option}: must be an address that begins with http:// or https://")
+    # It would stand in the list of processes, and in the shell's history.
     if "@" in url:
         raise ConfigurationError(f"{option}: must not hold credentials")
     return url.rstrip("/")
@@ -362,6 +373,7 @@ def _source(
     """The data source that is named, else the one that was provisioned, else the only one of its type."""
     server = SERVERS[variable].lower()
     of_type = [one for one in has if one.type == kind]
+    # What stands for another server isn't this one, even where it is the only one left of the type.
     taken = {uid for other, uid in (UIDS | chosen).items() if other != variable}
     if variable in chosen:
         found = [one for one in of_type if one.uid == chosen[variable]]

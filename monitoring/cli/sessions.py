@@ -133,6 +133,7 @@ def erase_patient(
     With what waits to be delivered of them, and the readers' measurements. Exit 1 where the store holds sessions that
     can't be told to be the patient's or not.
     """
+    # It is copied from a terminal or a mail.
     wanted = patient_key.strip().lower()
     with exit_on_error():
         if not is_patient_key(wanted):
@@ -143,6 +144,7 @@ def erase_patient(
             found = erase(store.database, wanted, is_rehearsal)
             if not is_rehearsal:
                 validation.refresh(store.database)  # without this patient's pairs
+            # A lost key hinders no erasure: the hash was made when it was there.
             fingerprint = existing_pseudonyms(settings).fingerprint if has_key(settings) else ""
             others = not_attributed(store, fingerprint)
         # A damaged store can't be searched for the patient, so it is named, and not all is done.

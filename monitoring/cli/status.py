@@ -32,6 +32,7 @@ _OF_LOSSES = {"corrupt": "values, points or sessions", "disk_full": "sessions"}
 def status_as_dict(checked: Checked) -> dict[str, Any]:
     """What the store holds and what the settings make of it; raises :class:`StoreError`."""
     path = store_path(checked.config)
+    # Every key from the start: a program finds the same ones whether there is a store or not.
     report: dict[str, Any] = {
         "enabled": checked.config.enabled,
         "store": {"path": str(path), "exists": is_there(path), "size_bytes": 0},
@@ -51,8 +52,10 @@ def status_as_dict(checked: Checked) -> dict[str, Any]:
             report["store"]["size_bytes"] = path.stat().st_size
             report |= _stored_as_dict(store)
             with store.database.read_transaction() as connection:
+                # By what the store has met, too: points may wait for a backend that the settings name no more.
                 statuses = {found.name: found for found in backend_statuses(connection)}
                 expiry = totals.values(connection, catalogue.CERTIFICATE_EXPIRY)
+                # Only then: all ids of a large store are read for it.
                 if asides:
                     in_store = {row[0] for row in connection.execute("SELECT session_id FROM sessions")}
     counts = {aside: count_put_aside(aside, in_store) for aside in asides}
@@ -65,6 +68,7 @@ def status_as_dict(checked: Checked) -> dict[str, Any]:
         is_meant = use == USED or (use != NOT_CONFIGURED and backend.is_first_of_section)
         if is_meant or status is not None:
             report["outbox"][backend.name] = _backend_as_dict(backend, use, status)
+            # Of what isn't in use no certificate need be renewed.
             dates = {kind: end for (name, kind), end in expiry.items() if name == backend.name and use == USED}
             report["outbox"][backend.name]["expiry_timestamp_seconds"] = dates
     return report
@@ -93,6 +97,7 @@ def _backend_as_dict(backend: Backend, use: str, found: BackendStatus | None) ->
         "dead": found.dead if found else 0,
         "dead_causes": dict(found.dead_causes) if found else {},
         "delivered": found.delivered if found else 0,
+        # Not below 0, where the clock was set back since.
         "oldest_seconds": None if oldest_ns is None else max(0.0, (now - oldest_ns) / NANOSECONDS),
         "last_success": None if success_ns is None else f"{instant(success_ns)}+00:00",
         "last_success_seconds": None if success_ns is None else max(0.0, (now - success_ns) / NANOSECONDS),
@@ -108,6 +113,7 @@ def print_status(report: Mapping[str, Any]) -> None:
     if not report["enabled"]:
         print_entry("Monitoring", "is off (enabled is not true)")
     megabytes = store["size_bytes"] / 1e6
+    # A store of few sessions would be "0.0 MB".
     size = f"{megabytes:.1f} MB" if megabytes >= 0.1 else f"{megabytes * 1000:.0f} kB"
     size = size if store["exists"] else "not there yet"
     print_entry("Store", f"{store['path']} ({size})")

@@ -77,6 +77,7 @@ class InfluxQL(Struct, frozen=True):
         """All points of the scope."""
         where = f"{self.scope.time_filter}{self.scope.influxql_filters}"
         for measurement in _MEASUREMENTS:
+            # All points, and not only what panels ask: so a lost point is named, and not just a wrong row.
             for series in self._series(f'SELECT * FROM "{measurement}" WHERE {where} GROUP BY *'):  # noqa: S608
                 tags = {name: value for name, value in series.get("tags", {}).items() if value}
                 for cells in series["values"]:
@@ -119,6 +120,7 @@ class MetricsQL(Struct, frozen=True):
         points: dict[tuple[str, frozenset[tuple[str, str]], int], dict[str, float]] = {}
         for labels, times_ms, values in self.backend.samples(selector, self.time_range):
             measurement, field = _PLACES.get(labels.pop("__name__"), ("", ""))
+            # VictoriaMetrics makes a label of the database that was written to.
             tags = frozenset(pair for pair in labels.items() if pair[0] != "db")
             for time_ms, value in zip(times_ms, values, strict=True):
                 points.setdefault((measurement, tags, time_ms * MS_NS), {})[field] = value
@@ -132,6 +134,7 @@ class MetricsQL(Struct, frozen=True):
 
     def rows(self, query: Query) -> list[Row] | None:
         """What it answers at the range's end; what changes along it has other instants here, and isn't compared."""
+        # Steps of a graph lie on its own grid, which no store's sessions do.
         if isinstance(query, Totals) or not isinstance(query.question, OverRange):
             return None
         question = query.question
@@ -154,6 +157,7 @@ class PromQL(Struct, frozen=True):
 
     def totals(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """The newest value of each of the scope's series."""
+        # All at once: a few hundred series, in one request.
         selector = f'{{__name__=~"leglength_.+"{self.scope.promql_filters}}}'
         return {
             (labels.pop("__name__"), frozenset(labels.items())): value
@@ -200,6 +204,7 @@ def verified(
     """
     if not is_used(config.influxdb) and prometheus_url is None and shown is None:
         raise ConfigurationError("there is nothing to ask: name influxdb in the settings, or give --prometheus URL")
+    # Whole milliseconds, which is what each of the servers can be asked for.
     end_ns = (time.time_ns() - _SETTLING_NS) // MS_NS * MS_NS
     time_range = TimeRange(end_ns - days * DAY_NS, end_ns)
     images, totals, held, names = None, None, Held(), []
@@ -247,6 +252,7 @@ def images_of(
         source = shown.sources.get(INFLUXDB)
         return None if source is None else InfluxQL(source, scope, time_range, config.bucket)
     token = os.environ.get(TOKEN_VARIABLE)
+    # A site's own token may be one that can only write.
     reader = config if not token else replace(config, token=Secret(token))
     transport = HttpTransport(config.trust(), MOST_BYTES)
     backend = Backend("influxdb", config.url, authorization(reader), transport, config.timeout)
@@ -276,6 +282,7 @@ def totals_of(
         waits = any(one.pending for one in backend_statuses(connection) if one.name in STATES)
     there = {_place(name, own): value for (name, own), value in promql.totals().items()}
     wrong: dict[str, str] = {}
+    # What waits explains a difference; the monitoring's own state is another at each push.
     for family in () if waits else StoredState(kept, {"job": section.job_name, **labels}).collect():
         for sample in family.samples:
             value = there.get(_place(sample.name, sample.labels.items()))
@@ -287,6 +294,7 @@ def totals_of(
 
 def _place(name: str, labels: Iterable[tuple[str, str]]) -> tuple[str, frozenset[tuple[str, str]]]:
     """A series; ``le`` is 30.0 or 30, as the servers on the way write it."""
+    # Labels that are empty are none, to Prometheus.
     pairs = ((key, f"{float(value):g}" if key == "le" else value) for key, value in labels)
     return name, frozenset(pair for pair in pairs if pair[1])
 

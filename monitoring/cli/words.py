@@ -39,6 +39,7 @@ def unit_of(backend: str) -> str:
 
 def instant(nanoseconds: int) -> str:
     """UTC, to the second."""
+    # Whole seconds by integers: a float of today's nanoseconds is off by a hundred of them.
     return f"{datetime.fromtimestamp(nanoseconds // NANOSECONDS, UTC):%Y-%m-%d %H:%M:%S}"
 
 
@@ -70,6 +71,7 @@ def ends(kind: str, end_seconds: float, now_seconds: float) -> str:
 def why_stopped(record: SessionRecord) -> str:
     """Reason, exception type, stage and place of a session that was not completed."""
     failure = record.failure
+    # What the status says already is not said twice.
     told = [record.reason] if record.reason not in {None, record.status, "exception"} else []
     if failure is not None and failure.type.lower() != record.status:
         told.append(failure.type)

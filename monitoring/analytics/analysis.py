@@ -65,6 +65,7 @@ def analyse(store: Store, config: AnalyticsConfig, now_ns: int, build: SessionWr
     try:
         return _look(store, config, now_ns, build)
     except _ReferenceLostError as lost:
+        # Once more from the start: a second look can't lose the same checkpoint.
         return _look(store, config, now_ns, build, lost.which)
 
 
@@ -74,6 +75,7 @@ def _look(
     database, today = store.database, now_ns // DAY_NS
     not_kept: list[str] = []
     with _unless_unwritable(not_kept), database.transaction(durable=False) as connection:
+        # Before the look: readings that come while it lasts are noted, for the next one.
         kept.expect_readings(connection)
     with database.read_transaction() as connection:
         before, anew, which = _last(connection, config, today, useless)
@@ -82,6 +84,7 @@ def _look(
     references = _References(database, before.references, which)
     charting = Charting(before.progress, config, _rebased(actions), references.read)
     charting.take(_sessions(store, before.seen.until_ns, seen.until_ns))
+    # A day counts once it is over: today's exams may still become more.
     charting.end_day(today)
     found = _analysis(charting, config, actions, now_ns)
     made, grown = references.left_out(Checkpoint(before.made_by, seen, today, charting.progress))
@@ -94,6 +97,7 @@ def _look(
     found = replace(found, anew=anew)
     if not not_kept:
         with _unless_unwritable(not_kept), database.transaction(durable=False) as connection:
+            # Of two looks at once the first is kept; an erasure meanwhile has taken what this one went on from.
             is_first = kept.keep_checkpoint(connection, _ENCODE.encode(made), which, readings, grown, bool(anew))
             return _keep(connection, found, now_ns, build) if is_first else found
     with database.read_transaction() as connection:
@@ -105,6 +109,7 @@ def _unless_unwritable(reasons: list[str]) -> Iterator[None]:
     """Go on where the store can't be written, and add why to ``reasons``."""
     try:
         yield
+    # What can't be read is no look at all.
     except (StoreCorruptError, StoreReadError):
         raise
     except StoreError as error:
@@ -157,6 +162,7 @@ def _beside_earlier(connection: sqlite3.Connection, found: Analysis) -> Analysis
     earlier, oldest_ns = kept.kept_alarms(connection), kept.oldest_session(connection)
     computed = {alarm.alarm_id for alarm in found.alarms}
     stood = {alarm_id: alarm.document for alarm_id, alarm in earlier.items() if alarm.withdrawn_ns is None}
+    # An alarm that is gone though all of its exams are there is withdrawn: a late exam or reading took it back.
     lost = (msgspec.json.decode(stood[alarm_id], type=Alarm) for alarm_id in stood if alarm_id not in computed)
     staying = (alarm for alarm in lost if oldest_ns is None or alarm.since_ns < oldest_ns)
     alarms = sorted(each_once((*found.alarms, *staying)), key=_newest_last)
@@ -195,10 +201,12 @@ def _keep(connection: sqlite3.Connection, found: Analysis, now_ns: int, build: S
 def _analysis(charting: Charting, config: AnalyticsConfig, actions: Sequence[Action], now_ns: int) -> Analysis:
     progress = charting.progress
     states, alarms = [], []
+    # By name and segment: an old segment's charts stay as they were, and can still be answered.
     everything: dict[str, Chart] = {**progress.numbers, **progress.events, **progress.silence}
     for key, chart in everything.items():
         name, _, code = key.partition("@")
         series = charting.by_name[name.partition("/")[0]]
+        # Silence is of today's date, so it isn't kept but asked each time.
         crossings = [*progress.crossings[key], *(chart.until(now_ns) if isinstance(chart, SilenceChart) else ())]
         done = [action for action in actions if action.chart == key]
         its_alarms = _alarms(key, series, chart, crossings, done)
@@ -261,6 +269,7 @@ def _alarms(
         name, _, code = key.partition("@")
         found.append(
             Alarm(
+                # Not by chance, so that a look from the start finds the same; eight digits, since people type them.
                 alarm_id=sha256(f"{key} {crossing.time_ns}".encode()).hexdigest()[:8], chart=name, segment=code,
                 raised_ns=crossing.time_ns, change_ns=crossing.change_ns, earliest_ns=crossing.earliest_ns,
                 latest_ns=crossing.latest_ns, size=crossing.size, unit=series.unit, exams=crossing.exams,
@@ -285,6 +294,7 @@ def _after(alarm: Alarm, done: Sequence[Action]) -> Alarm:
     if not done:
         return alarm
     # A chart that is re-based says more than that somebody has seen it.
+    # The first of several acknowledgements: who answered first stands in the report.
     action = next((each for each in done if each.kind == REBASE), done[0])
     status = "rebased" if action.kind == REBASE else "acknowledged"
     return replace(alarm, status=status, person=action.person, words=action.words)
@@ -296,6 +306,7 @@ def _state(chart: Chart, alarms: Sequence[Alarm], done: Sequence[Action]) -> str
     last_ns = max((action.instant_ns for action in done if action.kind == ACKNOWLEDGE), default=None)
     if last_ns is not None and sum(time_ns > last_ns for time_ns, *_ in chart.past) < charts.LIMITED_UNTIL:
         return ACKNOWLEDGE + "d"
+    # Events need no baseline: what is accepted is set, and holds from the first exam.
     if isinstance(chart, EventChart) or chart.points >= charts.LIMITED_UNTIL:
         return "watching"
     return "learning" if chart.points < charts.LEARNING_UNTIL else "limited"
@@ -377,6 +388,7 @@ def _last(
         if found.made_by != made_by:
             reason = "the formulas, the settings or the version have changed"
         elif found.today > today:
+            # What counted as over by then is not over any more.
             reason = "the clock was set back"
         elif earliest_ns is not None and (earliest_ns <= found.seen.until_ns or earliest_ns // DAY_NS < found.today):
             reason = "a session came late"
@@ -460,6 +472,7 @@ def act(
         raise ConfigurationError("an answer stands in reports: no patient's name (A^B), no UID, no six digits in a row")
     if alarm is None or alarm.status == "rebased" or (alarm.status == "acknowledged" and kind == ACKNOWLEDGE):
         raise ConfigurationError(f"there is no {'alarm' if alarm is None else 'open alarm'} {alarm_id}")
+    # Events and silence have no ranks that could begin anew.
     if kind == REBASE and not alarm.segment:
         raise ConfigurationError(
             f"{alarm.chart} has no baseline: what is accepted is set in analytics.accepted_rates; acknowledge the alarm"

@@ -48,11 +48,13 @@ from monitoring.version import __version__
 FEWEST_EXAMS: Final = 150
 MOST_EXAMS: Final = 5_000
 """So many sessions at most are looked at: all of a busy site's year would take minutes."""
+# Some months: what takes longer than that to notice is "not noticed".
 MOST_WITH_FAULT: Final = 120
 SHUFFLES: Final = 20
 _YEAR_NS: Final = round(365.25 * DAY_NS)
 _PAGE: Final = 500
 _ANKLES, _KNEES = frozenset(ANKLE.values()), frozenset(label for pair in KNEE.values() for label in pair)
+# Odd labels are the right leg's, even ones the left's, in pairs.
 _SWAPPED: Final = {label: label + (1 if label % 2 else -1) for label in range(1, 9)}
 
 
@@ -129,6 +131,7 @@ def shifted(record: SessionRecord, shift: Shift) -> SessionRecord:
         boxes = []
         for (x1, y1, x2, y2), label in zip(seen.boxes, seen.labels, strict=True):
             right, down = shift(seen.model, label, (x1 + x2) / 2, (y1 + y2) / 2)
+            # As a whole: landmarks are the boxes' middles, and how large boxes are says nothing here.
             boxes.append((x1 + right, y1 + down, x2 + right, y2 + down))
         predictions.append(Prediction(seen.model, tuple(boxes), seen.labels, seen.scores))
     return replace(record, predictions=tuple(predictions))
@@ -142,6 +145,7 @@ def lower(record: SessionRecord, labels: frozenset[int], millimeters: float, mod
 
 def magnified(record: SessionRecord, by: float) -> SessionRecord:
     """A film on which all is larger, about its middle, than its header says."""
+    # About the middle of what is seen: from where it grows makes no difference to a length.
     fused = disagreement.fuse(record.predictions).values()
     x0, y0 = mean([x for x, _, _ in fused]), mean([y for _, y, _ in fused])
     return shifted(record, lambda _model, _label, x, y: ((by - 1) * (x - x0), (by - 1) * (y - y0)))
@@ -166,6 +170,7 @@ def scattered(record: SessionRecord, by: float) -> SessionRecord:
 
 def swapped(record: SessionRecord, share: float) -> SessionRecord:
     """Right and left confused, by all models, in a share of the exams: the same ones at each drill."""
+    # By the session, not in turn: the same exams whichever others are in the drill.
     if Random(record.session_id).random() >= share:  # noqa: S311 - no secret
         return record
     labels = [tuple(_SWAPPED.get(label, label) for label in seen.labels) for seen in record.predictions]
@@ -196,6 +201,7 @@ def faults(records: Sequence[SessionRecord]) -> dict[str, Fault]:
         f"{model} places the ankles 5 mm too low": partial(lower, labels=_ANKLES, millimeters=5.0, model=model)
         for model in models
     }
+    # In the commonest one: of a rarer stratum there would be too few exams to say anything.
     for where, count in strata[:1] if len(strata) > 1 else ():
         fault = partial(lower, labels=_ANKLES, millimeters=5.0, model=models[0])
         share = f"{100 * count / len(records):.0f} % of them"
@@ -241,6 +247,7 @@ def carried(stated: Mapping[str, float], before: Mapping[str, float], after: Map
     """What the application stated, changed by as much as ours has changed; it comes and goes with ours."""
     going_on = {
         name: value + after.get(name, 0.0) - before.get(name, 0.0)
+        # What ours can't compute stays as stated, what it can no longer compute goes.
         for name, value in stated.items()
         if name in after or name not in before
     }
@@ -251,6 +258,7 @@ def carried(stated: Mapping[str, float], before: Mapping[str, float], after: Map
 def with_fault(record: SessionRecord, fault: Fault) -> SessionRecord:
     """The record as it would be, with what follows from the fault."""
     now = fault(record)
+    # A fault that doesn't concern this exam costs no second derivation.
     if now is record:
         return record
     both = (record, now)
@@ -288,6 +296,7 @@ def derived_again(session: Analysed, record: SessionRecord) -> Analysed:
     """The session with another record, and what is derived of it."""
     facts = Facts()
     with suppress(RecordError):
+        # Readers' values, earlier runs and the earlier exam are as they were: a fault of images changes none of them.
         if isinstance(session.stored.derived_bytes, bytes):
             facts = DerivedValues.from_bytes(session.stored.derived_bytes).facts
     derived = DerivedValues.of(FORMULA_VERSION, facts, computed(record, facts)[0]).to_bytes()
@@ -302,6 +311,7 @@ def derived_again(session: Analysed, record: SessionRecord) -> Analysed:
 def drill(store: Store, config: AnalyticsConfig, exams: int = 360, shuffles: int = SHUFFLES) -> Drill:
     """Put the faults into the last ``exams``; raises :class:`StoreError` where there are too few of them."""
     sessions = present_sessions(store)
+    # Sessions in between stay where they are, since events and silence are of these.
     of_exams = [number for number, session in enumerate(sessions) if session.is_first_of_exam][-exams:]
     records = {number: SessionRecord.from_json(sessions[number].stored.text) for number in of_exams}
     usable = {number: record for number, record in records.items() if is_usable(record)}
@@ -310,10 +320,12 @@ def drill(store: Store, config: AnalyticsConfig, exams: int = 360, shuffles: int
             f"a drill needs {FEWEST_EXAMS} exams of the last year with each model's boxes and their spacing, by the"
             f" models and the application's version in use now; there are {len(usable)}"
         )
+    # Two thirds before it: charts must have learnt from what is usual.
     onset = list(usable)[-min(MOST_WITH_FAULT, len(usable) // 3)]
     before, after = sessions[of_exams[0] : onset], sessions[onset:]
     charting = Charting(Progress(), config)
     charting.take(before)
+    # Encoded, so that each fault begins with a copy of its own.
     progress = msgspec.msgpack.encode(charting.progress)
     as_it_is, findings = first_alarms(after, progress, config), []
     for name, fault in faults(list(usable.values())).items():
@@ -324,6 +336,7 @@ def drill(store: Store, config: AnalyticsConfig, exams: int = 360, shuffles: int
         alarms = tuple(
             Alarmed(chart, count)
             for chart, count in sorted(first_alarms(faulty, progress, config).items(), key=lambda one: (one[1], one[0]))
+            # What alarms as early without the fault hasn't noticed it.
             if chart not in as_it_is or count < as_it_is[chart]
         )
         without = tuple(alarm for alarm in alarms if not alarm.chart.startswith("reader_"))
@@ -361,6 +374,7 @@ def first_alarms(sessions: Sequence[Analysed], before: bytes, config: AnalyticsC
     charting = Charting(msgspec.msgpack.decode(before, type=Progress), config)
     charting.take(sessions)
     instants = [session.stored.timestamp_ns for session in sessions if session.is_first_of_exam]
+    # The last day ends as well, for charts that count days.
     charting.end_day(instants[-1] // DAY_NS + 1)
     found = {}
     for key, crossings in charting.progress.crossings.items():
@@ -382,6 +396,7 @@ def present_sessions(store: Store) -> list[Analysed]:
         found.extend(page)
     sessions = list(found)
     codes = exams_segments(sessions)
+    # Only what measures now: a drill over a change of version would be of two applications.
     others = [number for number, code in codes if code != codes[-1][1]]
     return sessions[others[-1] + 1 if others else 0 :]
 
@@ -406,6 +421,7 @@ def shuffled(sessions: Sequence[Analysed], config: AnalyticsConfig, shuffles: in
     days = sorted({session.stored.timestamp_ns // DAY_NS for session in sessions})
     counts: Counter[str] = Counter()
     for seed in range(shuffles):
+        # Whole days, so that what the exams of a day have in common stays together: that is what is measured.
         order = days.copy()
         Random(seed).shuffle(order)  # noqa: S311 - no secret
         goes_to = dict(zip(days, order, strict=True))

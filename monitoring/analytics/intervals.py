@@ -20,7 +20,7 @@ from monitoring.domain.statistics import mean
 ERROR: Final = 0.05
 MEAN_SHOWN_FROM: Final = 20
 _PRIOR_EXAMS: Final = 10.0  # where the interval of a mean is narrowest for what it costs: 10 to some hundred exams
-_HALVINGS: Final = 60
+_HALVINGS: Final = 60  # more than a float's digits
 
 
 def rate_interval(exams: int, events: int, error: float = ERROR) -> tuple[float, float]:
@@ -31,9 +31,11 @@ def rate_interval(exams: int, events: int, error: float = ERROR) -> tuple[float,
     if not 0 <= events <= exams:
         raise ValueError("events must be 0 to exams")
     without = exams - events
+    # In logarithms: the factorials of some hundred exams overflow a float.
     evidence = lgamma(1 + events) + lgamma(1 + without) - lgamma(2 + exams) + log(error)
 
     def is_in(rate: float) -> bool:
+        # 0 log 0 counts as 0, which Python's log refuses.
         return evidence < (events and events * log(rate)) + (without and without * log(1 - rate))
 
     low, high = 0.0, 1.0
@@ -70,6 +72,7 @@ def mean_half_width(count: int, error: float = ERROR) -> float:
         return inf
     shrunk = _PRIOR_EXAMS / (_PRIOR_EXAMS + count)
     grown = (1 / (error * error * shrunk)) ** (1 / count)
+    # So early no interval holds the mean at all times: nothing is better than a number that is taken for one.
     if grown * shrunk >= 1:
         return inf
     return sqrt((count - 1) * (grown - 1) / (1 - grown * shrunk) / count)

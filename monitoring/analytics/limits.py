@@ -64,6 +64,7 @@ _EVENT_DELAYS: Final = {
 
 def alarm_once_in(charts: int, points_a_year: float, false_alarms_a_year: float = FALSE_ALARMS_A_YEAR) -> float:
     """A chart's share of the one budget: the points in which it may alarm once for nothing, 360 at the least."""
+    # By its points a year: each chart may alarm for nothing as seldom a year as any other.
     return max(charts * points_a_year / false_alarms_a_year, SHORTEST)
 
 

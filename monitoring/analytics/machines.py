@@ -21,11 +21,13 @@ from monitoring.analytics.charts import DAY_NS, NumberChart
 WINDOW_DAYS: Final = 42
 """A trend is of the last six weeks at most: a store that has reached its limits grows no further."""
 FEWEST_DAYS: Final = 10
+# Two weeks, so that a weekly rhythm is in it whole.
 SHORTEST_DAYS: Final = 14
 HORIZON_DAYS: Final = 60
-_FRESH_DAYS: Final = 7
+_FRESH_DAYS: Final = 7  # else the trend is of a volume that may be another by now
 _JUMP: Final = 5.0  # times the usual change of a day
 _SMALLEST_JUMP: Final = 0.01  # of what was free
+# Beyond, the variance would grow without end on a handful of days.
 _LARGEST_CORRELATION: Final = 0.95
 _FEWEST_COMPARED: Final = 20
 
@@ -102,6 +104,7 @@ def add_free(disks: dict[str, DayFree], volume: str, day: int, free_bytes: float
     if day not in days:
         for past in [each for each in days if each <= day - WINDOW_DAYS]:
             del days[past]
+    # The least, since that is how near the end was.
     days[day] = min(free_bytes, days.get(day, inf))
 
 
@@ -185,6 +188,7 @@ def memory(chart: str, segments: Sequence[tuple[str, NumberChart]]) -> MemoryOfS
     compared with it.
     """
     code, now = segments[-1]
+    # A median, which a single large image doesn't move.
     values = [value for of_stratum in now.earlier.values() for value in of_stratum]
     found = MemoryOfSegment(chart, code, len(values), median(values))
     for code_before, before in reversed(segments[:-1]):

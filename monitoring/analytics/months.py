@@ -23,8 +23,9 @@ from monitoring.analytics.material import Period, Placed
 from monitoring.analytics.wording import day
 from monitoring.domain.statistics import mean
 
-LIMITS_FROM: Final = 6
+LIMITS_FROM: Final = 6  # of fewer, moving ranges tell no scatter
 """Months, or gaps between events."""
+# The normal approximation of the rank sum holds from about there on.
 FEWEST_IN_MONTH, FEWEST_BEFORE = 5, 20
 
 
@@ -71,6 +72,7 @@ def by_month(points: Iterable[Placed], segment: str, change_ns: int | None) -> l
     found: dict[tuple[str, bool], list[float]] = {}
     for time_ns, value, code in points:
         found.setdefault((month_of(time_ns), bool(segment) and code != segment), []).append(value)
+    # The whole month: half of a changed one would be taken for what is usual.
     changed_from = None if change_ns is None else month_of(change_ns)
     return [
         Month(month, len(values), mean(values), is_earlier, bool(changed_from and month >= changed_from))
@@ -87,6 +89,7 @@ def gaps(points: Sequence[Placed], change_ns: int | None, in_days: bool) -> list
     """Exams, or days, from each event to the next; none where events are too many for that, or too few."""
     events = [number for number, point in enumerate(points) if point.value > 0]
     months = 1 + months_between(month_of(points[0].time_ns), month_of(points[-1].time_ns)) if points else 0
+    # Too many: their share by month says it better. Too few: three points are no picture.
     if len(events) <= FEWEST_GAPS or len(events) >= FEW_A_MONTH * months:
         return []
     found = []
@@ -122,6 +125,7 @@ def p_value(points: Iterable[Placed], segment: str, month: str, is_event: bool) 
                 before.append(value)
     if len(now) < FEWEST_IN_MONTH or len(before) < FEWEST_BEFORE:
         return None
+    # Fewer events are no concern, and a month without one is common: of one side.
     return _more_often(now, before) if is_event else _otherwise(now, before)
 
 
@@ -130,6 +134,7 @@ def _otherwise(now: Sequence[float], before: Sequence[float]) -> float:
     ranks = sum(bisect_left(ordered, value) + bisect_right(ordered, value) + 1 for value in now) / 2
     ties = sum(size**3 - size for size in Counter(ordered).values())
     variance = len(now) * len(before) / 12 * (count + 1 - ties / (count * (count - 1)))
+    # All values are equal.
     if variance <= 0:
         return 1.0
     return erfc(abs(ranks - len(now) * (count + 1) / 2) / sqrt(2 * variance))

@@ -17,6 +17,7 @@ from monitoring.analytics.wording import in_unit
 
 WIDTH: Final = 340
 HEIGHT: Final = 130
+# More would be too narrow to be told apart on A4.
 MOST_GAPS: Final = 40
 _LEFT, _RIGHT, _TOP, _BOTTOM, _LINE = 62, 8, 8, 20, 10
 
@@ -98,6 +99,7 @@ def _drawn(
     """
     values = [value for _, value, *_ in placed] + list(found or ())
     low, high = min(values), max(values)
+    # Where all values are equal, some room all the same: a line in the middle.
     room = (high - (low if least is None else least)) * 0.08 or abs(high) * 0.05 or 1.0
     low, high = low - room if least is None else least, high + room
     span = max(placed[-1][0], 1)
@@ -110,6 +112,7 @@ def _drawn(
     for step, value, kind, words in placed:
         x, y = round(_LEFT + 8 + step / span * (WIDTH - _LEFT - _RIGHT - 16), 1), y_of(value)
         marks.append(Mark(x, y, kind, words))
+        # A gap in time, or another segment, is a gap in the line.
         if before == (step - 1, kind == "earlier"):
             line += f" L{x} {y}"
         else:

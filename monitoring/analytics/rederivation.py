@@ -43,6 +43,7 @@ def rederive(store: Store, limit: int | None = None) -> Iterator[Rederived]:
         vocabulary = stored_vocabulary(connection)
     for stored in store.sessions(limit):
         session_id, before = stored.record.session_id, stored.derived
+        # Told, not left out: of it nothing can be said.
         if before is None:
             yield Rederived(session_id, None)
             continue
@@ -73,6 +74,7 @@ class Summary(Struct):
             for name, (before, now) in one.differences.items():
                 metric = name.partition("{")[0]
                 count, largest = summary.by_metric.get(metric, (0, 0.0))
+                # A value that came or went has no size of a difference; it counts as one that differs.
                 difference = 0.0 if before is None or now is None else abs(now - before)
                 summary.by_metric[metric] = (count + 1, max(largest, difference))
         return summary

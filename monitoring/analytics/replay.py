@@ -64,6 +64,7 @@ def totals_over_time(
         touched = {}
         for change in all_changes:
             key = (change.metric, frozenset(change.labels.items()), change.part)
+            # Sums, as the store makes them: a session brings what it adds.
             before = 0.0 if change.replaces or key not in state else state[key].value
             touched[key] = state[key] = change._replace(value=before + change.value, replaces=True)
         return tuple(touched.values())
@@ -89,6 +90,7 @@ def looks_over_time(store: Store, config: AnalyticsConfig, until_ns: int) -> Ite
         ]
         changed = [*changes([*said(found, at_ns)]), *counted]
         told = {(change.metric, frozenset(change.labels.items())): change for change in changed}
+        # As a push replaces its group: a chart that is told no more is gone, and not at its last value.
         gone = [change._replace(value=nan) for key, change in before.items() if key not in told]
         yield Moment(at_ns, (*told.values(), *gone))
         before = told

@@ -198,6 +198,7 @@ def _chart(state: ChartState, material: Material) -> ReportedChart:
         by_days = state.by_days if of.by_days is None else of.by_days
         once_in = f"{of.once_in:,.0f} {points_of(replace(state, by_days=by_days))}"
         sure = f"Its score {is_was} {score}, its limit {limit}; {it} for nothing once in {once_in}."
+    # The icon is the alarm's, not the picture's: the picture's own rules flag 18 % of unchanged charts of two years.
     if alarm is not None:
         icon, letter = icon_of(state.series, alarm.score)
         words, since, between = change(alarm)
@@ -206,10 +207,12 @@ def _chart(state: ChartState, material: Material) -> ReportedChart:
         to_do = trait.to_do if alarm.status == "open" else f"Answered by {alarm.person}: {alarm.words}"
     change_ns = alarm.change_ns if alarm else None
     months = by_month(points, state.segment, change_ns)
+    # Neither an earlier segment nor what came since the change: limits are of what is usual.
     base = [month.value for month in months if not month.is_earlier and not month.is_changed]
     in_days = state.series in IN_DAYS
     between_events = gaps(points, change_ns, in_days) if state.kind == "event" else []
     base_gaps = [gap.size for gap in between_events if not gap.is_changed]
+    # Of the present segment: another version's values are not what this chart is of.
     present = [point.value for point in points if state.segment in ("", point.segment)]
     events = round(sum(present)) if state.kind == "event" else None
     is_silence = state.kind == "silence"
@@ -243,6 +246,7 @@ def _unchanged(state: ChartState) -> str:
 def _verdict(material: Material, charts: Sequence[ReportedChart]) -> str:
     if not material.found.sessions:
         return "Nothing can be said yet: no session is stored."
+    # The newest first, where nothing else decides.
     open_ones = [alarm for alarm in reversed(material.found.alarms) if alarm.status == "open"]
     able = sum(chart.state != "learning" for chart in charts)
     if open_ones:
@@ -267,6 +271,7 @@ def _verdict(material: Material, charts: Sequence[ReportedChart]) -> str:
         title, what = title_of(answered[0].chart, in_sentence=True), answered[0].what
         more = f"; {len(answered) - 1} more" if len(answered) > 1 else ""
         return f"No alarm is open; acknowledged, and perhaps not over: {title} {what[0].lower()}{what[1:-1]}{more}."
+    # Events can alarm from the first exam on, so that they say nothing of whether measurements were learnt.
     numbers = [chart for chart in charts if chart.kind == "number"]
     learning = sum(chart.state == "learning" for chart in numbers)
     if learning == len(numbers):
@@ -298,6 +303,7 @@ def groups(charts: Iterable[ReportedChart]) -> list[Group]:
     found = []
     for series, its in by_series.items():
         states = Counter(chart.state for chart in its)
+        # Each kind of change once: four bones that rose are one icon.
         changed = [(chart.icon, chart.letter) for chart in its if chart.letter]
         told = [chart for chart in its if chart.detectable is not None]
         words = told[0].noticed if told else "nothing yet"
@@ -334,6 +340,7 @@ def _with_comparisons(
         else p_value(points.get(state.chart, ()), state.segment, month, state.kind == "event")
         for state in states
     ]
+    # Of those that have a p-value: a chart of few points is no test that was made.
     there = [number for number, value in enumerate(values) if value is not None]
     discoveries = {there[at] for at in benjamini_hochberg([value for value in values if value is not None])}
     return [
@@ -417,6 +424,7 @@ def measured_in_words(drill: ReportedDrill) -> str:
     )
 
 
+# Of 1,000 exams ten are so by chance in each series: two series at once make it odd.
 _EXTREME: Final = 0.01
 _FEWEST_RANKED: Final = 100
 _LARGE_ERROR_MM: Final = 10.0
@@ -432,6 +440,7 @@ def _strange(material: Material) -> Iterable[Strange]:
     for chart, points in material.points.items():
         series = chart.partition("/")[0]
         trait = trait_of(series)
+        # Durations say nothing of an exam's measurement, and events have no extremes.
         if trait.audience != CLINICIAN or all(point.value in (0.0, 1.0) for point in points):
             continue
         reach = 0 if len(points) < _FEWEST_RANKED else int(len(points) * _EXTREME / (1 + (trait.better == NEITHER)))

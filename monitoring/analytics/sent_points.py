@@ -47,6 +47,7 @@ def sent_points(
             continue
         record, found = stored.record, None
         if stored.derived is not None:
+            # Not among what was derived, see the collector: it is told with each session all the same.
             versions = {
                 "version": record.application_version or catalogue.NO_VERSION,
                 "monitoring_version": build.version,

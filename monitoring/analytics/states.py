@@ -53,6 +53,7 @@ def each_once(alarms: Iterable[Alarm]) -> list[Alarm]:
     """
     stand: dict[str, Alarm] = {}
     again: set[str] = set()
+    # By the chart's first exam: of two that are one the fuller chart's is the earlier.
     for alarm in sorted(alarms, key=lambda each: (each.since_ns, each.raised_ns)):
         same = next((each for each in stand.values() if each.alarm_id not in again and _is_same(each, alarm)), None)
         if same is None:

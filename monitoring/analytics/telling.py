@@ -47,9 +47,11 @@ def tell(
     vocabulary = growing_vocabulary(connection, clock.read(connection, clock.look()).now_ns)
     limited = limit_cardinality(said(found, now_ns), vocabulary)
     state = [sample for sample in limited if sample.metric is not catalogue.FOLDED]
+    # An alarm that came or went is news even where all states are what they were.
     is_news = _is_news(connection, state, build, now_ns) or bool(found.appeared or found.withdrawn)
     for alarm in new:
         totals.count(connection, chart_metrics.ALARMS, 1, now_ns, audience=audience_of(alarm.chart))
+    # All of them, since a chart that went with its segment has no later value that could take its place.
     connection.executemany("DELETE FROM totals WHERE metric = ?", _GAUGES)
     # What had no room in a label is counted once a set, however often somebody asks for the alarms.
     totals.apply_changes(connection, changes(limited if is_news else state), now_ns)

@@ -68,6 +68,7 @@ TRAITS: Final[Mapping[str, Trait]] = {
     "reader_error_over_10_mm": Trait(LOWER, CLINICIAN, _BIAS),
     "silence": Trait(LOWER, OPERATOR, "Send a test image along the whole route from the modality."),
 }
+# A series that nobody gave a reader and a thing to do can't be told.
 assert {series.name for series in SERIES} == set(TRAITS)  # noqa: S101
 _OF_CUSTOM: Final = Trait(NEITHER, OPERATOR, "Ask whoever built the host what changed then.")
 
@@ -87,8 +88,10 @@ def in_unit(value: float, unit: str, is_change: bool = False) -> str:
     sign = "+" if is_change else ""
     if unit == "share":
         return f"{100 * value:{sign}.1f} {'percentage points' if is_change else '%'}"
+    # In MB at any size, so that two versions' figures can be compared at a glance.
     if unit == "bytes":
         return f"{value / 1e6:{sign},{'.0f' if abs(value) >= 1e9 else '.4g'}} MB"
+    # Two figures: as 0.0 it would be taken for nothing.
     if unit in ("mm", "s") and 0 < abs(value) < 0.1:
         return f"{value:{sign}.2g} {unit}"
     if unit in ("mm", "s", "SD"):
@@ -101,6 +104,7 @@ def title_of(chart: str, in_sentence: bool = False) -> str:
     """A chart's name in words, its parts (a model, a bone, a stage) behind it; with a capital where it begins."""
     name, *parts = chart.split("/")
     title = _TITLES.get(name, f"the host's own {name.removeprefix('custom_')}")
+    # A stage or a model has the host's own name.
     words = [BONES.get(part, part.replace("_", " ")) for part in parts]
     first = title[0] if in_sentence else title[0].upper()
     return f"{first}{title[1:]}{': ' if words else ''}{', '.join(words)}"
@@ -137,6 +141,7 @@ def icon_of(series: str, change: float) -> tuple[str, str]:
     better, letter = trait_of(series).better, "H" if change > 0 else "L"
     if better == NEITHER:
         return "neither", letter
+    # Said as such: an alarm is a change, and not each is for the worse.
     return "improvement" if (better == HIGHER) == (change > 0) else "concern", letter
 
 

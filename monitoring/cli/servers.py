@@ -57,12 +57,14 @@ class Backend(Struct, frozen=True):
     def document(self, response: Response) -> Any:
         """An answer's JSON; raises :class:`MonitoringError` in a person's words where it is none."""
         if response.status in (401, 403):
+            # Wrong settings, and not a server at fault: exit 2.
             why = "the credentials may not read there" if response.status == 403 else failure_detail(response)
             hint = f"; a token that may read can be given in ${TOKEN_VARIABLE}" if self.name == "influxdb" else ""
             raise ConfigurationError(f"{self.name}: {why}{hint}")
         if response.status != 200:
             raise BackendConnectionError(f"{self.name}: {failure_detail(response)}")
         if len(response.body) >= MOST_BYTES:
+            # Before it is read: what was cut off is no JSON any longer.
             raise MonitoringError(f"{self.name}: the answer is too large; ask for fewer --days")
         try:
             return json.loads(response.body)

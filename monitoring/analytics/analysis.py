@@ -449,6 +449,27 @@ class _References:
 # --- what people do -----------------------------------------------------------------------------
 
 
+def answerable(found: Analysis, alarm_id: str, kind: str, person: str, words: str) -> Alarm:
+    """The alarm that an answer is to, as it is before.
+
+    Raises :class:`ConfigurationError` for an alarm that isn't there, for an answer without a name or words or with what
+    looks like a patient's identity, and for the re-basing of what has no baseline.
+    """
+    if not person.strip() or not words.strip():
+        raise ConfigurationError("an answer needs who gave it, and words")
+    if _IDENTITY.search(person) or _IDENTITY.search(words):
+        raise ConfigurationError("an answer stands in reports: no patient's name (A^B), no UID, no six digits in a row")
+    alarm = next((each for each in found.alarms if each.alarm_id == alarm_id), None)
+    if alarm is None or alarm.status == "rebased" or (alarm.status == "acknowledged" and kind == ACKNOWLEDGE):
+        raise ConfigurationError(f"there is no {'alarm' if alarm is None else 'open alarm'} {alarm_id}")
+    # Events and silence have no ranks that could begin anew.
+    if kind == REBASE and not alarm.segment:
+        raise ConfigurationError(
+            f"{alarm.chart} has no baseline: what is accepted is set in analytics.accepted_rates; acknowledge the alarm"
+        )
+    return alarm
+
+
 def act(
     store: Store,
     config: AnalyticsConfig,
@@ -461,22 +482,9 @@ def act(
 ) -> Alarm:
     """Acknowledge an open alarm, or start its chart anew at the estimated change; returns it as it is then.
 
-    Raises :class:`ConfigurationError` for an alarm that isn't there, for an answer without a name or words or with what
-    looks like a patient's identity, and for the re-basing of what has no baseline.
+    Raises :class:`ConfigurationError` as :func:`answerable` does.
     """
-    alarms = {alarm.alarm_id: alarm for alarm in analyse(store, config, now_ns, build).alarms}
-    alarm = alarms.get(alarm_id)
-    if not person.strip() or not words.strip():
-        raise ConfigurationError("an answer needs who gave it, and words")
-    if _IDENTITY.search(person) or _IDENTITY.search(words):
-        raise ConfigurationError("an answer stands in reports: no patient's name (A^B), no UID, no six digits in a row")
-    if alarm is None or alarm.status == "rebased" or (alarm.status == "acknowledged" and kind == ACKNOWLEDGE):
-        raise ConfigurationError(f"there is no {'alarm' if alarm is None else 'open alarm'} {alarm_id}")
-    # Events and silence have no ranks that could begin anew.
-    if kind == REBASE and not alarm.segment:
-        raise ConfigurationError(
-            f"{alarm.chart} has no baseline: what is accepted is set in analytics.accepted_rates; acknowledge the alarm"
-        )
+    alarm = answerable(analyse(store, config, now_ns, build), alarm_id, kind, person, words)
     document = msgspec.json.encode(replace(alarm, status="open", person="", words="")).decode()
     key = f"{alarm.chart}@{alarm.segment}"
     with store.database.transaction() as connection:

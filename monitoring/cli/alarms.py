@@ -21,7 +21,7 @@ from monitoring.cli.common import (
     load_config,
     refuse_as_another_user,
 )
-from monitoring.exceptions import StoreCorruptError, StoreError, StoreVersionError
+from monitoring.exceptions import ConfigurationError, StoreCorruptError, StoreError, StoreVersionError
 from monitoring.metrics.backends import in_use
 from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.runtime.backends import session_writes_builder
@@ -144,15 +144,24 @@ def rebase(
 
 
 def _act(config: Path | None, alarm_ids: Iterable[str], kind: str, person: str, words: str) -> None:
-    from monitoring.analytics.analysis import act
+    from monitoring.analytics.analysis import act, analyse, answerable
 
+    alarm_ids = tuple(dict.fromkeys(alarm_ids))
     with exit_on_error():
         settings = load_config(config)
         with _store_to_write(settings) as store:
             build = session_writes_builder(settings, instance_name(settings, store))
-            # One after the other, each kept: an ID that is wrong doesn't undo those before it.
-            for alarm_id in dict.fromkeys(alarm_ids):
-                alarm = act(store, settings.analytics, alarm_id, kind, person, words, time.time_ns(), build)
+            found = analyse(store, settings.analytics, time.time_ns(), build)
+            # All before the first is answered: exit 2 says that nothing was done.
+            for alarm_id in alarm_ids:
+                answerable(found, alarm_id, kind, person, words)
+            for alarm_id in alarm_ids:
+                try:
+                    alarm = act(store, settings.analytics, alarm_id, kind, person, words, time.time_ns(), build)
+                except ConfigurationError as error:
+                    # Somebody else answered it meanwhile, or the re-basing before it took it back.
+                    typer.echo(f"error: {error} any more", err=True)
+                    raise typer.Exit(NOT_ALL_DONE) from None
                 output.print_alarms([alarm])
 
 

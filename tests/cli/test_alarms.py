@@ -17,7 +17,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from monitoring.analytics import analysis
+from monitoring.analytics.analysis import Alarm, act
 from monitoring.cli.commands import app
+from monitoring.settings import AnalyticsConfig
+from monitoring.store.sessions import Store
 from tests.support import REPOSITORY
 from tests.support.clocks import HANGS_SECONDS
 from tests.support.exams import BIAS, EXAMS, MONDAY_NS, a_site, a_store, exam, exams
@@ -79,7 +83,7 @@ def test_an_alarm_is_told_answered_and_kept(site: Path, now: int) -> None:
 
 
 def test_of_several_models_alarms_the_one_to_look_at_is_named_and_one_answer_is_given_to_all(
-    now: int, tmp_path: Path
+    now: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = a_site(tmp_path, exams())
     series, model, bone = BIAS.split("/")
@@ -93,7 +97,18 @@ def test_of_several_models_alarms_the_one_to_look_at_is_named_and_one_answer_is_
     assert answered.stdout.count("acknowledged by physicist: weights differ") == len(ids) > 1
     assert not set(ids) & {alarm["alarm_id"] for alarm in listed(folder)}
     done = run(folder, "alarms", "rebase", ids[0], "ffffffff", ids[1], "--by", "physicist", "--reason", "accepted")
-    assert (done.exit_code, done.stdout.count("rebased"), done.stderr) == (2, 1, "error: there is no alarm ffffffff\n")
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", "error: there is no alarm ffffffff\n")
+    assert {alarm["status"] for alarm in listed(folder, "--all") if alarm["alarm_id"] in ids} == {"acknowledged"}
+
+    def answered_by_another_first(store: Store, config: AnalyticsConfig, alarm_id: str, *rest: Any) -> Alarm:
+        if alarm_id == ids[1]:
+            act(store, config, alarm_id, "rebase", "another", "accepted", now)
+        return act(store, config, alarm_id, *rest)
+
+    monkeypatch.setattr(analysis, "act", answered_by_another_first)
+    done = run(folder, "alarms", "rebase", *ids[:2], "--by", "physicist", "--reason", "accepted")
+    words = f"error: there is no open alarm {ids[1]} any more\n"
+    assert (done.exit_code, done.stdout.count("rebased"), done.stderr) == (1, 1, words)
 
 
 def test_what_cannot_be_done_is_one_line(site: Path, now: int, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def check_section(section: Any, environment: Mapping[str, str] | None = None) ->
     environment = os.environ if environment is None else environment
     problems: list[Problem] = []
     usable: dict[str, Any] = {}
+    # Each part by itself, so that one mistake costs what it must and no more.
     for key, value in section.items():
         if key not in MonitoringConfig.__struct_fields__:
             problems.append(_unknown_part(key, value))
@@ -92,6 +93,7 @@ def check_section(section: Any, environment: Mapping[str, str] | None = None) ->
             problems += its_problems
             if found is not None:
                 usable[key] = found
+    # Two applications of one account would else push to one group, and set each other's totals back.
     prometheus = usable.get("prometheus")
     if prometheus is not None and section["prometheus"].get("job_name") is None and "application" in usable:
         usable["prometheus"] = msgspec.structs.replace(prometheus, job_name=usable["application"])
@@ -190,9 +192,11 @@ def _expanded(path: str, value: Any, environment: Mapping[str, str]) -> tuple[An
         return {key: item for key, (item, _) in pairs.items()}, [p for _, problems in pairs.values() for p in problems]
     if not isinstance(value, str):
         return value, []
+    # The first one alone: a line names one thing to mend.
     absent = [name for name in _VARIABLE.findall(value) if name not in environment]
     if absent:
         return value, [Problem(path, f"the environment variable {absent[0]} is not set")]
+    # Not expanded again: a password may hold "${".
     return _VARIABLE.sub(lambda found: environment[found[1]], value), []
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from monitoring.transport.tls import Trust
 
 
+# Not a str: what formats or logs it would show it.
 class Secret:
     """A text that is not shown where what holds it is printed."""
 
@@ -125,6 +126,7 @@ def _http_url(value: str) -> str:
         port_ok = parts.port is None or 0 < parts.port < 65536
     except ValueError:
         raise ValueError("is not a valid address") from None
+    # Each has words of its own: "invalid URL" would send people to look for the wrong thing.
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an address that begins with http:// or https://")
     if parts.username or parts.password:  # addresses are shown, by check and in the log
@@ -138,6 +140,7 @@ def _gateway_url(value: str) -> str:
     return _http_url(value if "://" in value else f"http://{value}")
 
 
+# An hour at most: a lease lasts as long as a request may, and is believed for that long and no longer.
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
 Name = Annotated[str, Meta(min_length=1)]
 Names = tuple[str, ...]
@@ -240,6 +243,7 @@ class InfluxDBConfig(TlsSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     password: Annotated[
         Secret | None, Meta(description='Password (version 1); "${NAME}" is read from the environment.')
     ] = None
+    # In all, DNS and TLS included: see the transport's deadline.
     timeout: Annotated[Seconds, Meta(description="Seconds that one request may take in all.")] = 10.0
     api: Annotated[
         Literal["v1", "v2", "v3"], Meta(description="Write API: v1 /write, v2 /api/v2/write, v3 /api/v3/write_lp.")
@@ -286,6 +290,7 @@ class MetricsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     collection_interval: Annotated[
         Seconds, Meta(description="Seconds between samples of the system during a session.")
     ] = 10.0
+    # A request is held in memory whole.
     batch_size: Annotated[
         int, Meta(ge=1, le=50_000, description="Lines that one request to InfluxDB carries at most.")
     ] = 5000

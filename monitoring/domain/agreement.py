@@ -97,12 +97,14 @@ def reading_errors(
     found = []
     for name, (_, bone) in SIDE_AND_BONE.items():
         ours, theirs = ours_mm.get(name), reader_mm.get(name)
+        # Missing is missing: no error of 0 is made of it.
         if not _is_length(ours) or not _is_length(theirs):
             continue
         error_mm, threshold_mm, is_within = ours - theirs, None, None
         centimeters = thresholds_cm.get(THRESHOLD_SETTINGS[bone])
         if is_number(centimeters):
             threshold_mm = centimeters * _MM_PER_CM
+            # What equals its threshold is within, also where a sum of floats is off in its last digit.
             is_within = abs(error_mm) <= threshold_mm + ROUNDING
         found.append(ReadingError(name, error_mm, threshold_mm, is_within))
     return tuple(found)
@@ -137,6 +139,7 @@ def compare_readings(
         ccc=concordance(pairs),
         icc=intraclass(pairs),
     )
+    # One pair has a difference, and no spread.
     if count < 2:
         return found
     sd = sqrt(fsum((difference - bias) ** 2 for difference in differences) / (count - 1))
@@ -178,6 +181,7 @@ def concordance(pairs: Sequence[tuple[float, float]]) -> float | None:
     if len(pairs) < 2:
         return None
     mean_a, mean_b = mean([a for a, _ in pairs]), mean([b for _, b in pairs])
+    # 1/n, as Lin has it: with 1/(n - 1) it would be another coefficient.
     var_a = mean([(a - mean_a) ** 2 for a, _ in pairs])
     var_b = mean([(b - mean_b) ** 2 for _, b in pairs])
     covariance = mean([(a - mean_a) * (b - mean_b) for a, b in pairs])
@@ -193,6 +197,7 @@ def intraclass(ratings: Sequence[Sequence[float]]) -> ICC:
     n, k = len(ratings), len(ratings[0]) if ratings else 0
     if any(len(row) != k for row in ratings):
         raise ValueError("every target needs a rating by every rater")
+    # Mean squares between need two targets, those within two raters.
     if n < 2 or k < 2:
         return ICC()
     rows = [mean(row) for row in ratings]
@@ -219,6 +224,7 @@ def _is_length(value: float | None) -> TypeGuard[float]:
 
 
 def _ratio(numerator: float, denominator: float) -> float | None:
+    # Ratings that don't vary have no correlation, and not one of 0 or 1.
     return numerator / denominator if denominator > 0 else None
 
 

@@ -37,6 +37,7 @@ RISK_BOUNDS_MM: Final = (10.0, 50.0)
 HIGH_DISTANCE_MM: Final = 5.0
 EXTREME_DISTANCE_MM: Final = 10.0
 AGREEMENT_MM: Final = 3.0
+# The application's own weights, so that a host without an ensemble score is told as the others are.
 CDS_WEIGHTS: Final = {"dds": 0.5, "ors": 0.35, "lds": 0.15}
 _CV_GUARD_MM: Final = 1e-6  # the application's, so that a mean of 0 divides
 _FARTHEST_PIXEL: Final = 1e9  # a DICOM image has at most 65,535 rows; squares of what is allowed can't overflow
@@ -285,6 +286,7 @@ def _weights(seen: Sequence[Detection]) -> list[float]:
 
 def _weighted_std(values: list[float], weights: list[float]) -> float:
     offsets = [value - values[0] for value in values]  # so that positions that agree have a spread of exactly 0
+    # fsum, so that the order of the models makes no difference to the last digit.
     centre = fsum([weight * offset for weight, offset in zip(weights, offsets, strict=True)])
     return sqrt(fsum([weight * (offset - centre) ** 2 for weight, offset in zip(weights, offsets, strict=True)]))
 

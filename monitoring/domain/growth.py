@@ -39,6 +39,7 @@ class GrowthTable(Struct, frozen=True):
         """Mean and SD in mm at an age, linear between birthdays; None outside 1 to 18."""
         if not FIRST_AGE_YEARS <= age_years <= LAST_AGE_YEARS:
             return None
+        # 18 itself is the end of the last interval.
         index = min(int(age_years) - FIRST_AGE_YEARS, len(self.mean_cm) - 2)
         share = age_years - FIRST_AGE_YEARS - index
         return _between(self.mean_cm, index, share), _between(self.sd_cm, index, share)
@@ -122,6 +123,7 @@ def middle_z_score(bone: str, sex: str | None, age_years: float | None, millimet
     """
     if age_years is None or not FIRST_AGE_YEARS <= age_years <= LAST_AGE_YEARS:
         return None
+    # 17 completed years end at 18, where the table does.
     return z_score(bone, sex, min(age_years + 0.5, LAST_AGE_YEARS), millimeters)
 
 

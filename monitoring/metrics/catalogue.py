@@ -14,11 +14,14 @@ from monitoring.domain.plausibility import RULES, SEVERITIES
 from monitoring.exceptions import DELIVERY_FAILURES
 from monitoring.metrics import chart_metrics
 from monitoring.metrics.backends import BACKENDS, WHAT_ENDS
-from monitoring.metrics.chart_metrics import VOLUME as VOLUME
 from monitoring.metrics.kinds import OWN_MEASUREMENTS as OWN_MEASUREMENTS
 from monitoring.metrics.kinds import Kind as Kind
 from monitoring.metrics.kinds import Label as Label
 from monitoring.metrics.kinds import Metric as Metric
+from monitoring.metrics.machine_metrics import GPU as GPU
+from monitoring.metrics.machine_metrics import SYSTEM as SYSTEM
+from monitoring.metrics.machine_metrics import SYSTEM_RESOURCES as SYSTEM_RESOURCES
+from monitoring.metrics.machine_metrics import VOLUME as VOLUME
 from monitoring.metrics.stop_reasons import REASON_CLASSES
 from monitoring.records import coerce
 from monitoring.records.names import short_digest, version_code
@@ -65,12 +68,12 @@ SIDE = Label("side", tuple(SIDE_NAMES.values()))
 RULE = Label("rule", RULES)
 SEVERITY = Label("severity", SEVERITIES)
 SUBJECT = Label("subject", ("image", *MEASUREMENTS, *(f"landmark_{label}" for label in LABELS)))
-GPU = Label("gpu", tuple(map(str, range(16))))
 CUSTOM_NAME = Label("name", (), closed=False, limit=64)
 BACKEND = Label("backend", tuple(backend.name for backend in BACKENDS))
 LOSS = Label("reason", ("corrupt", "disk_full", "evicted", "expired", "rejected"))
 DELIVERY_FAILURE = Label("reason", DELIVERY_FAILURES)
 
+# 30.0 is one of them, since shares are exact at a bound and the alert on slow images asks for that one.
 STAGE_BUCKETS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0,
 )  # fmt: skip
@@ -82,6 +85,7 @@ SESSION_DURATION = Metric(
     "leglength_session_duration_seconds", Kind.HISTOGRAM, "s", "Total processing time of one image.",
     measurement="leglength_session", field="duration_seconds", buckets=STAGE_BUCKETS,
 )  # fmt: skip
+# A field each, since InfluxQL has means and sums of fields, and of tags nothing.
 SESSION_ENDED = {
     status: Metric(
         f"leglength_session_{status}", Kind.GAUGE, "1", f"1 for a session that ended as {status}, else 0.",
@@ -108,6 +112,7 @@ STOPS = Metric(
     "Sessions that were not completed, by the stage that they stopped in and the class of the reason.",
     (STOP_STATUS, STOP_STAGE, STOP_REASON), "leglength_stop", "stops", source="reported by the host",
 )  # fmt: skip
+# Apart from the classes: codes are the host's, and too many to be labels beside stages.
 STOP_CODES = Metric(
     "leglength_session_stop_codes_total", Kind.COUNTER, "1",
     "Sessions that were not completed, by the host's own code for the reason.", (CODE,), source="reported by the host",
@@ -125,6 +130,7 @@ LANDMARKS_FOUND = Metric(
     measurement="leglength_session", field="landmarks_found",
     source="distinct labels 1-8 over the models' predictions",
 )  # fmt: skip
+# The one metric of the host's own that has a place: it tells a slow application from a busy one.
 QUEUE_DEPTH = Metric(
     "leglength_queue_depth", Kind.GAUGE, "1", "Series still waiting in this run when the latest session ended.",
     measurement="leglength_session", field="queue_depth", source="reported by the host",
@@ -162,6 +168,7 @@ LANDMARK_MISSES = Metric(
     "leglength_landmark_misses_total", Kind.COUNTER, "1", "Images in which no model found the landmark.", (LANDMARK,),
     "leglength_landmark", "misses", source="labels 1-8 that are in no model's predictions",
 )  # fmt: skip
+# Totals alone: a field for each model and landmark would be two dozen more in each image's points.
 MODEL_LANDMARK_MISSES = Metric(
     "leglength_model_landmark_misses_total", Kind.COUNTER, "1", "Images in which the model missed the landmark.",
     (MODEL, LANDMARK), source="labels 1-8 that are not in the model's predictions",
@@ -235,6 +242,7 @@ _POINT = {
         "Lesser of p (1 + s) and 1: p the share of pairs over 10 mm, s how far the largest is from 10 to 50.",
     ),
 }
+# Each is eight series: of gauges that stand still from image to image few are worth that.
 _POINT_PUSHED = ("detection_disagreement", "outlier_risk", "spatial_uncertainty_mm")  # the rest are what these hold
 POINT = {
     key: Metric(
@@ -247,6 +255,7 @@ POINT = {
 }  # fmt: skip
 
 SCORE_UNITS = {key: unit for scores in (_ENSEMBLE, _POINT) for key, (unit, _) in scores.items()}
+# One for each unit: a name has one unit, and mm and shares can't share a threshold.
 DIFFERENCE = {
     unit: Metric(
         _suffixed("leglength_ensemble_host_difference", unit), Kind.GAUGE, unit,
@@ -279,6 +288,7 @@ Z_SCORE = Metric(
     (MEASUREMENT,), "leglength_measurement", "zscore",
     source="Anderson, Messner & Green 1964 (monitoring/domain/growth.py)",
 )  # fmt: skip
+# Beside the other, which is 0 in a third of the images: for means and charts, where that would hide a shift.
 Z_SCORE_UNCLAMPED = Metric(
     "leglength_measurement_zscore_unclamped", Kind.GAUGE, "1",
     "Standard deviations from the mean for sex and the middle of the completed year of age: never set to 0.",
@@ -294,6 +304,7 @@ SIDE_DIFFERENCE = Metric(
     "leglength_side_difference", "millimeters", source="measurements of the two sides",
 )  # fmt: skip
 
+# Counted by image; of each finding its figures are a point of their own.
 FINDINGS = Metric(
     "leglength_findings_total", Kind.COUNTER, "1", "Images that broke a plausibility rule, by rule and severity.",
     (RULE, SEVERITY), source="monitoring/domain/plausibility.py",
@@ -319,6 +330,7 @@ READING_WITHIN = Metric(
     (MEASUREMENT,), "leglength_reading", "within_threshold", source="monitoring/domain/agreement.py",
 )  # fmt: skip
 
+# Over all compared images: the totals alone can tell that, a point is of one image.
 VALIDATION = {
     key: Metric(
         f"leglength_validation_{_suffixed(key, unit)}", Kind.GAUGE, unit, words, (MEASUREMENT,),
@@ -337,73 +349,6 @@ VALIDATION = {
         ("criteria_failed", "1", "Criteria that are not met; from 100 images on only."),
     )
 }  # fmt: skip
-
-_SYSTEM: dict[str, tuple[str, str, tuple[Label, ...]]] = {
-    "process_cpu_ratio": ("ratio", "CPU of this process without its children, in processors (1 = one is busy)", ()),
-    "system_cpu_ratio": (
-        "ratio", "CPU in use, as a share of the container's limit or else of the processors open to this process", (),
-    ),
-    "container_cpu_ratio": ("ratio", "CPU of the container, child processes included, in processors", ()),
-    "container_cpu_limit_processors": ("1", "Processors that the container may use, where that is limited", ()),
-    "process_resident_memory_bytes": ("bytes", "Resident memory of this process without its children", ()),
-    "process_resident_memory_peak_bytes": ("bytes", "Largest resident memory of this process since it began", ()),
-    "process_resident_memory_growth_bytes": (
-        "bytes", "Resident memory of this process, less what it was when its session before ended", (),
-    ),
-    "system_memory_available_bytes": (
-        "bytes", "Memory that can be had without swapping, within the container's limit", (),
-    ),
-    "container_memory_used_bytes": (
-        "bytes", "Memory of the container, child processes included, without file cache that is not in use", (),
-    ),
-    "container_memory_limit_bytes": ("bytes", "Memory that the container may use, where that is limited", ()),
-    "disk_used_bytes": ("bytes", "Used space of the volume", (VOLUME,)),
-    "disk_free_bytes": ("bytes", "Free space of the volume for this user", (VOLUME,)),
-    "gpu_memory_used_bytes": ("bytes", "GPU memory in use, by all processes", (GPU,)),
-    "gpu_memory_total_bytes": ("bytes", "GPU memory in all", (GPU,)),
-    "gpu_utilization_ratio": ("ratio", "GPU utilisation", (GPU,)),
-    "torch_memory_allocated_bytes": ("bytes", "GPU memory that torch's tensors occupy; GPUs in torch's order", (GPU,)),
-    "torch_memory_reserved_bytes": ("bytes", "GPU memory that torch holds; GPUs in torch's order", (GPU,)),
-}  # fmt: skip
-_ONE_FIGURE = (
-    "container_cpu_limit_processors", "container_memory_limit_bytes", "process_resident_memory_growth_bytes",
-    "process_resident_memory_peak_bytes",
-)  # fmt: skip
-"""Of these the figure at the session's end is kept, as its ``maximum``; a mean of them would say nothing."""
-_OF_WHAT_IS_LEFT = ("disk_free_bytes", "system_memory_available_bytes")
-"""Of these the smallest figure is told, and not the largest: it says how near the end was."""
-_SYSTEM_SOURCES = {
-    "container": "control group files", "disk": "statvfs", "gpu": "NVML", "process": "/proc/self",
-    "torch": "torch.cuda",
-}  # fmt: skip
-
-
-def _system(resource: str, statistic: str) -> Metric:
-    unit, words, labels = _SYSTEM[resource]
-    kind = resource.partition("_")[0]
-    if resource in _ONE_FIGURE:
-        name, when = resource, "at the end of the latest session"
-    else:
-        name = f"{resource.removesuffix(unit)}{statistic}_{unit}"
-        words_of = {"average": "mean", "minimum": "smallest", "maximum": "largest"}
-        when = f"{words_of[statistic]} over the latest session"
-    return Metric(
-        f"leglength_{name}", Kind.GAUGE, unit, f"{words}: {when}.", labels,
-        f"leglength_{kind}" if labels else "leglength_system", name,
-        source=_SYSTEM_SOURCES.get(kind, "/proc, control group files"),
-    )  # fmt: skip
-
-
-SYSTEM_RESOURCES = tuple(_SYSTEM)
-SYSTEM = {
-    (resource, statistic): _system(resource, statistic)
-    for resource in _SYSTEM
-    for statistic in (
-        ("maximum",)
-        if resource in _ONE_FIGURE
-        else ("average", "minimum" if resource in _OF_WHAT_IS_LEFT else "maximum")
-    )
-}
 
 CUSTOM = Metric(
     "leglength_custom", Kind.GAUGE, "as reported", "The latest value of a metric of the host's own.",
@@ -447,6 +392,7 @@ MONITORING_DROPPED = Metric(
     "Losses by reason: points for InfluxDB that will never be delivered, sessions lost with the store.",
     (LOSS,), "leglength_monitoring_loss", "dropped", source="the store",
 )  # fmt: skip
+# A counter beside the losses, which as a counter can't be taken back.
 MONITORING_RECOVERED = Metric(
     "leglength_monitoring_recovered_total", Kind.COUNTER, "1",
     "Points that were counted as dropped for this reason, were sent once more, and are counted otherwise since.",
@@ -462,6 +408,7 @@ CERTIFICATE_EXPIRY = Metric(
     (BACKEND, Label("kind", tuple(WHAT_ENDS))), "leglength_monitoring_certificate", "expiry_timestamp_seconds",
     source="the TLS connection, the settings' files, a token's exp claim",
 )  # fmt: skip
+# How often, never what: what was removed must not be told by how it is counted.
 LOG_FILTER_HITS = Metric(
     "leglength_monitoring_log_filter_hits_total", Kind.COUNTER, "1",
     "Log records of the host's processes that the log filter removed something from.",
@@ -491,6 +438,7 @@ _DECLARED: tuple[Metric, ...] = (
 )  # fmt: skip
 
 _LABEL_NAMES = {label.name for metric in _DECLARED for label in metric.labels}
+# Last, since its label's values are the names of all the others' labels.
 FOLDED = Metric(
     "leglength_monitoring_folded_values_total", Kind.COUNTER, "1",
     "Values outside their label's set, and samples of metrics that aren't declared, that were folded into other.",

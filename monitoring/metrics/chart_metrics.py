@@ -7,6 +7,7 @@ change began, so that it names no exam. Which series are watched is the analysis
 from __future__ import annotations
 
 from monitoring.metrics.kinds import Kind, Label, Metric
+from monitoring.metrics.machine_metrics import VOLUME
 from monitoring.records.names import chart_name
 
 CHART = Label("chart", (), closed=False, limit=128, form=chart_name)
@@ -15,7 +16,6 @@ AUDIENCE = Label("audience", ("clinical", "operator"))
 UNIT = Label(
     "unit", ("1", "mm", "s", "bytes", "SD", "ratio", "share", "days", "exams", "sessions", "as reported")
 )  # fmt: skip
-VOLUME = Label("volume", ("output", "store"))
 _SOURCE = "monitoring/analytics"
 STATES = ("learning", "limited", "watching", "acknowledged", "alarm")
 """What a chart's state can be, in the order of its numbers: the larger, the more somebody has to do."""

@@ -71,6 +71,7 @@ class Metric(Struct, frozen=True):
     @property
     def is_of_an_image(self) -> bool:
         """Whether its latest value tells of one image, and is the patient's."""
+        # Counters and histograms are sums over everybody; versions, the monitoring itself and charts are nobody's.
         of_none = (None, *OWN_MEASUREMENTS, *ANALYSIS_MEASUREMENTS)
         return self.kind is Kind.GAUGE and self.one_per is None and self.measurement not in of_none
 
@@ -80,5 +81,6 @@ class Metric(Struct, frozen=True):
         ``declared`` holds further values of open labels.
         """
         names = [label.name for label in self.labels]
+        # Every combination: Prometheus can't see the step from nothing to one, so each must be there at 0 before.
         for values in product(*((*label.values, *declared.get(label, ())) for label in self.labels)):
             yield dict(zip(names, values, strict=True))

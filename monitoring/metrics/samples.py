@@ -78,6 +78,7 @@ def _is_known(sample: Sample) -> bool:
 def _limited(sample: Sample, vocabulary: Vocabulary, folded: Counter[str]) -> Sample:
     metric = sample.metric
     # Folded and not dropped: a fault of this package must not make a host's number disappear unseen.
+    # By identity: two metrics of one name would be one series with two meanings.
     if catalogue.BY_NAME.get(metric.name) is not metric:
         report_violation(metric.name)
         folded["metric"] += 1

@@ -65,6 +65,7 @@ _DERIVED_VALUES = msgspec.json.Decoder(DerivedValues)
 def changed(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, tuple[float | None, float | None]]:
     """What differs, as (before, now); None is a value that one side doesn't have."""
     found = {}
+    # Sorted, so that a program's output is the same at each call.
     for name in sorted({*before, *now}):
         old, new = before.get(name), now.get(name)
         if old is None or new is None:

@@ -30,6 +30,7 @@ IsContext = Callable[[str, str | float], bool]
 
 _KEY = re.compile(r"[0-9a-f]{32}\Z")
 _RESOURCE = re.compile(r"[a-z_]{1,64}(/[a-z0-9]{1,16})?\Z")
+# A line's number: a path would tell of the machine, and perhaps of its user.
 _PLACE = re.compile(r"\d{1,6}\Z")
 _THRESHOLDS = ("femur_threshold", "tibia_threshold", "total_threshold")
 _LABELS = frozenset(map(str, range(1, 9)))
@@ -94,6 +95,7 @@ def _code(text: str | None) -> str | None:
 def _failure(failure: Failure | None) -> Failure | None:
     if failure is None:
         return None
+    # A module's name and a line are all that our own records hold.
     module, _, line = (failure.location or "").rpartition(":")
     place = failure.location if coerce.metric_name(module) and _PLACE.match(line) else None
     return Failure(_code(failure.type) or coerce.OTHER, _code(failure.stage), place)

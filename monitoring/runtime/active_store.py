@@ -67,6 +67,7 @@ class ActiveStore:
         self.courier_makers = courier_makers(config, database, self.instance, self.owner, heartbeat_seconds)
         self.threads = DeliveryThreads(self.courier_makers, guard, logger)
         self._left_out = LeftOutLog(logger)
+        # From here on: what was lost before this process is no news of its.
         self._losses = LossLog(database, logger)
         self._untold_hits = 0
         self._logger = logger
@@ -214,6 +215,7 @@ class ActiveStore:
 
         Unless it ``keeps_life``: then the lock is returned, for who opens the same store again.
         """
+        # Not joined: a thread that waits for an answer would hold up the host.
         self.threads.begin_close(Deadline.after(0.0))
         HITS.add(self._untold_hits)  # for the store that follows
         self._untold_hits = 0

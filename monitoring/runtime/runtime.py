@@ -72,10 +72,12 @@ class Runtime:
         self.left_out = LeftOutLog(logger)
         zeros = zero_changes(coerce.plain_list(settings.get("models")), self.config.metrics.declared)
         self.store = FailoverStore(self._find_store(), self.config, zeros, logger, guard)
+        # Before anything is named: the site's key lies beside the store.
         self.store.open()
         self._pseudonyms = self._make_pseudonyms()
         self._thresholds_cm = thresholds_cm(settings)
         self._readings = ReferenceReadings(settings.get(SETTING), self._pseudonyms, logger)
+        # Made with the first session: a manager that never records samples nothing.
         self._sampler: Sampler | None = None
         self._sessions: dict[str, _Open] = {}
         self._serial = SerialExecutor()
@@ -92,6 +94,7 @@ class Runtime:
         version = self.config.application_version if version is None else version
         if version is not None:
             session.record_application_version(version)
+        # By the series alone so far; by study and accession once the image is known.
         self._record_readings(session, {})
         self._sessions[session.session_id] = _Open(session, self._begin_recording())
         self._serial.run(self._trace, session, True)
@@ -132,6 +135,7 @@ class Runtime:
         found = self._sessions.get(session_id) if isinstance(session_id, str) else None
         if found is None or not isinstance(session_id, str):
             return
+        # Before the commit, whose own work is none of the image's.
         usages = self._sampler.finish(found.recording) if self._sampler and found.recording else {}
         record = self._wanted(found.session.freeze(status, usages))
         self.store.save(record)
@@ -165,6 +169,7 @@ class Runtime:
             # Each costs a commit. What there is no time for is in the store as it is: as crashed, with its stage.
             if number >= _ENDED_AT_LEAST and until.passed():
                 break
+            # Not skipped nor completed: nobody said so, and the stage tells where it was left.
             found.session.fail(reason, found.session.current_stage)
             self._guard(None, self._end, session_id, None)
         if self._sessions:
@@ -219,6 +224,7 @@ class Runtime:
             self._logger.warning(
                 "monitoring: %s; sessions of this run carry no keyed hashes and can't be found by their patient", error
             )
+        # Now, when they are known: a filter may have been installed before the settings were read.
         log_filter.protect([*secrets_of(self.config), *filter(None, [key])])
         pseudonyms = Pseudonymizer(key)
         if key is not None:

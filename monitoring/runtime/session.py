@@ -30,6 +30,7 @@ _STATUS_WORDS: dict[str, Status] = {
     "skipped": "skipped", "skip": "skipped",
 }  # fmt: skip
 _COLUMNS = ("boxes", "labels", "scores")
+# The legs' landmarks; other labels are a host's own, and no landmark here.
 _LABELS = range(1, 9)
 _MODEL_KEYS = frozenset(
     {
@@ -86,6 +87,7 @@ class Session:
         self._reason: str | None = None
         self._failure: Failure | None = None
         self._stopped_in: str | None = None
+        # Re-entrant, since a finalizer of the host's may record in the middle of a record.
         self._lock = threading.RLock()
         self._frozen: SessionRecord | None = None
 
@@ -153,6 +155,7 @@ class Session:
         given = coerce.plain_mapping(metrics)
         seconds = next((given[key] for key in ("inference_seconds", "inference_time") if key in given), None)
         duration = coerce.seconds(seconds)
+        # Left out is not refused: only what was given and isn't what its name says.
         if seconds is not None and duration is None:
             self._refuse("inference_seconds", model_name)
         landmarks = given.get("landmarks_detected", given.get("landmarks_found"))
@@ -162,6 +165,7 @@ class Session:
         values = given.get("confidence_scores")
         listed = coerce.plain_list(list(values.values()) if isinstance(values, Mapping) else values)
         scores = tuple(score for score in map(coerce.score, listed) if score is not None)
+        # Text is a list of characters to Python, and no list of scores to anybody.
         if len(scores) < len(listed) or isinstance(values, str | bytes):
             self._refuse("confidence_scores", model_name)
         measurements_mm = self._millimeters(given.get("measurements"))
@@ -195,6 +199,7 @@ class Session:
             elif value is not None:  # a score that a host could not compute is missing, and no mistake
                 self._keep_score(self._draft.ensemble, name, number, "image_metrics")
         for section in ("uncertainties", "point_statistics"):
+            # Two sections, one meaning: hosts divide a landmark's figures among them as they like.
             for point, scores in coerce.plain_mapping(data.get(section)).items():
                 self._record_point(point, scores)
         for model, entry in coerce.plain_mapping(data.get("individual_model_predictions")).items():
@@ -266,6 +271,7 @@ class Session:
     def trace(self) -> SessionRecord:
         """The record that would be reported if the process died now."""
         with self._lock:
+            # As crashed, since that is what it will be read as, if ever.
             return self._record("crashed", "crashed", Failure("Crashed", self.current_stage), {})
 
     def freeze(self, status: Any = None, system: Mapping[str, Usage] | None = None) -> SessionRecord:

@@ -149,6 +149,7 @@ def _mount(line: str) -> _Mount | None:
     """Of ``31 23 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory``; None for other file systems."""
     before, _, after = line.partition(" - ")
     fields, kinds = before.split(" "), after.split(" ")
+    # Some lines have more fields before the dash than others: only its place is certain.
     if len(fields) < 5 or len(kinds) < 3 or kinds[0] not in ("cgroup", "cgroup2"):
         return None
     controllers = ("",) if kinds[0] == "cgroup2" else tuple(kinds[2].split(","))
@@ -217,6 +218,7 @@ class _CpuV2:
     def limit(self) -> float | None:
         """Of "50000 100000", microseconds in each period; or "max 100000"."""
         words = read_text(self._limit).split()
+        # "max" is no number, and so no limit.
         return _ratio(*map(whole_number, words)) if len(words) == 2 else None
 
     def seconds(self) -> float | None:

@@ -72,12 +72,19 @@ def _circles(down: Grid, across: Grid) -> list[Candidate]:
     rim = [(float(np.sin(angle)), float(np.cos(angle))) for angle in np.linspace(0, 2 * np.pi, 48, endpoint=False)]
     # A rim point at +(x, y) from the centre brightens towards the centre: its gradient is -(x, y).
     inward = [np.clip(-(down[:top] * np.float32(y) + across[:top] * np.float32(x)), 0, None) for y, x in rim]
+    # With zeros all round and in one line, any move by whole pixels is a piece of that line, and quick to add.
+    margin, columns = max(_HEAD_RADII_MM), down.shape[1]
+    width = columns + 2 * margin
+    lines = [np.pad(gradient, margin).ravel() for gradient in inward]
+    last = (top - 1) * width + columns
     found = []
     for radius in _HEAD_RADII_MM:
-        votes = np.zeros_like(down[:top])
-        for (y, x), gradient in zip(rim, inward, strict=True):
-            votes += _shifted(gradient, -round(radius * y), -round(radius * x))
-        found += [replace(peak, radius=float(radius)) for peak in peaks(votes / np.float32(len(rim)), 5, radius, 0.15)]
+        votes: Grid = np.zeros(top * width, dtype=np.float32)
+        for (y, x), line in zip(rim, lines, strict=True):
+            start = (margin + round(radius * y)) * width + margin + round(radius * x)
+            votes[:last] += line[start : start + last]
+        share = votes.reshape(top, width)[:, :columns] / np.float32(len(rim))
+        found += [replace(peak, radius=float(radius)) for peak in peaks(share, 5, radius, 0.15)]
     return found
 
 

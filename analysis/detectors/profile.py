@@ -68,9 +68,12 @@ def _bone_axis(pixels: Grid) -> npt.NDArray[np.int64]:
     ridge = ndimage.gaussian_filter(pixels, (3, 6)) - ndimage.gaussian_filter(pixels, (3, 24))
     best = ridge.astype(np.float64)
     came = np.zeros(best.shape, dtype=np.int8)
+    options = np.full((3, best.shape[1]), -np.inf)
     for row in range(1, best.shape[0]):
-        above = np.pad(best[row - 1], 1, constant_values=-np.inf)
-        options = np.stack([above[:-2] - 0.002, above[1:-1], above[2:] - 0.002])
+        above = best[row - 1]
+        options[0, 1:] = above[:-1] - 0.002
+        options[1] = above
+        options[2, :-1] = above[1:] - 0.002
         came[row] = options.argmax(axis=0)
         best[row] += options.max(axis=0)
     axis = np.empty(best.shape[0], dtype=np.int64)

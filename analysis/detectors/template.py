@@ -112,13 +112,24 @@ def _correlation(pixels: Grid, joint: Joint, size: float, step: int) -> Grid:
     if any(t > p for t, p in zip(template.shape, pixels.shape, strict=True)):
         return np.zeros_like(pixels)
     zero_mean = template - template.mean()
-    area = np.ones_like(template) / template.size
-    raw, mean = convolve(pixels, zero_mean[::-1, ::-1], area)
-    variance = np.maximum(convolve(pixels**2, area)[0] - mean**2, 1e-5)
+    (raw,) = convolve(pixels, zero_mean[::-1, ::-1])
+    mean, mean_square = (_mean_under(template, values) for values in (pixels, pixels**2))
+    variance = np.maximum(mean_square - mean**2, 1e-5)
     values = raw / (np.sqrt(variance * template.size) * np.linalg.norm(zero_mean))
     result = np.zeros_like(pixels)
     result[up : up + values.shape[0], left : left + values.shape[1]] = np.clip(values, 0, 1)
     return result
+
+
+def _mean_under(template: Grid, pixels: Grid) -> Grid:
+    """The mean of what lies under a drawing, wherever it fits in."""
+    first = [size // 2 for size in template.shape]
+    rows, columns = (
+        slice(start, start + length - size + 1)
+        for start, length, size in zip(first, pixels.shape, template.shape, strict=True)
+    )
+    mean: Grid = ndimage.uniform_filter(pixels, template.shape)[rows, columns]
+    return mean
 
 
 def _find_leg(half: Half) -> Leg | None:

@@ -129,8 +129,13 @@ def _working_image(image: Image, spacing: Spacing) -> Grid | None:
 def _area_mean(image: Image, size: int, axis: int) -> Image:
     """Resample one axis to `size` by the mean over each new pixel's area."""
     edges = np.linspace(0, image.shape[axis], size + 1)
-    running = np.cumsum(image, axis=axis, dtype=np.float64)
-    running = np.concatenate([np.zeros_like(running.take([0], axis)), running], axis=axis)
+    running = np.zeros([length + (number == axis) for number, length in enumerate(image.shape)])
+    if axis == 0:
+        # As `cumsum`, which goes down one column after the other: a large film takes ten times as long.
+        for row, pixels in enumerate(image):
+            np.add(running[row], pixels, out=running[row + 1])
+    else:
+        np.cumsum(image, axis=1, dtype=np.float64, out=running[:, 1:])
     low = np.floor(edges).astype(int)
     high = np.minimum(low + 1, image.shape[axis])
     part = (edges - low).reshape((-1, 1) if axis == 0 else (1, -1))

@@ -55,9 +55,11 @@ class _Sheet:
     def place(self, x: float, y: float) -> Point:
         return (x + 0.5) * self.scale_x, (y + 0.5) * self.scale_y
 
-    def text(self, at: Point, words: str, colour: Colour, *, size: int = _TEXT, anchor: str = "lm") -> None:
+    def text(
+        self, at: Point, words: str, colour: Colour, *, size: int = _TEXT, anchor: str = "lm", stroke: int = _STROKE
+    ) -> None:
         self.draw.text(
-            at, words, fill=colour, font=_font(size), anchor=anchor, stroke_width=_STROKE, stroke_fill=_SHADOW
+            at, words, fill=colour, font=_font(size), anchor=anchor, stroke_width=stroke, stroke_fill=_SHADOW
         )
 
     def line(self, start: Point, end: Point, colour: Colour, width: int = 3) -> None:
@@ -179,7 +181,8 @@ def _write(sheet: _Sheet, box: Box, words: str, colour: Colour) -> None:
 
 
 def _draw_panel(sheet: _Sheet, lines: list[Line]) -> None:
+    """On black, where a shadow would not be seen and took most of the picture's time."""
     x, y = sheet.layout.width + _MARGIN, float(_MARGIN)
     for line in lines:
-        sheet.text((x, y + line.height / 2), line.words, line.colour, size=line.size)
+        sheet.text((x, y + line.height / 2), line.words, line.colour, size=line.size, stroke=0)
         y += line.height

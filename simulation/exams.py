@@ -52,7 +52,7 @@ MACHINE = {
     "torch_memory_allocated_bytes/0": (1.4 * GIB, 1.9 * GIB, 0.03),
     "torch_memory_reserved_bytes/0": (2.0 * GIB, 2.4 * GIB, 0.03),
 }  # fmt: skip
-DISK_FILLED_PER_DAY = 0.004  # of what is free
+CLEANED_UP_DAYS, FILLED_PER_DAY = 14, 0.01  # the output's volume, and the share of what is free that a day takes
 AGE_BANDS = ((2, "0-1"), (5, "2-4"), (9, "5-8"), (13, "9-12"), (18, "13-17"))
 
 
@@ -69,6 +69,8 @@ class Circumstances:
     bias_mm: Mapping[str, float]
     load: float
     """How slow the machine is that day; 1 is as usual."""
+    free_share: float
+    """What is left of the space that the store's volume had free on the first day."""
 
 
 @dataclass(frozen=True)
@@ -211,8 +213,10 @@ def machine(now: Circumstances, rng: Rng) -> dict[str, Usage]:
     found = {}
     for name, (average, largest, spread) in MACHINE.items():
         factor = math.exp(rng.normal(0, spread)) if spread else 1.0
-        if name.startswith("disk_free"):
-            factor = 1 - DISK_FILLED_PER_DAY * now.day
+        if name == "disk_free_bytes/output":
+            factor = 1 - FILLED_PER_DAY * (now.day % CLEANED_UP_DAYS)
+        if name == "disk_free_bytes/store":
+            factor = now.free_share
         ceiling = 1.0 if name in ("system_cpu_ratio", "gpu_utilization_ratio/0") else math.inf
         figures = {"average": min(average * factor, ceiling), "maximum": min(largest * factor, ceiling)}
         if name.partition("/")[0].endswith(("available_bytes", "free_bytes")):

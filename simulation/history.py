@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COARSE = Spacing(0.6, 0.6)  # small films: ten times fewer pixels to look at than a real one's
 GOOD_SEEDS = range(4)
 CLINIC_HOURS = (8.0, 17.0)
+FULL_AFTER_DAYS = 45  # after the last day, so that whoever looks at the history sees a date foreseen
 HOLIDAYS = {(1, 1), (1, 2), (5, 1), (8, 1), (9, 21), (11, 1), (12, 8), (12, 25), (12, 26)}  # an invented canton's
 
 # How often each kind comes, in a hundred.
@@ -218,6 +219,7 @@ def exams_of(plan: Plan, number: int, rng: Rng) -> list[Circumstances]:
             is_new_application=plan.changes and number >= plan.days * 2 // 5,
             bias_mm={plan.biased_model: plan.bias_mm} if plan.bias_mm and number >= plan.bias_from_day else {},
             load=load,
+            free_share=1 - number / (plan.days + FULL_AFTER_DAYS),
         )
         for hour in hours
     ]

@@ -7,17 +7,17 @@ Prometheus its past, needs the earlier ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from math import nan
 
 from msgspec import Struct
 
-from monitoring.analytics.analysis import nightly
-from monitoring.analytics.telling import audience_of, said
+from monitoring.analytics.analysis import Analysis, nightly
+from monitoring.analytics.telling import audience_of, for_a_log, said
 from monitoring.metrics import chart_metrics
 from monitoring.metrics.samples import Change, zero_changes
 from monitoring.metrics.session_writes import BuildWrites, TransactionContext
-from monitoring.metrics_collector import SessionWritesBuilder, changes
+from monitoring.metrics_collector import SessionWritesBuilder, changes, own_lines
 from monitoring.settings import AnalyticsConfig
 from monitoring.store.sessions import Store
 from monitoring.store.vocabulary import stored_vocabulary
@@ -79,14 +79,11 @@ def looks_over_time(store: Store, config: AnalyticsConfig, until_ns: int) -> Ite
     """What the charts say, and how many alarms were found, at each night's look, by what is stored now: at UTC
     midnights, as if none had been missed. Raises :class:`StoreError`.
     """
-    alarms: dict[str, set[str]] = {audience: set() for audience in chart_metrics.AUDIENCE.values}
     before: dict[tuple[str, frozenset[tuple[str, str]]], Change] = {}
-    for at_ns, found in nightly(store, config, until_ns):
-        for alarm in found.alarms:
-            alarms[audience_of(alarm.chart)].add(alarm.alarm_id)
+    for at_ns, found, alarms in _nights(store, config, until_ns):
         counted = [
-            Change(chart_metrics.ALARMS.name, {"audience": audience}, "", float(len(ids)), replaces=True)
-            for audience, ids in alarms.items()
+            Change(chart_metrics.ALARMS.name, {"audience": audience}, "", count, replaces=True)
+            for audience, count in alarms.items()
         ]
         changed = [*changes([*said(found, at_ns)]), *counted]
         told = {(change.metric, frozenset(change.labels.items())): change for change in changed}
@@ -94,3 +91,25 @@ def looks_over_time(store: Store, config: AnalyticsConfig, until_ns: int) -> Ite
         gone = [change._replace(value=nan) for key, change in before.items() if key not in told]
         yield Moment(at_ns, (*told.values(), *gone))
         before = told
+
+
+def lines_over_time(
+    store: Store, config: AnalyticsConfig, until_ns: int, tags: Mapping[str, str]
+) -> Iterator[tuple[int, list[bytes]]]:
+    """The same looks as the lines that a log would have been told, each with its instant (UTC ns).
+
+    Those of alarms are left out: a look tells each alarm that was ever found, whenever that was.
+    """
+    for at_ns, found, alarms in _nights(store, config, until_ns):
+        yield at_ns, own_lines(for_a_log(found, said(found, at_ns), alarms), at_ns, tags)
+
+
+def _nights(
+    store: Store, config: AnalyticsConfig, until_ns: int
+) -> Iterator[tuple[int, Analysis, Mapping[str, float]]]:
+    """Each night's look, and how many alarms were found until then, by audience."""
+    alarms: dict[str, set[str]] = {audience: set() for audience in chart_metrics.AUDIENCE.values}
+    for at_ns, found in nightly(store, config, until_ns):
+        for alarm in found.alarms:
+            alarms[audience_of(alarm.chart)].add(alarm.alarm_id)
+        yield at_ns, found, {audience: float(len(ids)) for audience, ids in alarms.items()}

@@ -9,7 +9,7 @@ on which the change began, not the exam's instant, and waits under the alarm's I
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -52,15 +52,23 @@ def tell(
     for alarm in new:
         totals.count(connection, chart_metrics.ALARMS, 1, now_ns, audience=audience_of(alarm.chart))
     # All of them, since a chart that went with its segment has no later value that could take its place.
-    connection.executemany("DELETE FROM totals WHERE metric = ?", _GAUGES)
+    tell_no_more(connection)
     # What had no room in a label is counted once a set, however often somebody asks for the alarms.
     totals.apply_changes(connection, changes(limited if is_news else state), now_ns)
-    totals.bump_revision(connection)
     if not build.log_backends:
         return
     _log_alarms(connection, tuple(alarms), vocabulary, build, now_ns)
     if is_news:
         _log_charts(connection, found, state, vocabulary, build, now_ns)
+
+
+def tell_no_more(connection: sqlite3.Connection) -> None:
+    """Take the charts' gauges out of what is pushed, until the next look: for a site that looks no more.
+
+    How many alarms were found stays, since a counter that goes would be taken for a new store's.
+    """
+    connection.executemany("DELETE FROM totals WHERE metric = ?", _GAUGES)
+    totals.bump_revision(connection)
 
 
 def _log_alarms(
@@ -95,13 +103,8 @@ def _log_charts(
     build: SessionWritesBuilder,
     now_ns: int,
 ) -> None:
-    counted = totals.values(connection, chart_metrics.ALARMS)
-    logged = [Sample(chart_metrics.ALARMS, counted.get((one,), 0.0), {"audience": one}) for one in _AUDIENCES]
-    units = {vocabulary(chart_metrics.CHART, chart.chart): _unit(chart) for chart in _present(found)}
-    for sample in state:  # a chart's fields are one point, which has the unit as a tag
-        is_of_chart = sample.metric.measurement == chart_metrics.STATE.measurement
-        own = {**sample.labels, "unit": units[sample.labels["chart"]]} if is_of_chart else sample.labels
-        logged.append(sample._replace(labels=own))
+    counted = {of[0]: value for of, value in totals.values(connection, chart_metrics.ALARMS).items()}
+    logged = for_a_log(found, state, counted, vocabulary)
     _enqueue(connection, build, "", own_lines(logged, now_ns, build.tags), now_ns)
 
 
@@ -151,6 +154,25 @@ def said(found: Analysis, now_ns: int) -> Iterator[Sample]:
             yield Sample(chart_metrics.LIMIT, chart.limit, labels)
         if chart.detectable is not None:
             yield Sample(chart_metrics.DETECTABLE, chart.detectable, {**labels, "unit": _unit(chart)})
+
+
+def for_a_log(
+    found: Analysis,
+    state: Iterable[Sample],
+    counted: Mapping[str, float],
+    vocabulary: Vocabulary = lambda _, value: value,
+) -> list[Sample]:
+    """The gauges of :func:`said` as a log takes them, with the alarms ``counted`` until then by audience.
+
+    A chart's fields are one point, which has the unit of what it would have noticed as a tag.
+    """
+    logged = [Sample(chart_metrics.ALARMS, counted.get(one, 0.0), {"audience": one}) for one in _AUDIENCES]
+    units = {vocabulary(chart_metrics.CHART, chart.chart): _unit(chart) for chart in _present(found)}
+    for sample in state:
+        is_of_chart = sample.metric.measurement == chart_metrics.STATE.measurement
+        own = {**sample.labels, "unit": units[sample.labels["chart"]]} if is_of_chart else sample.labels
+        logged.append(sample._replace(labels=own))
+    return logged
 
 
 def _present(found: Analysis) -> list[ChartState]:

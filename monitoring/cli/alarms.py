@@ -40,12 +40,21 @@ IdsArgument = Annotated[
 ByOption = Annotated[str, typer.Option("--by", help="Who says so; a role will do. It stands in reports.")]
 
 
-def analyze(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def analyze(
+    config: ConfigOption = None,
+    is_ending: Annotated[
+        bool, typer.Option("--end", help="Tell of no chart any more: for a site that gives the analysis up.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Chart what was stored since the last look, and tell it.
 
     With what each of them would have noticed. For a timer, once a night: it reads the store alone, and keeps there
     what it found. Exits 1 where that can't be kept, as on a full disk.
     """
+    if is_ending:
+        _end(config, as_json)
+        return
     found = _look(config)
     if as_json:
         output.print_json(output.analysis_as_dict(found))
@@ -53,6 +62,17 @@ def analyze(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         output.print_analysis(found)
     if found.not_kept:
         raise typer.Exit(NOT_ALL_DONE)
+
+
+def _end(config: Path | None, as_json: bool) -> None:
+    from monitoring.analytics.telling import tell_no_more
+
+    with exit_on_error(), _store_to_write(load_config(config)) as store, store.database.transaction() as connection:
+        tell_no_more(connection)
+    if as_json:
+        output.print_json({"told": False})
+    else:
+        typer.echo("no chart is told any more, from the next push on: `leglength-monitor drain` pushes now")
 
 
 def drill(

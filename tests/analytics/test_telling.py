@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from monitoring.analytics.analysis import ACKNOWLEDGE, REBASE, Analysis, act, analyse
 from monitoring.analytics.charting import Charting
 from monitoring.analytics.charts import DAY_NS
-from monitoring.analytics.replay import looks_over_time
+from monitoring.analytics.replay import lines_over_time, looks_over_time
 from monitoring.analytics.series import SERIES
 from monitoring.analytics.telling import tell
 from monitoring.metrics import catalogue, chart_metrics
@@ -55,6 +55,17 @@ def waiting(store: Store) -> list[tuple[Point, int]]:
     with store.database.read_transaction() as connection:
         rows = connection.execute("SELECT lines FROM outbox WHERE backend = 'influxdb' ORDER BY id").fetchall()
     return [_parsed(line) for (lines,) in rows for line in lines.decode().split("\n")]
+
+
+def of_charts(told: list[tuple[Point, int]]) -> dict[tuple[str, str], tuple[dict[str, str], dict[str, str], int]]:
+    """Each point but those of alarms: tags, fields to nine digits, and instant, by what it is of."""
+    found = {}
+    for point, time_ns in told:
+        if point.measurement != CHANGED:
+            fields = {name: f"{value:.9g}" for name, value in point.fields.items()}
+            place = point.measurement, point.tags.get("chart") or point.tags.get("audience", "")
+            found[place] = (dict(point.tags), fields, time_ns)
+    return found
 
 
 def _parsed(line: str) -> tuple[Point, int]:
@@ -384,6 +395,8 @@ def test_the_past_nights_are_told_as_looks_in_them_would_have(tmp_path: Path) ->
         [alarm] = [alarm for alarm in look(whole, seen_ns).alarms if alarm.chart == BIAS]
         act(whole, CONFIG, alarm.alarm_id, ACKNOWLEDGE, "physicist", "seen", seen_ns, BUILD)
         nights = {moment.at_ns: moment.changed for moment in looks_over_time(whole, CONFIG, NOW_NS)}
+        lines = dict(lines_over_time(whole, CONFIG, NOW_NS, BUILD.tags))
+    assert lines.keys() == nights.keys()
     assert list(nights) == list(range(min(nights), NOW_NS // DAY_NS * DAY_NS + 1, DAY_NS))
     state: dict[tuple[str, str], float] = {}
     states_of_bias = []
@@ -405,4 +418,7 @@ def test_the_past_nights_are_told_as_looks_in_them_would_have(tmp_path: Path) ->
                 found = {(metric, key): value for metric, of in told.items() for key, value in of.items()}
                 begun = {key: value for key, value in state.items() if value or key[0] != "alarms_total"}
                 assert begun == pytest.approx(found), "alarms are counted from the first one on here"
+                assert of_charts([_parsed(line.decode()) for line in lines[at_ns]]) == of_charts(
+                    [(point, time_ns) for point, time_ns in waiting(nightly) if time_ns == at_ns]
+                )
     assert list(dict.fromkeys(states_of_bias)) == [LEARNING, LIMITED, WATCHING, IN_ALARM, ACKNOWLEDGED, None]

@@ -126,6 +126,12 @@ def test_two_stacks_at_once_choose_different_ports_though_no_server_listens_yet(
     lease.release()
 
 
+def rows(address: str) -> list[Any]:
+    """What InfluxDB answers to one query."""
+    found = fetch("GET", address).json()["results"][0].get("series", [])
+    return [cells for series in found for cells in series["values"]]
+
+
 def test_a_newcomer_sees_data_breaks_the_application_gets_the_alert_and_mends_it(
     tmp_path: Path, phantom_folder: Path
 ) -> None:
@@ -139,6 +145,8 @@ def test_a_newcomer_sees_data_breaks_the_application_gets_the_alert_and_mends_it
         assert float(series["value"][1]) > 7 * 24  # an hourly past
         count = "/query?db=leglength&q=SELECT count(duration_seconds) FROM leglength_session"
         wait_until(lambda: "series" in fetch("GET", urls["influxdb"] + count).data.decode(), "points in InfluxDB")
+        nights = urls["influxdb"] + "/query?db=leglength&q=SELECT sessions FROM leglength_analysis_look"
+        wait_until(lambda: len(rows(nights)) > 7, "a nightly past of the charts in InfluxDB")
 
         assert f"{urls['grafana']}/d/leglength-operation\n" in console.text
         assert "### LegLengthAllFail\n" in (REPOSITORY / "docs/alerts.md").read_text()

@@ -88,6 +88,17 @@ def test_influxdb_and_pushgateway_hold_what_a_look_found(
     assert {point.time_ns for point in influxdb1.read_points("leglength_analysis") if point.tags["chart"] == BIAS} == {
         look.time_ns
     }
+
+    # A site that gives the analysis up leaves nothing of it in the gateway but what was counted.
+    ended = site.monitor("analyze", "--end")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    site.drain()
+    names = {sample.name for family in pushgateway.families() for sample in family.samples}
+    told = {name for name in names if name.startswith("leglength_analysis_")}
+    assert told == {"leglength_analysis_alarms_total"}
+    analyze(site)
+    site.drain()
+    assert pushgateway.value("leglength_analysis_exams", chart="quality") == 1
     assert latest > look.time_ns
 
 

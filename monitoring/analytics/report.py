@@ -44,22 +44,26 @@ from monitoring.analytics.reported import (
     Strange,
     Year,
 )
+from monitoring.analytics.states import look_first
 from monitoring.analytics.wording import (
+    AUDIENCES,
     BONES,
     CLINICIAN,
     HIGHER,
     IN_DAYS,
     LOWER,
     NEITHER,
-    TRAITS,
+    REGULATOR,
     change,
     counted,
     day,
+    first_sentence,
     icon_of,
     in_unit,
     machine_words,
     noticed,
     points_of,
+    series_of,
     title_of,
     trait_of,
 )
@@ -81,8 +85,11 @@ def make(material: Material, application: str = "") -> Report:
     for session in material.sessions:
         per_month.setdefault(month_of(session.time_ns), Counter())[session.status] += 1
     drills = tuple(_drills(material))
+    verdicts = {who: first_sentence(found, who) for who in AUDIENCES}
     report = Report(
-        verdict=_verdict(material, charts),
+        # A regulator's is of all charts.
+        verdict=verdicts.pop(REGULATOR),
+        verdict_for=verdicts,
         first=f"{period.first}",
         last=f"{period.last}",
         made=day(material.now_ns),
@@ -94,7 +101,7 @@ def make(material: Material, application: str = "") -> Report:
         readings=material.readings,
         readers=material.readers,
         charts=tuple(charts),
-        alarms=tuple(map(_alarm, _told(material))),
+        alarms=tuple(_alarm(alarm, material) for alarm in _told(material)),
         agreements=tuple(_agreement(name, material.pairs.get(name, ())) for name in MEASUREMENTS),
         months=tuple(Counted(name, {each: counts[each] for each in STATUSES}) for name, counts in per_month.items()),
         years=tuple(_years(material, per_month)),
@@ -140,7 +147,8 @@ def tables(report: Report) -> dict[str, list[dict[str, object]]]:
         chart["interval_low"], chart["interval_high"] = chart.pop("interval") or (None, None)
         del chart["months"], chart["limits"], chart["gaps"], chart["gap_limits"]
     return {
-        "charts": plain["charts"], "chart_months": months, "chart_events": events, "alarms": plain["alarms"],
+        "charts": plain["charts"], "chart_months": months, "chart_events": events,
+        "alarms": [{**alarm, "strata": "; ".join(alarm["strata"])} for alarm in plain["alarms"]],
         "agreement": agreements,
         "sessions": [{"month": one["month"], **one["by_status"]} for one in plain["months"]],
         "years": [{**one, **one.pop("by_status")} for one in plain["years"]], "segments": plain["segments"],
@@ -155,9 +163,10 @@ def tables(report: Report) -> dict[str, list[dict[str, object]]]:
 # --- charts and alarms --------------------------------------------------------------------------
 
 
-def _alarm(alarm: Alarm) -> ReportedAlarm:
+def _alarm(alarm: Alarm, material: Material) -> ReportedAlarm:
     what, since, between = change(alarm)
-    series = _series(alarm)
+    first = look_first(alarm, material.found.alarms)
+    series = series_of(alarm)
     icon, letter = icon_of(series, alarm.score)
     return ReportedAlarm(
         alarm_id=alarm.alarm_id, chart=alarm.chart, title=title_of(alarm.chart), icon=icon, letter=letter,
@@ -165,7 +174,7 @@ def _alarm(alarm: Alarm) -> ReportedAlarm:
         between=between, found=day(alarm.raised_ns),
         sure=f"for nothing once in {alarm.once_in:,.0f} points", status=alarm.status,
         answer=f"{alarm.person}: {alarm.words}" if alarm.person else "", segment=alarm.segment,
-        audience=trait_of(series).audience,
+        audience=trait_of(series).audience, look_first=first.alarm_id if first else "",
     )  # fmt: skip
 
 
@@ -177,10 +186,6 @@ def _told(material: Material) -> list[Alarm]:
         for alarm in reversed(material.found.alarms)
         if alarm.status == "open" or period.start_ns <= alarm.raised_ns < period.end_ns
     ]
-
-
-def _series(alarm: Alarm) -> str:
-    return alarm.chart.partition("/")[0]
 
 
 def _chart(state: ChartState, material: Material) -> ReportedChart:
@@ -196,7 +201,7 @@ def _chart(state: ChartState, material: Material) -> ReportedChart:
         score, limit = (in_unit(abs(value or 0.0), "1") for value in (of.score, of.limit))
         # At an alarm the score begins at 0 again.
         by_days = state.by_days if of.by_days is None else of.by_days
-        once_in = f"{of.once_in:,.0f} {points_of(replace(state, by_days=by_days))}"
+        once_in = f"{of.once_in:,.0f} {points_of(state.series, by_days)}"
         sure = f"Its score {is_was} {score}, its limit {limit}; {it} for nothing once in {once_in}."
     # The icon is the alarm's, not the picture's: the picture's own rules flag 18 % of unchanged charts of two years.
     if alarm is not None:
@@ -204,7 +209,7 @@ def _chart(state: ChartState, material: Material) -> ReportedChart:
         words, since, between = change(alarm)
         what = f"{words[0].upper()}{words[1:]}, found on {day(alarm.raised_ns)}."
         since += "" if state.kind == "silence" else f" (with about 90 % between {between})"
-        to_do = trait.to_do if alarm.status == "open" else f"Answered by {alarm.person}: {alarm.words}"
+        to_do = _to_do(alarm, material)
     change_ns = alarm.change_ns if alarm else None
     months = by_month(points, state.segment, change_ns)
     # Neither an earlier segment nor what came since the change: limits are of what is usual.
@@ -219,77 +224,49 @@ def _chart(state: ChartState, material: Material) -> ReportedChart:
     return ReportedChart(
         chart=state.chart, series=state.series, title=title_of(state.chart), unit=state.unit, kind=state.kind,
         audience=trait.audience, state=state.state, icon=icon, letter=letter, what=what, since=since, sure=sure,
-        looked_at=f"{state.exams:,} {points_of(replace(state, by_days=False))} since {day(state.first_ns)}",
+        looked_at=f"{state.exams:,} {points_of(state.series, False)} since {day(state.first_ns)}",
         to_do=to_do, noticed=noticed(state), notices=state.notices, misses=state.misses, exams=state.exams,
         count=len(present), value=sum(present) / len(present) if present and not is_silence else None,
         interval=rate_interval(len(present), events) if events is not None else None, events=events,
         accepted=state.accepted, limit=state.limit, score=state.score, once_in=state.once_in, by_days=state.by_days,
-        detectable=state.detectable, first=day(state.first_ns), months=() if is_silence else tuple(months),
+        detectable=state.detectable, first=day(state.first_ns),
+        months=() if is_silence else tuple(months),
         limits=individuals(base, *_POSSIBLE.get(state.unit, ()))
         if len(base) >= LIMITS_FROM and not is_silence
         else None,
-        gaps=tuple(between_events), gap_unit="days" if in_days else points_of(state),
+        gaps=tuple(between_events), gap_unit="days" if in_days else points_of(state.series, state.by_days),
         gap_limits=(times_between if in_days else exams_between)(base_gaps) if len(base_gaps) >= LIMITS_FROM else None,
     )  # fmt: skip
 
 
+def _to_do(alarm: Alarm, material: Material) -> str:
+    if alarm.status != "open":
+        return f"Answered by {alarm.person}: {alarm.words}"
+    if (first := look_first(alarm, material.found.alarms)) is None:
+        return trait_of(series_of(alarm)).to_do
+    title = title_of(first.chart, in_sentence=True)
+    return f"Look first at {title} ({first.alarm_id}): a model that is off moves this chart, too."
+
+
 def _unchanged(state: ChartState) -> str:
+    points = points_of(state.series, state.by_days)
     if state.state == "learning":
-        return f"Too early to say: {state.points} of {LEARNING_UNTIL} {points_of(state)}, until which it can't alarm."
+        return f"Too early to say: {state.points} of {LEARNING_UNTIL} {points}, until which it can't alarm."
     if state.state == "limited":
-        return f"No change found; under {LIMITED_UNTIL} {points_of(state)} only large ones show."
+        return f"No change found; under {LIMITED_UNTIL} {points} only large ones show."
     if state.kind == "event" and state.accepted is not None:
         return f"No more often than accepted ({in_unit(state.accepted, 'share')}), as far as it can tell."
     return "No change found."
 
 
-def _verdict(material: Material, charts: Sequence[ReportedChart]) -> str:
-    if not material.found.sessions:
-        return "Nothing can be said yet: no session is stored."
-    # The newest first, where nothing else decides.
-    open_ones = [alarm for alarm in reversed(material.found.alarms) if alarm.status == "open"]
-    able = sum(chart.state != "learning" for chart in charts)
-    if open_ones:
-        # What changes measurements comes first, and of that the series that says most of where. Where one model is off,
-        # the others differ from the mean with it: the largest change is the model's own.
-        order = list(TRAITS)
-        first = min(
-            open_ones,
-            key=lambda alarm: (
-                trait_of(_series(alarm)).audience != CLINICIAN,
-                order.index(_series(alarm)) if _series(alarm) in TRAITS else len(order),
-                alarm.raised_ns,
-            ),
-        )
-        alike = [alarm for alarm in open_ones if _series(alarm) == _series(first)]
-        lead = max(alike, key=lambda alarm: abs(alarm.size))
-        what, since, _ = change(lead)
-        told = what if lead.chart == "silence" else f"{title_of(lead.chart, in_sentence=True)} {what}"
-        more = f"; {len(open_ones) - 1} more open" if len(open_ones) > 1 else ""
-        return f"{counted(len(open_ones), 'alarm')} to answer: {told} since {since}{more}."
-    if answered := [chart for chart in charts if chart.state == "acknowledged"]:
-        title, what = title_of(answered[0].chart, in_sentence=True), answered[0].what
-        more = f"; {len(answered) - 1} more" if len(answered) > 1 else ""
-        return f"No alarm is open; acknowledged, and perhaps not over: {title} {what[0].lower()}{what[1:-1]}{more}."
-    # Events can alarm from the first exam on, so that they say nothing of whether measurements were learnt.
-    numbers = [chart for chart in charts if chart.kind == "number"]
-    learning = sum(chart.state == "learning" for chart in numbers)
-    if learning == len(numbers):
-        exams = max((chart.exams for chart in numbers), default=0)
-        return (
-            f"Too early to say whether measurements change: {exams} of {LEARNING_UNTIL} exams; sessions and their ends"
-            " are watched, without an alarm."
-        )
-    return (
-        f"No change found: {able} of {counted(len(charts), 'chart')} watch, none has an open alarm; what they would"
-        " have noticed, and what not, stands beside each."
-    )
-
-
 def alarm_groups(alarms: Iterable[ReportedAlarm]) -> list[AlarmGroup]:
-    """One fault moves many charts of a series: its alarms together, those that are open, and of measurements, first."""
+    """One fault moves many charts of a series: its alarms together.
+
+    Those that are open come first, of these those of measurements, and of these the ones to look at first.
+    """
     alike: dict[tuple[str, ...], list[ReportedAlarm]] = {}
-    for alarm in sorted(alarms, key=lambda alarm: (alarm.status != "open", alarm.audience != CLINICIAN)):
+    order = sorted(alarms, key=lambda each: (each.status != "open", each.audience != CLINICIAN, bool(each.look_first)))
+    for alarm in order:
         key = (alarm.chart.partition("/")[0], alarm.segment, alarm.status, alarm.answer)
         alike.setdefault(key, []).append(alarm)
     return [AlarmGroup(max(its, key=lambda alarm: abs(alarm.size)), len(its)) for its in alike.values()]
@@ -309,7 +286,7 @@ def groups(charts: Iterable[ReportedChart]) -> list[Group]:
         words = told[0].noticed if told else "nothing yet"
         if len(told) > 1 and its[0].kind == "number":
             shifts = _range([chart.detectable or 0.0 for chart in told], its[0].unit)
-            words = f"a shift of {shifts} within {WITHIN} exams or clinic days"
+            words = f"a shift of {shifts} within {_within(told)}"
         found.append(
             Group(
                 series, title_of(series), tuple(dict.fromkeys(changed)) or ((its[0].icon, ""),),
@@ -317,6 +294,12 @@ def groups(charts: Iterable[ReportedChart]) -> list[Group]:
             )
         )  # fmt: skip
     return found
+
+
+def _within(charts: Iterable[ChartState | ReportedChart]) -> str:
+    """In how many points a shift shows; charts of one series may count exams and days."""
+    points = {points_of(chart.series, chart.by_days) for chart in charts}
+    return f"{WITHIN} {' or '.join(sorted(points, reverse=True))}"
 
 
 def _range(values: Sequence[float], unit: str) -> str:
@@ -383,15 +366,19 @@ def _segments(material: Material) -> Iterable[Segment]:
     for code, seen in found.segments.items():
         alarms = [alarm for alarm in found.alarms if alarm.segment == code]
         left = sum(alarm.status == "open" for alarm in alarms)
-        told: dict[str, list[float]] = {}
+        told: dict[str, list[ChartState]] = {}
         for state in found.charts:
             if state.segment == code and state.unit == "mm" and state.detectable is not None:
-                told.setdefault(state.title, []).append(state.detectable)
-        first = next(iter(told.items()), None)
+                told.setdefault(state.title, []).append(state)
+        noticed_first = "nothing: too few exams"
+        if told:
+            title, its = next(iter(told.items()))
+            shifts = _range([state.detectable or 0.0 for state in its], "mm")
+            noticed_first = f"{shifts} of {title}, within {_within(its)}"
         yield Segment(
             code, seen.words, day(seen.first_ns), day(seen.last_ns), code in current, exams[code], len(alarms),
             verdict=counted(left, "open alarm") if left else "no open alarm",
-            noticed=f"{_range(first[1], 'mm')} of {first[0]}" if first else "nothing: too few exams",
+            noticed=noticed_first,
         )  # fmt: skip
 
 

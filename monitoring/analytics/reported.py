@@ -16,7 +16,10 @@ NOT_MEASURED: Final = "not measured; leglength-monitor drill does"
 
 
 class ReportedAlarm(Struct, frozen=True):
-    """An alarm in words; dates are UTC days. ``status`` is ``open``, ``acknowledged`` or ``rebased``."""
+    """An alarm in words; dates are UTC days. ``status`` is ``open``, ``acknowledged`` or ``rebased``.
+
+    ``look_first`` is the ID of the alarm that may be of the same fault and says more of it, or "".
+    """
 
     alarm_id: str
     chart: str
@@ -35,6 +38,7 @@ class ReportedAlarm(Struct, frozen=True):
     answer: str
     segment: str
     audience: str
+    look_first: str = ""
 
 
 class AlarmGroup(Struct, frozen=True):
@@ -181,9 +185,13 @@ class ReportedDrill(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """All that a report shows. ``digest`` is the SHA-256 of everything else in it, as canonical JSON."""
+    """All that a report shows. ``digest`` is the SHA-256 of everything else in it, as canonical JSON.
+
+    ``verdict`` is of all charts, ``verdict_for`` of a clinician's or an operator's alone.
+    """
 
     verdict: str
+    verdict_for: dict[str, str]
     first: str
     last: str
     made: str

@@ -6,6 +6,7 @@ How it is found is :mod:`monitoring.analytics.analysis`' part, how it is worded 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -75,6 +76,35 @@ def _is_same(earlier: Alarm, later: Alarm) -> bool:
         and later.earliest_ns <= earlier.latest_ns
         and earlier.status != "rebased"
     )
+
+
+DIFFERENCE: Final = "model_difference"
+# What one model that is off moves beside the charts of lengths.
+_FOLLOW: Final = frozenset({"model_distance", "disagreement", "quality"})
+# Each range holds its change with 90 %, so that those of one fault may just miss each other.
+_APART_NS: Final = 7 * 86400 * 10**9
+
+
+def look_first(alarm: Alarm, among: Iterable[Alarm]) -> Alarm | None:
+    """The alarm of a model that may be what moved this one's chart; None where there is none, or it is this one.
+
+    Each model's length is held against the mean of the others, which one that is off moves as well, by less: of one
+    bone the largest difference is its own. Spread, agreement and quality follow.
+    """
+    series, bone = alarm.chart.partition("/")[0], alarm.chart.rpartition("/")[2]
+    if series != DIFFERENCE and series not in _FOLLOW:
+        return None
+    alike = [
+        each
+        for each in among
+        if each.chart.startswith(f"{DIFFERENCE}/")
+        and each.segment == alarm.segment
+        and (series != DIFFERENCE or each.chart.endswith(f"/{bone}"))
+        and each.earliest_ns <= alarm.latest_ns + _APART_NS
+        and alarm.earliest_ns <= each.latest_ns + _APART_NS
+    ]
+    most = max(alike, key=lambda each: abs(each.size), default=alarm)
+    return None if most.alarm_id == alarm.alarm_id else most
 
 
 class ChartState(Struct, frozen=True):

@@ -200,4 +200,4 @@ def _unit(chart: ChartState) -> str:
     """What a chart would have noticed is counted in."""
     if chart.kind == ChartKind.NUMBER:
         return chart.unit
-    return points_of(chart) if chart.kind == ChartKind.EVENT else "days"
+    return points_of(chart.series, chart.by_days) if chart.kind == ChartKind.EVENT else "days"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
+from monitoring.analytics.charts import LEARNING_UNTIL
 from monitoring.analytics.limits import WITHIN
 from monitoring.analytics.machines import HORIZON_DAYS, Disk, Machines, MemoryOfSegment
 from monitoring.analytics.series import SERIES, Of
-from monitoring.analytics.states import Alarm, ChartState
+from monitoring.analytics.states import Alarm, Analysis, ChartState
 from monitoring.domain.anatomy import MEASUREMENTS
 from monitoring.metrics import catalogue
 from monitoring.metrics.backends import WHAT_ENDS
@@ -114,11 +115,11 @@ _TITLES: Final = {series.name: series.title for series in SERIES}
 BONES: Final = {name: f"{catalogue.SIDE_NAMES[name[4]]} {catalogue.BONE_NAMES[name[6:]]}" for name in MEASUREMENTS}
 
 
-def points_of(state: ChartState) -> str:
-    """What a chart's points are."""
-    if state.by_days:
+def points_of(series: str, by_days: bool) -> str:
+    """What the points of a series' chart are."""
+    if by_days:
         return "clinic days"
-    return "sessions" if _OF.get(state.series) is Of.SESSION else "exams"
+    return "sessions" if _OF.get(series) is Of.SESSION else "exams"
 
 
 _OF: Final = {series.name: series.of for series in SERIES}
@@ -128,11 +129,12 @@ def noticed(state: ChartState) -> str:
     """What a chart would have told of, and how soon."""
     if state.detectable is None:
         return "nothing yet"
+    points = points_of(state.series, state.by_days)
     if state.kind == "number":
-        return f"a shift of {in_unit(state.detectable, state.unit)} within {WITHIN} {points_of(state)}"
+        return f"a shift of {in_unit(state.detectable, state.unit)} within {WITHIN} {points}"
     if state.kind == "event":
         rate = in_unit(state.accepted or 0.0, "share")
-        return f"twice the accepted {rate}, on average after {state.detectable:,.0f} {points_of(state)}"
+        return f"twice the accepted {rate}, on average after {state.detectable:,.0f} {points}"
     return f"{state.detectable:g} working days without a session"
 
 
@@ -154,6 +156,85 @@ def change(alarm: Alarm) -> tuple[str, str, str]:
     if len(alarm.strata) > 1:
         where = f", in {len(alarm.strata)} kinds of device, view and spacing"
     return f"changed by {in_unit(alarm.size, alarm.unit, is_change=True)}{where}", day(alarm.change_ns), between
+
+
+def first_sentence(found: Analysis, audience: str) -> str:
+    """A report's verdict, for whom it is: of their charts, and how many alarms others have to answer.
+
+    A regulator's is of all charts.
+    """
+    if not found.sessions:
+        return "Nothing can be said yet: no session is stored."
+    # The newest first, where nothing else decides.
+    opened = [alarm for alarm in reversed(found.alarms) if alarm.status == "open"]
+    charts = [state for state in found.charts if state.is_current]
+    others = ""
+    if audience != REGULATOR:
+        its = [alarm for alarm in opened if trait_of(series_of(alarm)).audience == audience]
+        charts = [state for state in charts if trait_of(state.series).audience == audience]
+        if len(its) < len(opened):
+            other = CLINICIAN if audience == OPERATOR else OPERATOR
+            others = f"; the {other} has {counted(len(opened) - len(its), 'alarm')} to answer"
+        opened = its
+    words = _of_alarms(opened) if opened else _without_alarm(found, charts, audience)
+    return f"{words}{others}."
+
+
+def _of_alarms(opened: Sequence[Alarm]) -> str:
+    # What changes measurements comes first, and of that the series that says most of where. Where one model is off,
+    # the others differ from the mean with it: the largest change is the model's own.
+    order = list(TRAITS)
+    first = min(
+        opened,
+        key=lambda alarm: (
+            trait_of(series_of(alarm)).audience != CLINICIAN,
+            order.index(series_of(alarm)) if series_of(alarm) in TRAITS else len(order),
+            alarm.raised_ns,
+        ),
+    )
+    alike = [alarm for alarm in opened if series_of(alarm) == series_of(first)]
+    lead = max(alike, key=lambda alarm: abs(alarm.size))
+    what, since, _ = change(lead)
+    told = what if lead.chart == "silence" else f"{title_of(lead.chart, in_sentence=True)} {what}"
+    more = f"; {len(opened) - 1} more open" if len(opened) > 1 else ""
+    return f"{counted(len(opened), 'alarm')} to answer: {told} since {since}{more}"
+
+
+def _without_alarm(found: Analysis, charts: Sequence[ChartState], audience: str) -> str:
+    if answered := [state for state in charts if state.state == "acknowledged"]:
+        of = answered[0]
+        its = [alarm for alarm in found.alarms if (alarm.chart, alarm.segment) == (of.chart, of.segment)]
+        what, since, _ = change(its[-1])
+        more = f"; {len(answered) - 1} more" if len(answered) > 1 else ""
+        title = title_of(of.chart, in_sentence=True)
+        return f"No alarm is open; acknowledged, and perhaps not over: {title} {what} since {since}{more}"
+    # Events can alarm from the first exam on, so that they say nothing of whether what is measured was learnt.
+    numbers = [state for state in charts if state.kind == "number"]
+    if all(state.state == "learning" for state in numbers):
+        most = max(numbers, key=lambda state: state.points, default=None)
+        points, unit = (most.points, points_of(most.series, most.by_days)) if most else (0, "exams")
+        what, watched = _LEARNT[audience]
+        return (
+            f"Too early to say whether {what} change: {points} of {LEARNING_UNTIL} {unit}; {watched} are watched,"
+            " without an alarm"
+        )
+    able = sum(state.state != "learning" for state in charts)
+    return (
+        f"No change found: {able} of {counted(len(charts), 'chart')} watch, none has an open alarm; what they would"
+        " have noticed, and what not, stands beside each"
+    )
+
+
+_LEARNT: Final = {
+    CLINICIAN: ("measurements", "landmarks that no model finds"),
+    OPERATOR: ("durations and memory", "sessions and their ends"),
+    REGULATOR: ("measurements", "sessions and their ends"),
+}
+
+
+def series_of(alarm: Alarm) -> str:
+    """The series of an alarm's chart."""
+    return alarm.chart.partition("/")[0]
 
 
 def counted(number: int, unit: str) -> str:

@@ -19,6 +19,7 @@ from msgspec.structs import asdict
 from rich.console import Console
 
 from monitoring.analytics.rederivation import Summary
+from monitoring.analytics.states import DIFFERENCE, look_first
 from monitoring.analytics.wording import in_unit, machine_words, noticed
 from monitoring.cli.words import counted, instant, rfc3339_nano, why_stopped
 from monitoring.domain import agreement
@@ -341,7 +342,8 @@ def print_analysis(found: Analysis) -> None:
     current = [state for state in found.charts if state.is_current]
     rows = [
         (
-            state.chart, state.state, f"{state.exams:,}", f"{state.score:.3g} of {_number(state.limit, '.3g')}",
+            state.chart, state.state, f"{state.exams:,}",
+            f"{in_unit(state.score, '1')} of {'-' if state.limit is None else in_unit(state.limit, '1')}",
             noticed(state),
         )
         for state in current
@@ -385,7 +387,7 @@ def print_drill(found: Drill) -> None:
     # Events whose rate is larger than accepted alarm in each order: these charts show it.
     if shuffled.by_chart:
         most = ", ".join(f"{chart} {count}" for chart, count in list(shuffled.by_chart.items())[:5])
-        console.print(f"most of them: {most}")
+        console.print(f"alarms in all {shuffled.shuffles} orders together, of the charts with most: {most}")
 
 
 def print_alarms(alarms: Sequence[Alarm], among: Sequence[Alarm] = (), charts: Sequence[ChartState] = ()) -> None:
@@ -398,16 +400,10 @@ def print_alarms(alarms: Sequence[Alarm], among: Sequence[Alarm] = (), charts: S
         words = _noticed_by(alarm, charts)
         told = f"; would have been noticed: {words}" if words else ""
         print_entry(alarm.alarm_id, f"{_sentence(alarm)}; {alarm.status}{_answer(alarm)}{told}")
-    of_bones: dict[tuple[str, str], list[Alarm]] = {}
-    for alarm in among:
-        if alarm.chart.startswith("model_difference/"):
-            of_bones.setdefault((alarm.segment, alarm.chart.rpartition("/")[2]), []).append(alarm)
-    for (_, bone), its_alarms in of_bones.items():
-        # Each model is held against the mean of the others, which one that is off moves as well, by less.
-        most = max(its_alarms, key=lambda alarm: abs(alarm.size))
-        if len(its_alarms) > 1 and most.status == "open":
-            model = most.chart.split("/")[1]
-            print_entry("look first", f"{bone}: at {model}, which differs most; each is held against the others")
+    leads = (look_first(alarm, among) for alarm in among if alarm.chart.startswith(DIFFERENCE))
+    for lead in {lead.alarm_id: lead for lead in leads if lead is not None and lead.status == "open"}.values():
+        _, model, bone = lead.chart.split("/")
+        print_entry("look first", f"{bone}: at {model}, which differs most; each is held against the others")
 
 
 def _noticed_by(alarm: Alarm, charts: Sequence[ChartState]) -> str:

@@ -98,7 +98,7 @@ def report(
         for path, text in written.items():
             _write(path, text)
             typer.echo(f"wrote {path}")
-    typer.echo(made.verdict)
+    typer.echo(made.verdict_for.get(audience or "", made.verdict))
 
 
 def _days(first: datetime | None, last: datetime | None, now_ns: int) -> tuple[date, date]:
@@ -140,6 +140,7 @@ def _page(jinja2: Any, made: Report, audience: str | None) -> str:
     )
     text = template.render(
         report=made,
+        verdict=made.verdict_for.get(audience or "", made.verdict),
         audiences=[audience] if audience else list(_AUDIENCES),
         shown=shown,
         told=[alarm for alarm in made.alarms if audience in (None, "regulator", alarm.audience)],

@@ -26,6 +26,7 @@ from monitoring.analytics.months import Month, by_month, gaps, last_whole_month,
 from monitoring.analytics.pictures import HEIGHT, WIDTH, picture, picture_of_gaps
 from monitoring.analytics.report import alarm_groups, groups
 from monitoring.analytics.reported import DrilledFault, Report
+from monitoring.analytics.states import look_first
 from monitoring.analytics.wording import icon_of, in_unit, title_of
 from monitoring.records.session_record import SessionRecord
 from monitoring.settings import AnalyticsConfig
@@ -79,6 +80,10 @@ def test_an_icon_follows_the_alarm_and_every_chart_says_what_it_would_have_notic
     assert sum(month.count for month in one.months) == EXAMS
     [group] = [group for group in groups(biased.charts) if group.series == "model_difference"]
     assert (group.charts, group.states) == (12, "9 watching, 3 alarm")
+    assert group.noticed.endswith(" mm within 30 exams")
+    mixed = groups([replace(one, by_days=True), replace(one, by_days=False)])
+    assert mixed[0].noticed.endswith(" within 30 exams or clinic days")
+    assert groups([replace(one, by_days=True)] * 2)[0].noticed.endswith(" within 30 clinic days")
 
 
 def test_a_steady_site_has_no_alarm_and_does_not_say_more_than_it_sees(tmp_path: Path) -> None:
@@ -96,6 +101,10 @@ def test_few_exams_or_none_are_told_as_such(tmp_path: Path) -> None:
     assert (nothing.charts, nothing.failure_interval, nothing.exams) == ((), None, 0)
     assert three.verdict.startswith("Too early to say whether measurements change: 3 of 20 exams")
     assert {chart.icon for chart in three.charts if chart.kind == "number"} == {"learning"}
+    assert three.verdict_for["clinician"].startswith("Too early to say whether measurements change: 3 of 20 exams; ")
+    assert three.verdict_for["operator"].startswith("Too early to say whether durations and memory change: ")
+    assert " of 20 clinic days; " in three.verdict_for["operator"]
+    assert set(nothing.verdict_for.values()) == {nothing.verdict}
 
 
 def test_sessions_are_counted_by_how_they_ended_and_failures_have_an_interval(tmp_path: Path) -> None:
@@ -117,6 +126,50 @@ def test_only_the_period_is_counted_but_open_alarms_are_always_told(tmp_path: Pa
     assert june.sessions == sum(exam(number).ended_ns < at(7, 1, 0) for number in range(EXAMS)) == 44
     assert {month.month for chart in june.charts for month in chart.months} == {"2026-06"}
     assert BIAS in {alarm.chart for alarm in june.alarms}
+
+
+def test_a_verdict_is_of_the_readers_own_charts_and_counts_what_others_have_to_answer(tmp_path: Path) -> None:
+    """A model is off, and then all sessions fail."""
+    failed = [replace(exam(number), status="failed") for number in range(EXAMS - 20, EXAMS)]
+    found = report_of(tmp_path, [*exams(range(EXAMS - 20)), *failed])
+    clinical = sum(alarm.audience == "clinician" for alarm in found.alarms)
+    assert clinical > 1
+    assert {alarm.chart for alarm in found.alarms if alarm.audience == "operator"} == {"failed"}
+    assert found.verdict.startswith(f"{clinical + 1} alarms to answer: one model's length ")
+    assert found.verdict_for["clinician"].startswith(f"{clinical} alarms to answer: one model's length ")
+    assert found.verdict_for["clinician"].endswith(f"; {clinical - 1} more open; the operator has 1 alarm to answer.")
+    operator = found.verdict_for["operator"]
+    assert operator.startswith("1 alarm to answer: sessions that failed changed by +")
+    assert operator.endswith(f"; the clinician has {clinical} alarms to answer.")
+
+
+def test_what_one_model_moves_names_it_and_another_fault_does_not(tmp_path: Path, biased: Report) -> None:
+    """The other models' charts of that bone are held against it; its own says what to do."""
+    by_chart = {alarm.chart: alarm for alarm in biased.alarms}
+    lead = by_chart.pop(BIAS)
+    assert (lead.look_first, len(by_chart)) == ("", 2)
+    assert {alarm.look_first for alarm in by_chart.values()} == {lead.alarm_id}
+    to_do = {chart.chart: chart.to_do for chart in biased.charts}
+    words = f"Look first at one model's length less the mean of the others': middle, left tibia ({lead.alarm_id})"
+    assert all(to_do[chart].startswith(words) for chart in by_chart)
+    assert to_do[BIAS].startswith("Look at recent images beside their landmarks.")
+    with a_store(tmp_path, exams()) as store:
+        alarms = {alarm.chart: alarm for alarm in analyse(store, AnalyticsConfig(), NOW_NS).alarms}
+    cause = alarms.pop(BIAS)
+    one = next(iter(alarms.values()))
+    week_ns = 7 * DAY_NS
+    for other, first in (
+        (one, cause),
+        (replace(one, chart="quality"), cause),
+        (replace(one, chart="quality", earliest_ns=cause.latest_ns + week_ns), cause),
+        (replace(one, chart="quality", earliest_ns=cause.latest_ns + week_ns + 1), None),  # another fault, later
+        (replace(one, latest_ns=cause.earliest_ns - week_ns - 1), None),
+        (replace(one, segment="another"), None),
+        (replace(one, chart="model_difference/first/PLL_R_FEM"), None),  # of another bone
+        (replace(one, chart="confidence"), None),
+        (cause, None),
+    ):
+        assert look_first(other, [cause, other]) == first, other
 
 
 def test_an_answer_stands_beside_its_alarm(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_what_is_written_is_one_story(sites: dict[str, Path]) -> None:
     assert {row["chart"] for row in tables["charts"]} == {chart["chart"] for chart in data["charts"]}
     assert [row["alarm_id"] for row in tables["alarms"]] == [alarm["alarm_id"] for alarm in data["alarms"]]
     assert BIAS in {row["chart"] for row in tables["alarms"]}
+    assert {row["strata"] for row in tables["alarms"]} <= {"; ".join(alarm["strata"]) for alarm in data["alarms"]}
     for words in ("not measured", "What can't be seen", "2 a year for all", "No loss of data is counted"):
         assert words in page, words
 
@@ -111,13 +112,29 @@ def test_each_reader_has_an_own_page(sites: dict[str, Path], tmp_path: Path) -> 
     shutil.copytree(sites["biased"], tmp_path, dirs_exist_ok=True)
     charts = {who: set[str]() for who in ("clinician", "operator", "regulator")}
     for who, found in charts.items():
-        assert run(tmp_path, "--for", who, "--to", "2026-09-14").exit_code == 0
+        done = run(tmp_path, "--for", who, "--to", "2026-09-14")
+        assert done.exit_code == 0
         page = (tmp_path / "report.html").read_text()
         assert re.findall(r'<section class="page" id="(\w+)"', page) == [who, "details"]
+        [first] = re.findall(r'<p class="verdict"[^>]*>(.*?)</p>', page)
+        assert first.replace("&#39;", "'") == done.stdout.splitlines()[-1]
+        # Nothing came since, so that the operator has silence to answer.
+        assert first.startswith({"clinician": "3 alarms", "operator": "1 alarm", "regulator": "4 alarms"}[who])
         found |= set(re.findall(r"<h4><svg.*?</svg> (.*?)</h4>", page))
     assert charts["clinician"] | charts["operator"] == charts["regulator"]
     assert not charts["clinician"] & charts["operator"]
     assert charts["operator"] >= {"Sessions that failed", "Working days without a session"}
+
+
+def test_the_regulators_page_has_all_versions_whole(sites: dict[str, Path]) -> None:
+    made = msgspec.json.decode((sites["biased"] / "report.json").read_bytes(), type=Report)
+    [segment] = made.segments
+    for count in (1, 3, 4):
+        versions = [f"{'model 2.0.1 273aa348cde0; ' * 9}version {number}" for number in range(count)]
+        page = _page(
+            jinja2, replace(made, segments=tuple(replace(segment, words=each) for each in versions)), "regulator"
+        )
+        assert [page.count(each) for each in versions] == [1] * count
 
 
 def test_what_is_wrong_is_one_line(sites: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,14 +6,12 @@ looked at again at fixed numbers of exams; so a chart says the same whatever pie
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_right, insort
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-import msgspec
 from msgspec import Struct
 
 from monitoring.analytics.charts import DAY_NS, Budget, Crossing, EventChart, NumberChart, SilenceChart
@@ -35,7 +33,7 @@ from monitoring.analytics.series import (
 from monitoring.analytics.series import stratum as stratum_of
 from monitoring.domain.derivation import FORMULA_VERSION, Facts
 from monitoring.exceptions import RecordError
-from monitoring.metrics.session_writes import DerivedValues
+from monitoring.metrics.session_writes import DerivedReader, DerivedValues
 from monitoring.metrics_collector import computed
 from monitoring.records.session_record import SessionRecord
 from monitoring.settings import AnalyticsConfig
@@ -182,7 +180,7 @@ class Charting:
             yield from progress.silence.setdefault(key, SilenceChart()).extend(its_points, budget)
         elif series.kind is Kind.EVENT:
             chart = progress.events.setdefault(key, EventChart(accepted=self._config.accepted(series.name)))
-            yield from chart.extend(((time_ns, value > 0, where) for time_ns, value, where in its_points), budget)
+            yield from chart.extend(its_points, budget)
         else:
             for rebased_ns in (*self._rebased[key], None):
                 cut = bisect_right(its_points, rebased_ns - 1, key=_instant) if rebased_ns is not None else None
@@ -215,31 +213,17 @@ def _instant(point: Point) -> int:
     return point[0]
 
 
-_WantedValues = msgspec.defstruct(
-    "_WantedValues",
-    [(f"value_{number}", float | None, None) for number in range(len(DERIVED))],
-    rename={f"value_{number}": key for number, key in enumerate(DERIVED)},
-)
-
-
-class _WantedDerived(Struct):
-    formula: int
-    values: _WantedValues  # type: ignore[valid-type]
-
-
-_DERIVED: Final = msgspec.json.Decoder(_WantedDerived)
+_READ_WANTED: Final = DerivedReader(DERIVED)
 
 
 def derived_values(stored: OutlinedSession) -> Mapping[str, float]:
-    """A session's derived values under the present formulas: the kept ones, or computed again."""
+    """A session's derived values under the present formulas: those kept that series are made of, or all again."""
     facts = Facts()
-    # Of some 220 values a fifth is wanted; to decode the others would take most of the time.
-    with suppress(zlib.error, msgspec.MsgspecError, RecordError):
+    with suppress(RecordError):
         if isinstance(stored.derived_bytes, bytes):
-            found = _DERIVED.decode(zlib.decompress(stored.derived_bytes))
+            found = _READ_WANTED(stored.derived_bytes)
             if found.formula == FORMULA_VERSION:
-                values = zip(DERIVED, msgspec.structs.astuple(found.values), strict=True)
-                return {key: value for key, value in values if value is not None}
-            facts = DerivedValues.from_bytes(stored.derived_bytes).facts
+                return found.values
+            facts = found.facts
     samples, _ = computed(SessionRecord.from_json(stored.text), facts)
     return DerivedValues.of(FORMULA_VERSION, facts, samples).values

@@ -300,7 +300,7 @@ class NumberChart(Chart, kw_only=True):
         # In local names, but where others look at them: a busy site's points come by the million.
         earlier, past, scores, keep = self.earlier, self.past, self.day_scores, 1.0 - WEIGHT
         ends_ns, exams, z, look = (self.day + 1) * DAY_NS, self.exams, self.z, self.next_look or LEARNING_UNTIL
-        edge = inf if self.by_days else self.limit
+        by_exams, edge = not self.by_days, inf if self.by_days else self.limit
         for time_ns, value, stratum in points:
             if time_ns >= ends_ns:
                 self.exams, self.z = exams, z
@@ -311,7 +311,7 @@ class NumberChart(Chart, kw_only=True):
             exams += 1
             scores.append(score)
             past.append((time_ns, score, value, stratum))
-            if not self.by_days and exams > LEARNING_UNTIL:
+            if by_exams and exams > LEARNING_UNTIL:
                 z = keep * z + WEIGHT * score
                 if not -edge <= z <= edge:
                     self.exams, self.z = exams, z
@@ -320,7 +320,8 @@ class NumberChart(Chart, kw_only=True):
             if exams >= look:
                 self.exams, self.z = exams, z
                 self._set_limit(budget)
-                z, look, edge = self.z, self.next_look, inf if self.by_days else self.limit
+                z, look = self.z, self.next_look
+                by_exams, edge = not self.by_days, inf if self.by_days else self.limit
         self.exams, self.z = exams, z
 
     def end_day(self) -> Iterator[Crossing]:
@@ -399,12 +400,13 @@ class EventChart(Chart, kw_only=True):
     running: list[float] = field(default_factory=list)
     """What they would be if no crossing had set them back."""
 
-    def extend(self, points: Iterable[tuple[int, bool, str]], budget: Budget) -> Iterator[Crossing]:
-        """Chart further exams (UTC ns, whether the event came, stratum), in the order of time."""
+    def extend(self, points: Iterable[tuple[int, float, str]], budget: Budget) -> Iterator[Crossing]:
+        """Chart further exams (UTC ns, above 0 if the event came, stratum), in the order of time."""
         ratios = limits.likelihood_ratios(self.accepted)
         steps = [[pair[is_event] for pair in ratios] for is_event in (False, True)]
         statistics, running = (kept or [0.0] * len(ratios) for kept in (self.statistics, self.running))
-        for time_ns, is_event, stratum in points:
+        for time_ns, value, stratum in points:
+            is_event = value > 0
             self.first_ns = self.first_ns or time_ns
             if self.exams >= self.next_look:
                 self.every = self._look(budget, self.exams or _USUAL_YEAR)
@@ -414,8 +416,8 @@ class EventChart(Chart, kw_only=True):
             for number, step in enumerate(steps[is_event]):
                 statistics[number] = (1 + statistics[number]) * step
                 running[number] = (1 + running[number]) * step
-                if running[number] > _LARGEST:
-                    running[number] = _LARGEST
+            if is_event:  # without one they only shrink towards what they began with
+                running = [min(each, _LARGEST) for each in running]
             if (score := sum(statistics) / len(statistics)) >= self.every:
                 yield _crossing(self, score, self.every)
                 statistics[:] = [0.0] * len(ratios)
@@ -454,7 +456,8 @@ class SilenceChart(Chart, kw_only=True):
     def extend(self, points: Iterable[tuple[int, float, str]], budget: Budget) -> Iterator[Crossing]:
         """Take further exams, in the order of time; a silence that an exam ended is told, too."""
         for time_ns, value, stratum in points:
-            yield from self.until(time_ns)
+            if time_ns // DAY_NS != self.last_ns // DAY_NS:
+                yield from self.until(time_ns)
             self.first_ns = self.first_ns or time_ns
             self.exams += 1
             self.past.append((time_ns, 0.0, value, stratum))

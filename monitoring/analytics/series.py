@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import sha256
 from math import isfinite, log, nan
 from typing import Final, NamedTuple
@@ -336,28 +337,38 @@ def _custom(name: str) -> Series:
     )  # fmt: skip
 
 
+class _ChartNames(dict[str, str]):
+    """By part the chart's name, ``series`` or ``series/part``: the same string at each session, which has a hash."""
+
+    def __init__(self, series: str) -> None:
+        super().__init__({"": series})
+
+    def __missing__(self, part: str) -> str:
+        self[part] = found = f"{self['']}/{part}"
+        return found
+
+
 class Points:
     """Takes the points of some series from sessions: what is the same for each is looked up once."""
 
     def __init__(self, series: Iterable[Series]) -> None:
         self._derived: list[tuple[str, str]] = []
-        self._made: list[tuple[str, Callable[[Look], Iterable[Part]]]] = []
+        self._made: list[tuple[_ChartNames, Callable[[Look], Iterable[Part]]]] = []
         for each in series:
+            names = _ChartNames(each.name)
             if callable(each.parts):
-                self._made.append((each.name, each.parts))
+                self._made.append((names, each.parts))
             else:
-                self._derived += [
-                    (key, f"{each.name}/{part}" if part else each.name) for part, key in each.parts.items()
-                ]
+                self._derived += [(key, names[part]) for part, key in each.parts.items()]
 
     def of(self, look: Look) -> list[tuple[str, float]]:
-        """A session's: the chart's name, ``series`` or ``series/part``, and the value; without what is not finite."""
-        derived = look.derived
-        found = [(name, derived[key]) for key, name in self._derived if isfinite(derived.get(key, nan))]
-        for name, parts in self._made:
+        """A session's: the chart's name, and the value; without what is not finite."""
+        value_of = look.derived.get
+        found = [(name, value) for key, name in self._derived if isfinite(value := value_of(key, nan))]
+        for names, parts in self._made:
             for part, value in parts(look):
                 if isfinite(value):
-                    found.append((f"{name}/{part}" if part else name, value))
+                    found.append((names[part], value))
         return found
 
 
@@ -393,13 +404,21 @@ def segment(record: Record, known: Measuring) -> tuple[str, str]:
     application = f"application {record.application_version or 'of unknown version'}"
     before = known.get(application, {})
     missing = {name: (words, exams + 1) for name, (words, exams) in before.items() if exams + 1 < GONE_AFTER}
-    models = {
-        model.model: (" ".join(filter(None, (model.model, model.version, (model.digest or "")[:12]))), 0)
-        for model in record.models
-    }
+    models = {model.model: (_model_words(model.model, model.version, model.digest), 0) for model in record.models}
     known[application] = models = missing | models
     words = "; ".join((application, *sorted(its_words for its_words, _ in models.values())))
-    return sha256(words.encode()).hexdigest()[:8], words
+    return _short_code(words), words
+
+
+# A site's exams share a few of both for months.
+@lru_cache
+def _model_words(name: str, version: str | None, digest: str | None) -> str:
+    return " ".join(filter(None, (name, version, (digest or "")[:12])))
+
+
+@lru_cache
+def _short_code(words: str) -> str:
+    return sha256(words.encode()).hexdigest()[:8]
 
 
 def stratum(record: Record) -> str:

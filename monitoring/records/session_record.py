@@ -191,6 +191,16 @@ class SessionRecord(Struct, frozen=True, omit_defaults=True):
         return cls.from_json(text)
 
 
+class ModelOutline(Struct, frozen=True, gc=False):
+    """The same of a model: without its scores."""
+
+    model: str
+    inference_seconds: float | None = None
+    measurements_mm: Mapping[str, float] = {}
+    version: str | None = None
+    digest: str | None = None
+
+
 class RecordOutline(Struct, frozen=True, gc=False):
     """What is looked at when many sessions are: a record without raw predictions, which are most of it."""
 
@@ -203,7 +213,7 @@ class RecordOutline(Struct, frozen=True, gc=False):
     reason: str | None = None
     failure: Failure | None = None
     stages_seconds: Mapping[str, float] = {}
-    models: tuple[ModelPerformance, ...] = ()
+    models: tuple[ModelOutline, ...] = ()
     measurements_mm: Mapping[str, float] = {}
     system: Mapping[str, Usage] = {}
     custom: Mapping[str, float] = {}

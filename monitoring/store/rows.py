@@ -18,7 +18,8 @@ from monitoring.exceptions import RecordError
 from monitoring.metrics.session_writes import DerivedValues
 from monitoring.records.session_record import RecordOutline, SessionRecord
 
-SESSION_COLUMNS = "sequence, routed, derived, timestamp_ns, record, checksum"
+# The record as its bytes, which both the checksum and the reading of it are of.
+SESSION_COLUMNS = "sequence, routed, derived, timestamp_ns, CAST(record AS BLOB), checksum"
 
 
 class StoredSession(Struct, frozen=True):
@@ -45,7 +46,7 @@ class OutlinedSession(Struct, frozen=True):
     timestamp_ns: int
     record: RecordOutline
     derived_bytes: object
-    text: str
+    text: str | bytes
 
 
 def as_bytes(value: object) -> bytes:
@@ -82,7 +83,7 @@ def outlined_session(row: Sequence[Any]) -> OutlinedSession | None:
     return None
 
 
-def stored_record(text: str) -> SessionRecord | None:
+def stored_record(text: str | bytes) -> SessionRecord | None:
     """A record's text; None when it is none."""
     with suppress(RecordError):
         return SessionRecord.from_json(text)

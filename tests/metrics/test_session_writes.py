@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from monitoring import metrics_collector as collector
 from monitoring.analytics.rederivation import rederive
 from monitoring.domain import disagreement
 from monitoring.domain.derivation import Facts
-from monitoring.exceptions import EncodingError
+from monitoring.exceptions import EncodingError, RecordError
 from monitoring.metrics.line_protocol import Point
 from monitoring.metrics.samples import Change
-from monitoring.metrics.session_writes import TransactionContext
+from monitoring.metrics.session_writes import DerivedReader, DerivedValues, TransactionContext
 from monitoring.metrics_collector import SessionWritesBuilder
 from monitoring.store.database import Database
 from monitoring.store.locks import LivenessLock
@@ -106,3 +108,35 @@ def test_a_formula_that_fails_now_is_told_as_values_that_are_missing(
     assert found.differences["leglength_quality_ratio"][1] is None
     assert "leglength_measurement_millimeters{measurement=PLL_R_FEM}" not in found.differences
     assert len(allow_outside_the_catalogue) == 1
+
+
+KEPT = DerivedValues(
+    7, Facts(earlier_runs=2, earlier_mm={"PLL_R_FEM": 411.0}), {"a{b=c}": 0.1, "large": 2.0**53, "small": -1e-300}
+)
+
+
+def test_derived_values_are_read_back_to_the_last_bit_all_or_some_of_them() -> None:
+    data = KEPT.to_bytes()
+    assert DerivedValues.from_bytes(data) == KEPT
+    some = DerivedReader(["small", "another"])
+    for _ in range(2):  # by the remembered list of names, too
+        assert some(data) == DerivedValues(KEPT.formula, KEPT.facts, {"small": -1e-300})
+    empty = DerivedValues(1)
+    assert DerivedValues.from_bytes(empty.to_bytes()) == empty
+
+
+def test_derived_values_of_before_are_read_the_same() -> None:
+    compressed_json = zlib.compress(msgspec.json.encode(KEPT), level=1)
+    assert DerivedValues.from_bytes(compressed_json) == KEPT
+    assert DerivedReader(["large"])(compressed_json) == DerivedReader(["large"])(KEPT.to_bytes())
+
+
+def test_no_damaged_byte_becomes_another_value() -> None:
+    data = KEPT.to_bytes()
+    damaged = [
+        data[:place] + bytes([data[place] ^ bit]) + data[place + 1 :] for place in range(len(data)) for bit in (1, 128)
+    ]
+    cut_off = [data[:length] for length in range(len(data))]
+    for each in (*damaged, *cut_off, data + b"x", b"\x78 no zlib", zlib.compress(b"no json")):
+        with pytest.raises(RecordError):
+            DerivedValues.from_bytes(each)

@@ -6,7 +6,7 @@ All lengths are in the picture's own unit, a CSS pixel where it isn't scaled.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -107,19 +107,38 @@ def _drawn(
     def y_of(value: float) -> float:
         return round(_TOP + (high - value) / (high - low) * (HEIGHT - _TOP - _BOTTOM), 1)
 
-    marks, lines, line = [], [], ""
+    marks = [
+        Mark(round(_LEFT + 8 + step / span * (WIDTH - _LEFT - _RIGHT - 16), 1), y_of(value), kind, words)
+        for step, value, kind, words in placed
+    ]
+    told = "; ".join(mark.words for mark in marks)
+    if found is not None:
+        told += (
+            f". Centre {in_unit(found.centre, unit)}, limits {in_unit(found.low, unit)} and {in_unit(found.high, unit)}"
+        )
+    return Picture(
+        tuple(marks), _lines([step for step, *_ in placed], marks), _levels(values, found, y_of, at_levels), *ends,
+        title, f"{title}: {told}.", next((mark.x for mark in marks if mark.kind != "earlier"), _LEFT + 8.0) - 8,
+    )  # fmt: skip
+
+
+def _lines(steps: Sequence[int], marks: Sequence[Mark]) -> tuple[str, ...]:
+    """SVG's paths; a gap in time, or another segment, is a gap in the line."""
+    lines: list[str] = []
     before: tuple[int, bool] | None = None
-    for step, value, kind, words in placed:
-        x, y = round(_LEFT + 8 + step / span * (WIDTH - _LEFT - _RIGHT - 16), 1), y_of(value)
-        marks.append(Mark(x, y, kind, words))
-        # A gap in time, or another segment, is a gap in the line.
-        if before == (step - 1, kind == "earlier"):
-            line += f" L{x} {y}"
+    for step, mark in zip(steps, marks, strict=True):
+        if before == (step - 1, mark.kind == "earlier"):
+            lines[-1] += f" L{mark.x} {mark.y}"
         else:
-            lines.append(line)
-            line = f"M{x} {y}"
-        before = step, kind == "earlier"
-    lines.append(line)
+            lines.append(f"M{mark.x} {mark.y}")
+        before = step, mark.kind == "earlier"
+    return tuple(line for line in lines if " L" in line)
+
+
+def _levels(
+    values: Sequence[float], found: Limits | None, y_of: Callable[[float], float], unit: str
+) -> tuple[Level, ...]:
+    """Of the limits and their centre; without them of the largest and the smallest value."""
     lines_at = [(max(values), "edge"), (min(values), "edge")][: len(set(values))]
     if found is not None:
         lines_at = [(found.high, "limit"), (found.centre, "centre"), (found.low, "limit")]
@@ -127,13 +146,5 @@ def _drawn(
     for value, kind in lines_at:
         y = y_of(value)
         words_y = max(y, levels[-1].words_y + _LINE) if levels else y  # limits may lie close to one another
-        levels.append(Level(y, words_y, kind, in_unit(value, at_levels)))
-    told = "; ".join(mark.words for mark in marks)
-    if found is not None:
-        told += (
-            f". Centre {in_unit(found.centre, unit)}, limits {in_unit(found.low, unit)} and {in_unit(found.high, unit)}"
-        )
-    return Picture(
-        tuple(marks), tuple(line for line in lines if " L" in line), tuple(levels), *ends, title, f"{title}: {told}.",
-        next((mark.x for mark in marks if mark.kind != "earlier"), _LEFT + 8.0) - 8,
-    )  # fmt: skip
+        levels.append(Level(y, words_y, kind, in_unit(value, unit)))
+    return tuple(levels)

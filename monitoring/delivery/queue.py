@@ -174,8 +174,8 @@ class BackendQueue:
         sent again, which has no effect on those that the backend already has.
         """
         decided = delivery.accepted | {rejection.index for rejection in delivery.rejected}
-        # Not durable: after a power cut the batch is sent again, without effect.
         kept_rows = {batch.row_of_line[index] for index in range(len(batch.lines)) if index not in decided}
+        # Not durable: after a power cut the batch is sent again, without effect.
         with self._database.transaction(durable=False) as connection:
             # Another process may have settled rows after our lease ran out: count only what we delete.
             left = {

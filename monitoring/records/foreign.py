@@ -30,7 +30,7 @@ IsContext = Callable[[str, str | float], bool]
 
 _KEY = re.compile(r"[0-9a-f]{32}\Z")
 _RESOURCE = re.compile(r"[a-z_]{1,64}(/[a-z0-9]{1,16})?\Z")
-# A line's number: a path would tell of the machine, and perhaps of its user.
+# A line's number; a path in its place would tell of the machine, and perhaps of its user.
 _PLACE = re.compile(r"\d{1,6}\Z")
 _THRESHOLDS = ("femur_threshold", "tibia_threshold", "total_threshold")
 _LABELS = frozenset(map(str, range(1, 9)))

@@ -67,7 +67,7 @@ class ActiveStore:
         self.courier_makers = courier_makers(config, database, self.instance, self.owner, heartbeat_seconds)
         self.threads = DeliveryThreads(self.courier_makers, guard, logger)
         self._left_out = LeftOutLog(logger)
-        # From here on: what was lost before this process is no news of its.
+        # From here on: what was lost before this process is no news.
         self._losses = LossLog(database, logger)
         self._untold_hits = 0
         self._logger = logger

@@ -57,9 +57,9 @@ class Database:
         self.was_older = False
         """Whether what is read is a copy, since an older version wrote the store."""
         self._busy_seconds = busy_seconds
+        # Re-entrant: a host's finalizer or signal handler may call us again in the middle of a transaction.
         self._lock = threading.RLock()
         self._durable = True
-        # The lock is re-entrant: a host's finalizer or signal handler may call us again in the middle of a transaction.
         self._is_closed = False
         self._connection: sqlite3.Connection | None = self._open()
         self.identity = identity(path)

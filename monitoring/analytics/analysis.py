@@ -82,7 +82,7 @@ def _look(
         seen, actions, readings = kept.seen(connection), kept.actions(connection), kept.changed_readings(connection)
         expiry = totals.values(connection, catalogue.CERTIFICATE_EXPIRY)
     references = _References(database, before.references, which)
-    charting = Charting(before.progress, config, _rebased(actions), references.read)
+    charting = Charting(before.progress, config, rebasings(actions), references.read)
     charting.take(_sessions(store, before.seen.until_ns, seen.until_ns))
     # A day counts once it is over: today's exams may still become more.
     charting.end_day(today)
@@ -124,7 +124,7 @@ def nightly(store: Store, config: AnalyticsConfig, until_ns: int) -> Iterator[tu
     """
     with store.database.read_transaction() as connection:
         actions = kept.actions(connection)
-    charting, night = Charting(Progress(), config, _rebased(actions)), 0
+    charting, night = Charting(Progress(), config, rebasings(actions)), 0
 
     def looks(first: int, last: int) -> Iterator[tuple[int, Analysis]]:
         for day in range(first, last + 1):
@@ -149,7 +149,8 @@ def _sessions(store: Store, after_ns: int | None = Seen().until_ns, until_ns: in
         yield from (session for session in page if session.stored.timestamp_ns <= until_ns)
 
 
-def _rebased(actions: Iterable[Action]) -> list[tuple[str, int]]:
+def rebasings(actions: Iterable[Action]) -> list[tuple[str, int]]:
+    """The charts' keys that people re-based, and the instants (UTC ns) from which they begin anew."""
     return [
         (action.chart, msgspec.json.decode(action.document, type=Alarm).change_ns)
         for action in actions

@@ -7,6 +7,10 @@ that the application's own way of measuring stays in it. A length is |row of the
 knee's centre| x row spacing, a leg the sum of its bones. The last third of the exams, 120 at most, gets the fault; the
 others come before it as they are.
 
+Exams in which something has already changed can't show what a fault would do: charts that stand near their limits then
+cross them by chance. So the drilled exams end before the change of the earliest alarm that lies in them, where enough
+are left; and a chart that alarms over them as they are is never said to notice.
+
 Beside it the rate of false alarms that the site really has: its clinic days in random order, so that no change
 is left that lasts, but all that exams of one day have in common. A drill reads the store alone; what it found is kept
 there afterwards, for the report, with no session in it.
@@ -28,9 +32,11 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from monitoring.analytics.analysis import rebasings
 from monitoring.analytics.charting import Charting, Point, Progress
-from monitoring.analytics.charts import DAY_NS
+from monitoring.analytics.charts import DAY_NS, Crossing
 from monitoring.analytics.series import Kind, Measuring, segment, stratum
+from monitoring.analytics.wording import counted
 from monitoring.domain import disagreement
 from monitoring.domain.anatomy import ANKLE, FEMUR, HEAD, KNEE, LEG, SIDES, TIBIA, measurement_name
 from monitoring.domain.derivation import FORMULA_VERSION, Facts
@@ -68,8 +74,7 @@ class Alarmed(Struct, frozen=True):
 class Finding(Struct, frozen=True):
     """What came of one fault: each chart that raised an alarm, the fastest first; none is "not noticed".
 
-    ``without_readers`` are those charts that need no reader. A chart that alarms as early without the fault is in
-    neither.
+    ``without_readers`` are those charts that need no reader. A chart that alarms without the fault is in neither.
     """
 
     fault: str
@@ -95,7 +100,8 @@ class Shuffled(Struct, frozen=True):
 class Drill(Struct, frozen=True):
     """A drill: so many exams as they are, then so many with each fault, of which readers measured ``read``.
 
-    ``segment`` is the code of what measured them.
+    ``segment`` is the code of what measured them. ``left_out`` newer exams are not in it, since an alarm says that
+    something changed before them; ``alarms`` are the charts that alarm over its exams as they are.
     """
 
     segment: str
@@ -104,6 +110,18 @@ class Drill(Struct, frozen=True):
     read: int
     findings: tuple[Finding, ...]
     shuffled: Shuffled
+    left_out: int = 0
+    alarms: tuple[str, ...] = ()
+
+    @property
+    def unusual(self) -> str:
+        """In words, what was left out of it, and the alarms that lie in it; "" where there is neither."""
+        exams, alarms = counted(self.left_out, "exam"), counted(len(self.alarms), "alarm")
+        found = {
+            f"without the newest {exams}: changed, by an alarm": self.left_out,
+            f"{alarms} in these exams as they are: charts not counted": self.alarms,
+        }
+        return "; ".join(words for words, is_so in found.items() if is_so)
 
 
 class KeptDrill(Struct, frozen=True):
@@ -311,46 +329,79 @@ def derived_again(session: Analysed, record: SessionRecord) -> Analysed:
 def drill(store: Store, config: AnalyticsConfig, exams: int = 360, shuffles: int = SHUFFLES) -> Drill:
     """Put the faults into the last ``exams``; raises :class:`StoreError` where there are too few of them."""
     sessions = present_sessions(store)
+    with store.database.read_transaction() as connection:
+        rebased = rebasings(kept.actions(connection))
     # Sessions in between stay where they are, since events and silence are of these.
-    of_exams = [number for number, session in enumerate(sessions) if session.is_first_of_exam][-exams:]
-    records = {number: SessionRecord.from_json(sessions[number].stored.text) for number in of_exams}
-    usable = {number: record for number, record in records.items() if is_usable(record)}
+    every = [number for number, session in enumerate(sessions) if session.is_first_of_exam]
+    changed = alarms_of(charted(Charting(Progress(), config, rebased), sessions))
+    of_exams = unchanged(sessions, every, [one.change_ns for found in changed.values() for one in found], exams)
+    usable = usable_records(sessions, of_exams)
     if len(usable) < FEWEST_EXAMS:
         raise StoreError(
             f"a drill needs {FEWEST_EXAMS} exams of the last year with each model's boxes and their spacing, by the"
             f" models and the application's version in use now; there are {len(usable)}"
         )
+    left_out = [number for number in every if number > of_exams[-1]]
+    sessions = sessions[: left_out[0] if left_out else None]
     # Two thirds before it: charts must have learnt from what is usual.
     onset = list(usable)[-min(MOST_WITH_FAULT, len(usable) // 3)]
     before, after = sessions[of_exams[0] : onset], sessions[onset:]
-    charting = Charting(Progress(), config)
+    charting = Charting(Progress(), config, rebased)
     charting.take(before)
     # Encoded, so that each fault begins with a copy of its own.
     progress = msgspec.msgpack.encode(charting.progress)
-    as_it_is, findings = first_alarms(after, progress, config), []
+
+    def alarms_with(exams: Sequence[Analysed]) -> dict[str, list[Crossing]]:
+        return alarms_of(charted(Charting(msgspec.msgpack.decode(progress, type=Progress), config, rebased), exams))
+
+    instants, findings = [session.stored.timestamp_ns for session in after if session.is_first_of_exam], []
+    # By charts that began with the drill's first exam, and by those that had begun before it.
+    as_they_are = alarms_with(after).keys() | {
+        chart
+        for chart, found in changed.items()
+        if any(before[0].stored.timestamp_ns < one.change_ns <= instants[-1] for one in found)
+    }
     for name, fault in faults(list(usable.values())).items():
         faulty = [
             derived_again(session, with_fault(usable[number], fault)) if number in usable else session
             for number, session in enumerate(after, onset)
         ]
-        alarms = tuple(
-            Alarmed(chart, count)
-            for chart, count in sorted(first_alarms(faulty, progress, config).items(), key=lambda one: (one[1], one[0]))
-            # What alarms as early without the fault hasn't noticed it.
-            if chart not in as_it_is or count < as_it_is[chart]
-        )
-        without = tuple(alarm for alarm in alarms if not alarm.chart.startswith("reader_"))
-        findings.append(Finding(name, alarms, without))
+        noticed = [
+            Alarmed(chart, bisect_right(instants, crossings[0].time_ns))
+            for chart, crossings in alarms_with(faulty).items()
+            # What alarms without the fault, though it be later, is near its limit: chance decides when it crosses it.
+            if chart not in as_they_are
+        ]
+        noticed.sort(key=lambda one: (one.exams, one.chart))
+        without = (alarm for alarm in noticed if not alarm.chart.startswith("reader_"))
+        findings.append(Finding(name, tuple(noticed), tuple(without)))
     count_before, count = (sum(session.is_first_of_exam for session in part) for part in (before, after))
     read = sum(session.is_first_of_exam and bool(session.reader_mm) for session in after)
-    return Drill(
-        exams_segments(sessions)[-1][1],
-        count_before,
-        count,
-        read,
-        tuple(findings),
-        shuffled(sessions, config, shuffles),
-    )
+    code, rate = exams_segments(sessions)[-1][1], shuffled(sessions, config, shuffles)
+    alarms = tuple(sorted(as_they_are))
+    return Drill(code, count_before, count, read, tuple(findings), rate, len(left_out), alarms)
+
+
+def unchanged(sessions: Sequence[Analysed], every: list[int], changes_ns: Sequence[int], exams: int) -> list[int]:
+    """The places of the last ``exams`` of ``every`` one without a change in them; where these are too few, of all."""
+    left = every
+    while left:
+        found = left[-exams:]
+        first_ns, last_ns = (sessions[number].stored.timestamp_ns for number in (found[0], found[-1]))
+        # A change before all of them is part of what is usual there.
+        inside = [at for at in changes_ns if first_ns < at <= last_ns]
+        if not inside:
+            return found
+        left = [number for number in left if sessions[number].stored.timestamp_ns < min(inside)]
+        if len(usable_records(sessions, left[-exams:])) < FEWEST_EXAMS:
+            break
+    return every[-exams:]
+
+
+def usable_records(sessions: Sequence[Analysed], places: Sequence[int]) -> dict[int, SessionRecord]:
+    """By place, the records that a fault can be put into."""
+    records = ((number, SessionRecord.from_json(sessions[number].stored.text)) for number in places)
+    return {number: record for number, record in records if is_usable(record)}
 
 
 def keep(store: Store, found: Drill, now_ns: int) -> None:
@@ -369,19 +420,18 @@ def kept_drills(connection: sqlite3.Connection) -> list[KeptDrill]:
     return found
 
 
-def first_alarms(sessions: Sequence[Analysed], before: bytes, config: AnalyticsConfig) -> dict[str, int]:
-    """By chart, at which of these exams it raises its first alarm, after what was charted ``before`` (encoded)."""
-    charting = Charting(msgspec.msgpack.decode(before, type=Progress), config)
+def charted(charting: Charting, sessions: Sequence[Analysed]) -> Charting:
+    """With these sessions, whose last day is over."""
     charting.take(sessions)
-    instants = [session.stored.timestamp_ns for session in sessions if session.is_first_of_exam]
-    # The last day ends as well, for charts that count days.
-    charting.end_day(instants[-1] // DAY_NS + 1)
-    found = {}
-    for key, crossings in charting.progress.crossings.items():
-        late = [crossing.time_ns for crossing in crossings if crossing.time_ns >= instants[0]]
-        if late:
-            found[key.partition("@")[0]] = bisect_right(instants, late[0])
-    return found
+    # For charts that count days.
+    charting.end_day(sessions[-1].stored.timestamp_ns // DAY_NS + 1 if sessions else 0)
+    return charting
+
+
+def alarms_of(charting: Charting) -> dict[str, list[Crossing]]:
+    """By chart; without silence, which says nothing of the exams that there are."""
+    found = charting.progress.crossings.items()
+    return {key.partition("@")[0]: each for key, each in found if each and key not in charting.progress.silence}
 
 
 def present_sessions(store: Store) -> list[Analysed]:

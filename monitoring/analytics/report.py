@@ -153,7 +153,7 @@ def tables(report: Report) -> dict[str, list[dict[str, object]]]:
         "sessions": [{"month": one["month"], **one["by_status"]} for one in plain["months"]],
         "years": [{**one, **one.pop("by_status")} for one in plain["years"]], "segments": plain["segments"],
         "drills": [
-            {"day": one["day"], "version": one["version"], "is_of_present": one["is_of_present"], **fault}
+            {**{name: one[name] for name in ("day", "version", "is_of_present")}, **fault, "unusual": one["unusual"]}
             for one in plain["drills"]
             for fault in one["faults"]
         ],
@@ -398,7 +398,7 @@ def _drills(material: Material) -> Iterable[ReportedDrill]:
         yield ReportedDrill(
             day(kept.made_ns), kept.version, found.segment in current, found.exams_before, found.exams_with_fault,
             found.read, tuple(faults), shuffled.alarms_a_year, shuffled.two_errors, shuffled.accepted_a_year,
-            shuffled.clinic_days, shuffled.shuffles,
+            shuffled.clinic_days, shuffled.shuffles, found.unusual,
         )  # fmt: skip
 
 

@@ -168,7 +168,10 @@ class DrilledFault(Struct, frozen=True):
 
 
 class ReportedDrill(Struct, frozen=True):
-    """A fire drill that was kept: its UTC day, the package's version, and whether it was of what measures now."""
+    """A fire drill that was kept: its UTC day, the package's version, and whether it was of what measures now.
+
+    ``unusual`` says what was left out of it, and which alarms lie in its exams.
+    """
 
     day: str
     version: str
@@ -182,6 +185,7 @@ class ReportedDrill(Struct, frozen=True):
     accepted_a_year: float
     clinic_days: int
     shuffles: int
+    unusual: str = ""
 
 
 class Report(Struct, frozen=True):

@@ -380,6 +380,7 @@ def print_drill(found: Drill) -> None:
     console.print(
         f"\neach fault was put into {found.exams_with_fault} exams ({found.read} of them read) after"
         f" {found.exams_before} as they are\n"
+        f"{found.unusual + chr(10) if found.unusual else ''}"
         f"{shuffled.alarms_a_year:.1f} false alarms a year (+- {shuffled.two_errors:.1f}), where"
         f" {shuffled.accepted_a_year:g} are accepted: {counted(shuffled.clinic_days, 'clinic day')} in"
         f" {counted(shuffled.shuffles, 'random order')}"

@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from monitoring.analytics import drill as drills
-from monitoring.analytics.analysis import analyse
+from monitoring.analytics.analysis import REBASE, act, analyse
 from monitoring.analytics.drill import Drill, Fault, drill, faults, lengths_mm, present_sessions, shuffled, with_fault
+from monitoring.analytics.states import Alarm
 from monitoring.cli.commands import app
 from monitoring.exceptions import StoreError
 from monitoring.records.session_record import SessionRecord
@@ -162,6 +163,54 @@ def test_a_lasting_change_goes_when_the_days_are_shuffled(tmp_path: Path) -> Non
     assert once.alarms_a_year == pytest.approx(sum(once.by_chart.values()) / (4 * once.years))
     none = shuffled(sessions[:60], CONFIG, 4)
     assert (none.alarms_a_year, none.two_errors) == (0.0, pytest.approx(2 / (4 * none.years)))  # and not +- 0
+
+
+@pytest.fixture
+def two_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drills, "faults", lambda records: dict(list(faults(records).items())[:2]))
+
+
+def alarms_of_exams(store: Store) -> list[Alarm]:
+    return [alarm for alarm in analyse(store, CONFIG, NOW_NS).alarms if alarm.chart != "silence"]
+
+
+@pytest.mark.usefixtures("two_faults")
+def test_exams_from_an_alarms_change_on_are_left_out(simulated: Callable[..., History], tmp_path: Path) -> None:
+    history = simulated(days=57, changes=False, outage=False, bias_mm=5.0, bias_from_day=50)
+    with history.store(tmp_path / "all") as store:
+        change_ns = min(alarm.change_ns for alarm in alarms_of_exams(store))
+        found = drill(store, CONFIG, shuffles=1)
+        exams_since = sum(
+            session.is_first_of_exam for session in present_sessions(store) if session.stored.timestamp_ns >= change_ns
+        )
+    assert change_ns <= min(one.ended_ns for one in history.records if one.ended_ns >= history.plan.begins_ns(50))
+    assert found.left_out == exams_since > 10
+    assert found.unusual.startswith(f"without the newest {exams_since} exams: changed, by an alarm")
+    earlier = [record for record in history.records if record.ended_ns < change_ns]
+    with history.store(tmp_path / "earlier", earlier) as store:
+        assert drill(store, CONFIG, shuffles=1) == msgspec.structs.replace(found, left_out=0)
+
+
+@pytest.mark.usefixtures("two_faults")
+def test_charts_that_alarm_without_a_fault_notice_none_until_people_re_base_them(
+    simulated: Callable[..., History], tmp_path: Path
+) -> None:
+    history = simulated(days=50, changes=False, outage=False, bias_mm=5.0, bias_from_day=25)
+    with history.store(tmp_path) as store:
+        alarms = alarms_of_exams(store)
+        found = drill(store, CONFIG, shuffles=1)
+        for alarm in alarms:
+            act(store, CONFIG, alarm.alarm_id, REBASE, "dr", "meant", NOW_NS)
+        again = drill(store, CONFIG, shuffles=1)
+    # Too few lie before the change, so all are drilled.
+    assert found.left_out == 0
+    assert found.exams_before + found.exams_with_fault > 150
+    charts = {alarm.chart for alarm in alarms}
+    assert len(charts) > 3
+    assert charts <= set(found.alarms)
+    assert not set(found.alarms) & {alarm.chart for finding in found.findings for alarm in finding.alarms}
+    assert found.unusual.startswith(f"{len(found.alarms)} alarms in these exams as they are")
+    assert (again.left_out, again.alarms, again.unusual) == (0, (), "")
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -260,7 +260,7 @@ def test_the_regulator_is_told_of_drills_and_of_the_rate_that_they_measured(tmp_
         config = AnalyticsConfig()
         none = reports.make(gather(store, config, PERIOD, NOW_NS))
         code = next(iter(analyse(store, config, NOW_NS).segments))
-        keep(store, Drill("another", 240, 120, 40, findings[:1], shuffled), at(8, 1))
+        keep(store, Drill("another", 240, 120, 40, findings[:1], shuffled, 30, (BIAS,)), at(8, 1))
         earlier = reports.make(gather(store, config, PERIOD, NOW_NS))
         keep(store, Drill(code, 240, 120, 40, findings, shuffled), at(9, 1))
         found = reports.make(gather(store, config, PERIOD, NOW_NS))
@@ -270,6 +270,13 @@ def test_the_regulator_is_told_of_drills_and_of_the_rate_that_they_measured(tmp_
         "4.1 a year (+- 1.2, two standard errors): 200 clinic days in 20 random orders, on 2026-09-01"
     )
     assert [(drill.day, drill.is_of_present) for drill in found.drills] == [("2026-09-01", True), ("2026-08-01", False)]
+    assert [drill.unusual.split("; ") for drill in found.drills] == [
+        [""],
+        [
+            "without the newest 30 exams: changed, by an alarm",
+            "1 alarm in these exams as they are: charts not counted",
+        ],
+    ]
     words = "after 4 exams: one model's length less the mean of the others': middle, left tibia"
     assert found.drills[0].faults == (
         DrilledFault("knees 2 mm too low", "after 12 exams: measurement less the readers' mean: right femur", ""),

@@ -204,7 +204,9 @@ def crowded(made: Report) -> Report:
     lead = replace(lead, title=charts[0].title + ": template correlation, right femur", what=f"{lead.what}, in {where}")
     alarms = [replace(lead, chart=f"s{n}/part", status=("open", "acknowledged")[n % 2]) for n in range(20)]
     drilled = DrilledFault("the same of one model in one kind of exams alone: device not listed, leg, 0.143 mm", "", "")
-    drill = ReportedDrill("2026-08-01", "1.0", False, 240, 120, 40, (drilled,) * 12, 4.1, 1.2, 2.0, 200, 20)
+    drill = ReportedDrill(
+        "2026-08-01", "1.0", False, 240, 120, 40, (drilled,) * 12, 4.1, 1.2, 2.0, 200, 20, "9 alarms; " * 11
+    )
     [segment] = made.segments
     return replace(
         made, verdict="20 alarms to answer: " + "one model's length less the mean of the others', " * 4,

@@ -52,7 +52,7 @@ MACHINE = {
     "torch_memory_allocated_bytes/0": (1.4 * GIB, 1.9 * GIB, 0.03),
     "torch_memory_reserved_bytes/0": (2.0 * GIB, 2.4 * GIB, 0.03),
 }  # fmt: skip
-CLEANED_UP_DAYS, FILLED_PER_DAY = 14, 0.01  # the output's volume, and the share of what is free that a day takes
+CLEANED_UP_DAYS, FILLED_PER_DAY = 4, 0.01  # the output's volume, and the share of what is free that a day takes
 AGE_BANDS = ((2, "0-1"), (5, "2-4"), (9, "5-8"), (13, "9-12"), (18, "13-17"))
 
 

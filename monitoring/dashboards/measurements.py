@@ -368,7 +368,6 @@ FEMUR_TIBIA: Final = Panel(
 _ERROR = {"error": catalogue.READING_ERROR}
 _NO_READINGS = "no reader's measurement is known of this range's images."
 
-# At the image's time, not the reading's: else an old fault would show on the day on which somebody read it.
 # At the image's time, not the reading's: else an old fault would show on the day on which it was read.
 READING_ERRORS: Final = Panel(
     id=60, title="Difference from the readers", shown=Shown.POINTS, unit=Unit.MILLIMETERS, width=24, height=9,

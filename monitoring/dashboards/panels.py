@@ -98,8 +98,8 @@ def grown(metric: Metric, by: str, behind: str, part: str = "", /, **labels: str
     """PromQL: by how much a counter grew, whole, summed by labels (``""``: none); ``behind`` is ``[7d]`` or the"
     " like.
     """
-    # Rounded: events are whole, and increase extrapolates by up to 6 % where scrapes were missed.
     clause = f" by ({by})" if by else ""
+    # Rounded: events are whole, and increase extrapolates by up to 6 % where scrapes were missed.
     return f"sum{clause} (round(increase({series(metric, part, **labels)}{behind})))"
 
 
@@ -120,10 +120,10 @@ MUST_ACT: Final[Mapping[float, tuple[str, str]]] = {
 }
 """What the values of :func:`must_act` mean."""
 
-# Joined by the group's labels: push_time is one for each group, and bears no backend.
 _OLDEST, _PENDING = series(catalogue.MONITORING_OLDEST), series(catalogue.MONITORING_PENDING)
 SINCE_PUSH: Final = f"(time() - push_time_seconds{{{_SCOPE}}})"
 """PromQL: how long ago the Pushgateway was last told, by instance."""
+# push_time is one for each group, and bears no backend.
 _SAME: Final = f"on ({', '.join(GROUP_LABELS)})"
 WAITING: Final = f"({_OLDEST} + {_SAME} group_left () {SINCE_PUSH} or {_OLDEST}) and {_PENDING} > 0"
 """PromQL: how long the oldest session waits, by backend; what is told at a push stands still until the next."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -85,6 +87,15 @@ def test_floors_are_the_longest_chain(monkeypatch: pytest.MonkeyPatch) -> None:
     floors = loaded(monkeypatch).floors
     assert floors({"a": {"b", "d"}, "b": {"c"}, "c": {"d"}, "d": set()}) == {"a": 4, "b": 3, "c": 2, "d": 1}
     assert floors({"a": {"b"}, "b": {"a", "c"}, "c": set()}) == {"a": 2, "b": 2, "c": 1}
+
+
+def test_a_reader_that_has_seen_enough_ends_it_without_a_word() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, str(MEASURE), "--help"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=HANGS_SECONDS, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 
 def loaded(monkeypatch: pytest.MonkeyPatch) -> ModuleType:

@@ -94,6 +94,8 @@ def _backend_as_dict(backend: Backend, use: str, found: BackendStatus | None) ->
         "use": use,
         "unit": unit_of(backend.name),
         "pending": found.pending if found else 0,
+        # The charts' gauges, own counts: no session's, so that they aren't counted.
+        "has_news": found is not None and found.has_news,
         "dead": found.dead if found else 0,
         "dead_causes": dict(found.dead_causes) if found else {},
         "delivered": found.delivered if found else 0,
@@ -139,7 +141,8 @@ def _print_backend(name: str, backend: Mapping[str, Any], not_routed: int) -> No
     if backend["use"] != USED:
         print_entry(name, UNUSED_WORDS[backend["use"]])
         name = ""
-    waits = f"{counted(backend['pending'], unit)} waiting" if backend["pending"] else "nothing waits"
+    nothing = "no session waits, newer totals go with the next push" if backend["has_news"] else "nothing waits"
+    waits = f"{counted(backend['pending'], unit)} waiting" if backend["pending"] else nothing
     if backend["oldest_seconds"] is not None and backend["pending"]:
         waits += f", the oldest for {age(backend['oldest_seconds'])}"
     if not_routed and unit == "point":

@@ -51,6 +51,8 @@ class BackendStatus(Struct, frozen=True):
     last_error: str | None
     next_attempt_ns: int
     consecutive_failures: int
+    has_news: bool
+    """Whether the totals are others than a state backend was last told, also where no session waits."""
 
 
 class Progress(NamedTuple):
@@ -172,19 +174,23 @@ def newest_sequence(connection: sqlite3.Connection) -> int:
 def backend_statuses(connection: sqlite3.Connection) -> list[BackendStatus]:
     """All backends that the store knows, by name."""
     rows = connection.execute(
-        "SELECT name, last_error, CAST(next_attempt_ns AS INTEGER), CAST(consecutive_failures AS INTEGER)"
+        "SELECT name, last_error, CAST(next_attempt_ns AS INTEGER), CAST(consecutive_failures AS INTEGER),"
+        " pushed_revision IS NOT (SELECT coalesce(CAST(value AS INTEGER), 0) FROM state WHERE key = 'revision')"
         " FROM backends ORDER BY name"
     ).fetchall()
     delivered = totals.values(connection, catalogue.MONITORING_DELIVERED)
     progress, causes = progress_of_all(connection), dead_by_cause(connection)
     found = []
-    for name, *failing in rows:
+    for name, last_error, next_attempt_ns, failures, is_behind in rows:
         pushed_sequence, last_success_ns = progress.get(name, Progress())
         pending, oldest_ns = _pending(connection, name, pushed_sequence)
         refused, told = causes.get(name, {}), int(delivered.get((name,), 0))
         found.append(
-            BackendStatus(name, pending, sum(refused.values()), refused, told, oldest_ns, last_success_ns, *failing)
-        )
+            BackendStatus(
+                name, pending, sum(refused.values()), refused, told, oldest_ns, last_success_ns, last_error,
+                next_attempt_ns, failures, has_news=name in STATES and bool(is_behind),
+            )
+        )  # fmt: skip
     return found
 
 

@@ -661,6 +661,18 @@ def test_drain_delivers_what_waited_and_says_so(
     assert again.returncode == DONE
     assert "nothing waits" in again.stdout
 
+    def state() -> tuple[bool, bool]:
+        """Whether `status` says that totals wait, to a program and to a person."""
+        found = json.loads(run("status", "--json", "--config", task(**settings)).stdout)["outbox"]["prometheus"]
+        said = run("status", "--config", task(**settings)).stdout
+        return found["has_news"], "prometheus  no session waits, newer totals go with the next push;" in said
+
+    assert state() == (False, False)
+    assert run("analyze", "--config", task(**settings)).returncode == DONE
+    assert state() == (True, True)
+    assert run("drain", "--config", task(**settings)).returncode == DONE
+    assert state() == (False, False)
+
 
 def test_drain_that_delivers_nothing_is_not_done_and_says_why(
     run: Run, task: Callable[..., Path], fault_server: FaultServer

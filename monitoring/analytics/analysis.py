@@ -26,6 +26,7 @@ from monitoring.analytics.charting import Charting, Progress, Where
 from monitoring.analytics.charts import DAY_NS, Chart, Crossing, EventChart, NumberChart, SilenceChart
 from monitoring.analytics.limits import MULTIPLES, WITHIN, exams_to_alarm
 from monitoring.analytics.machines import Ending, Machines, disk, memory
+from monitoring.analytics.ranks import ENCODER, Values, decoder
 from monitoring.analytics.series import MEMORY, Series
 from monitoring.analytics.states import Alarm as Alarm
 from monitoring.analytics.states import Analysis as Analysis
@@ -98,7 +99,7 @@ def _look(
     if not not_kept:
         with _unless_unwritable(not_kept), database.transaction(durable=False) as connection:
             # Of two looks at once the first is kept; an erasure meanwhile has taken what this one went on from.
-            is_first = kept.keep_checkpoint(connection, _ENCODE.encode(made), which, readings, grown, bool(anew))
+            is_first = kept.keep_checkpoint(connection, ENCODER.encode(made), which, readings, grown, bool(anew))
             return _keep(connection, found, now_ns, build) if is_first else found
     with database.read_transaction() as connection:
         return replace(_beside_earlier(connection, found), not_kept=not_kept[0])
@@ -362,9 +363,8 @@ class Checkpoint(Struct):
     references: dict[str, int] = {}
 
 
-_DECODE: Final = msgspec.msgpack.Decoder(Checkpoint)
-_ENCODE: Final = msgspec.msgpack.Encoder()
-_DECODE_VALUES: Final = msgspec.msgpack.Decoder(list[float])
+_DECODE: Final = decoder(Checkpoint)
+_DECODE_VALUES: Final = decoder(Values)
 
 
 def _last(
@@ -415,9 +415,9 @@ class _References:
         self._database = database
         self._checksums = checksums
         self._which = which
-        self._read: dict[str, tuple[list[float], int]] = {}
+        self._read: dict[str, tuple[Values, int]] = {}
 
-    def read(self, wanted: Iterable[Where]) -> list[list[float]]:
+    def read(self, wanted: Iterable[Where]) -> list[Values]:
         """As the checkpoint left them; raises :class:`StoreReadError` where one is lost."""
         found = []
         with self._database.read_transaction() as connection:
@@ -442,7 +442,7 @@ class _References:
                 if values is None or (values is before and len(values) == length):
                     made.references[name] = self._checksums[name]
                 else:
-                    grown.append(Reference.of(name, _ENCODE.encode(values)))
+                    grown.append(Reference.of(name, ENCODER.encode(values)))
                     made.references[name] = grown[-1].checksum
         return replace(made, progress=replace(made.progress, numbers=numbers)), grown
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from monitoring.analytics.charts import DAY_NS, Budget, Crossing, EventChart, NumberChart, SilenceChart
 from monitoring.analytics.machines import DayFree, add_free
+from monitoring.analytics.ranks import Values
 from monitoring.analytics.series import (
     DERIVED,
     LATER_STRATA,
@@ -74,7 +75,7 @@ class Progress(Struct):
 
 Where = tuple[str, str]
 """A chart's key and a stratum: where values are ranked among each other."""
-ReadReferences = Callable[[Sequence[Where]], Iterable[list[float]]]
+ReadReferences = Callable[[Sequence[Where]], Iterable[Values]]
 
 
 class Charting:

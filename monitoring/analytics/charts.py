@@ -29,7 +29,7 @@ from msgspec import Struct, field
 
 from monitoring.analytics import limits
 from monitoring.analytics.limits import DAYS_WEIGHT, WEIGHT, alarm_once_in, detectable_shift, limit
-from monitoring.analytics.ranks import Summary, score_among, summary
+from monitoring.analytics.ranks import Summary, Values, score_among, summary
 from monitoring.domain.statistics import mean
 
 LEARNING_UNTIL, LIMITED_UNTIL = 20, 100
@@ -282,7 +282,7 @@ class NumberChart(Chart, kw_only=True):
     rebased_ns: int = 0
     """The estimated change from which people let the chart begin anew."""
     by_days: bool = False
-    earlier: dict[str, list[float]] = field(default_factory=dict)
+    earlier: dict[str, Values] = field(default_factory=dict)
     """By stratum, sorted. Strata that no further point is of may be left out: their summaries are enough."""
     summaries: dict[str, Summary] = field(default_factory=dict)
     earlier_days: list[float] = field(default_factory=list)
@@ -307,7 +307,9 @@ class NumberChart(Chart, kw_only=True):
                 yield from self.end_day()
                 self.day, z = time_ns // DAY_NS, self.z
                 self.first_ns, ends_ns = self.first_ns or time_ns, (self.day + 1) * DAY_NS
-            score = score_among(earlier[stratum] if stratum in earlier else earlier.setdefault(stratum, []), value)
+            score = score_among(
+                earlier[stratum] if stratum in earlier else earlier.setdefault(stratum, Values("d")), value
+            )
             exams += 1
             scores.append(score)
             past.append((time_ns, score, value, stratum))

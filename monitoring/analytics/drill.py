@@ -35,6 +35,7 @@ from msgspec.structs import replace
 from monitoring.analytics.analysis import rebasings
 from monitoring.analytics.charting import Charting, Point, Progress
 from monitoring.analytics.charts import DAY_NS, Crossing
+from monitoring.analytics.ranks import ENCODER, decoder
 from monitoring.analytics.series import Kind, Measuring, segment, stratum
 from monitoring.analytics.wording import counted
 from monitoring.domain import disagreement
@@ -134,6 +135,7 @@ class KeptDrill(Struct, frozen=True):
 
 
 _DECODE: Final = msgspec.json.Decoder(KeptDrill)
+_DECODE_PROGRESS: Final = decoder(Progress)
 
 # --- faults -------------------------------------------------------------------------------------
 
@@ -349,10 +351,10 @@ def drill(store: Store, config: AnalyticsConfig, exams: int = 360, shuffles: int
     charting = Charting(Progress(), config, rebased)
     charting.take(before)
     # Encoded, so that each fault begins with a copy of its own.
-    progress = msgspec.msgpack.encode(charting.progress)
+    progress = ENCODER.encode(charting.progress)
 
     def alarms_with(exams: Sequence[Analysed]) -> dict[str, list[Crossing]]:
-        return alarms_of(charted(Charting(msgspec.msgpack.decode(progress, type=Progress), config, rebased), exams))
+        return alarms_of(charted(Charting(_DECODE_PROGRESS.decode(progress), config, rebased), exams))
 
     instants, findings = [session.stored.timestamp_ns for session in after if session.is_first_of_exam], []
     # By charts that began with the drill's first exam, and by those that had begun before it.

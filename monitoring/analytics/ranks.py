@@ -5,13 +5,15 @@ Source: Conover WJ, Tercero-Gomez VG, Cordero-Franco AE. The sequential normal s
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from functools import lru_cache
 from math import fsum
 from statistics import NormalDist
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from monitoring.domain.statistics import mean
@@ -22,7 +24,26 @@ _SPREAD: Final = 200  # so many earlier values, evenly spread, stand for all
 _QUANTILE: Final = NormalDist().inv_cdf
 
 
-def score_among(earlier: list[float], value: float) -> float:
+# Numbers side by side: a list's lie all over the memory, and a million of them take four times the room.
+if TYPE_CHECKING:
+    Values = array[float]
+else:
+    Values = array  # which takes no parameter before Python 3.12
+
+ENCODER: Final = msgspec.msgpack.Encoder(enc_hook=Values.tolist)
+_T = TypeVar("_T")
+
+
+def decoder(of: type[_T]) -> msgspec.msgpack.Decoder[_T]:
+    """Of what :data:`ENCODER` has encoded with values in it."""
+
+    def values(_: object, numbers: Any) -> Values:
+        return Values("d", numbers)
+
+    return msgspec.msgpack.Decoder(of, dec_hook=values)
+
+
+def score_among(earlier: MutableSequence[float], value: float) -> float:
     """A value's sequential normal score, N((smaller + equal / 2 + 1 / 2) / n); it is then one of ``earlier``."""
     low, count = bisect_left(earlier, value), len(earlier) + 1
     high = bisect_right(earlier, value, low) if low < count - 1 and earlier[low] == value else low

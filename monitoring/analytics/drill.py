@@ -119,7 +119,7 @@ class Drill(Struct, frozen=True):
         """In words, what was left out of it, and the alarms that lie in it; "" where there is neither."""
         exams, alarms = counted(self.left_out, "exam"), counted(len(self.alarms), "alarm")
         found = {
-            f"without the newest {exams}: changed, by an alarm": self.left_out,
+            f"without the newest {exams}, after a change that raised an alarm": self.left_out,
             f"{alarms} in these exams as they are: charts not counted": self.alarms,
         }
         return "; ".join(words for words, is_so in found.items() if is_so)

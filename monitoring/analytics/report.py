@@ -31,6 +31,7 @@ from monitoring.analytics.months import (
 )
 from monitoring.analytics.reported import (
     NOT_MEASURED,
+    SIMULATED,
     AlarmGroup,
     Counted,
     DrilledFault,
@@ -85,7 +86,8 @@ def make(material: Material, application: str = "") -> Report:
     for session in material.sessions:
         per_month.setdefault(month_of(session.time_ns), Counter())[session.status] += 1
     drills = tuple(_drills(material))
-    verdicts = {who: first_sentence(found, who) for who in AUDIENCES}
+    mark = f"{SIMULATED[application]}. " if application in SIMULATED else ""
+    verdicts = {who: mark + first_sentence(found, who) for who in AUDIENCES}
     report = Report(
         # A regulator's is of all charts.
         verdict=verdicts.pop(REGULATOR),

@@ -12,6 +12,8 @@ from monitoring.domain.agreement import Agreement, Verdict
 from monitoring.domain.derivation import FORMULA_VERSION
 from monitoring.version import __version__
 
+SIMULATED: Final = {"simulated": "Simulated, of no patient"}
+"""What is said of an application's name: nobody may take what was made up for a site's."""
 NOT_MEASURED: Final = "not measured; leglength-monitor drill does"
 
 

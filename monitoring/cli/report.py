@@ -121,6 +121,7 @@ def _page(jinja2: Any, made: Report, audience: str | None) -> str:
     from monitoring.analytics.months import LIMITS_FROM
     from monitoring.analytics.pictures import picture, picture_of_gaps
     from monitoring.analytics.report import alarm_groups, groups, measured_in_words
+    from monitoring.analytics.reported import SIMULATED
     from monitoring.analytics.wording import counted, in_unit
 
     folder = files("monitoring.analytics")
@@ -156,6 +157,7 @@ def _page(jinja2: Any, made: Report, audience: str | None) -> str:
         groups=groups,
         alarm_groups=alarm_groups,
         measured_in_words=measured_in_words,
+        mark=SIMULATED.get(made.application, ""),
         ICONS=_ICONS,
         VERDICTS=_VERDICTS,
         QUESTIONS=_QUESTIONS,

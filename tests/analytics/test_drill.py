@@ -185,7 +185,7 @@ def test_exams_from_an_alarms_change_on_are_left_out(simulated: Callable[..., Hi
         )
     assert change_ns <= min(one.ended_ns for one in history.records if one.ended_ns >= history.plan.begins_ns(50))
     assert found.left_out == exams_since > 10
-    assert found.unusual.startswith(f"without the newest {exams_since} exams: changed, by an alarm")
+    assert found.unusual.startswith(f"without the newest {exams_since} exams, after a change that raised an alarm")
     earlier = [record for record in history.records if record.ended_ns < change_ns]
     with history.store(tmp_path / "earlier", earlier) as store:
         assert drill(store, CONFIG, shuffles=1) == msgspec.structs.replace(found, left_out=0)

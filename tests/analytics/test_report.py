@@ -273,7 +273,7 @@ def test_the_regulator_is_told_of_drills_and_of_the_rate_that_they_measured(tmp_
     assert [drill.unusual.split("; ") for drill in found.drills] == [
         [""],
         [
-            "without the newest 30 exams: changed, by an alarm",
+            "without the newest 30 exams, after a change that raised an alarm",
             "1 alarm in these exams as they are: charts not counted",
         ],
     ]

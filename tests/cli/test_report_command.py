@@ -216,9 +216,25 @@ def crowded(made: Report) -> Report:
         strata=tuple((2026, f"Siemens Healthineers Ysio, lower limb, 0.{n} mm per pixel", n) for n in range(40)),
         losses=dict.fromkeys(("queue_full", "rejected", "corrupt", "expired", "evicted", "disk_full", "shutdown"), 99),
         strange=(Strange("0" * 32, "2026-08-01", ("SD from the mean for age and sex: the largest of 811",) * 7),) * 6,
-        failure_interval=(0.01, 0.02), years=made.years * 9,
+        failure_interval=(0.01, 0.02), years=made.years * 9, application="simulated",
         machines=(("Disk: store", "12.3 GB free at the least on 2026-08-01; " * 4),) * 9,
     )  # fmt: skip
+
+
+def test_what_is_simulated_says_so_on_each_page_and_in_its_first_sentence(
+    sites: dict[str, Path], tmp_path: Path
+) -> None:
+    task = json.loads((sites["three"] / "task.json").read_text())
+    task["process"]["settings"]["monitoring"]["application"] = "simulated"
+    (tmp_path / "task.json").write_text(json.dumps(task))
+    for application in (sites["three"], tmp_path):
+        done = run(application, "-o", str(tmp_path / "report.html"))
+        page = (tmp_path / "report.html").read_text().lower()
+        places = [part for name in ("title", "h1", "h2", "p") for part in re.findall(f"<{name}[ >].*?</{name}>", page)]
+        marked = [part for part in places if "simulated, of no patient" in part]
+        assert (done.stdout.count("Simulated, of no patient. "), len(marked)) == (
+            (1, 6) if application == tmp_path else (0, 0)
+        )
 
 
 @pytest.mark.servers

@@ -56,6 +56,7 @@ def test_an_alarm_is_told_answered_and_kept(site: Path, now: int) -> None:
     assert analyzed.exit_code == 0
     assert f"charts of {EXAMS} sessions; 2 false alarms a year are accepted of all together" in analyzed.stdout
     assert "within 30 exams" in analyzed.stdout
+    assert "e+0" not in analyzed.stdout  # limits of rates are in the ten thousands
     [line] = [line for line in analyzed.stdout.splitlines() if f" {BIAS}: " in line]
     assert "mm since 2026-08-" in line
     assert line.endswith("; open")

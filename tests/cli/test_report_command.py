@@ -135,6 +135,8 @@ def test_the_regulators_page_has_all_versions_whole(sites: dict[str, Path]) -> N
             jinja2, replace(made, segments=tuple(replace(segment, words=each) for each in versions)), "regulator"
         )
         assert [page.count(each) for each in versions] == [1] * count
+    assert "e+0" not in page  # a rate's limit is told as everywhere: 37,174
+    assert "1 reading in the store" in _page(jinja2, replace(made, readings=1), "clinician")
 
 
 def test_what_is_wrong_is_one_line(sites: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

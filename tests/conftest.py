@@ -9,16 +9,16 @@ data, and each may stop, kill and start it again.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import secrets
-import sys
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import REPOSITORY
 from tests.support.faults import FaultServer
 from tests.support.servers import (
     POINT_SERVERS,
@@ -39,14 +39,6 @@ pytest_plugins = ["tests.support.history", "tests.support.module_fixtures", "tes
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
-
-# Where bytecode is not to be written, as in many a container, each worker compiled every test module anew and each
-# process that a test starts what it imports. Here it is kept among pytest's own files.
-if sys.dont_write_bytecode:
-    sys.dont_write_bytecode = False
-    sys.pycache_prefix = str(REPOSITORY / ".pytest_cache/bytecode")
-    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 MISSING = "missing server: "
 SERVER_FIXTURES = {
@@ -102,6 +94,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return path if path in WHOLE else nodeid
 
     return Scheduling(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Of several processes that collect all tests at once, each first compiles modules that the others then find so."""
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or session.config.args != session.config.getini("testpaths"):
+        return
+    number, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+    modules = sorted(Path(__file__).parent.rglob("test_*.py"))
+    for path in modules[number::count]:
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # the collection will tell
+            importlib.import_module(".".join(path.relative_to(session.config.rootpath).with_suffix("").parts))
 
 
 # --- servers ------------------------------------------------------------------------------------

@@ -169,6 +169,9 @@ def _alarm(alarm: Alarm, material: Material) -> ReportedAlarm:
     what, since, between = change(alarm)
     first = look_first(alarm, material.found.alarms)
     series = series_of(alarm)
+    # Its chart has ended: that of what is in use now, in the same report, has no alarm.
+    present = {"", *(state.segment for state in material.found.charts if state.is_current)}
+    what += "" if alarm.segment in present else ", under an earlier version"
     icon, letter = icon_of(series, alarm.score)
     return ReportedAlarm(
         alarm_id=alarm.alarm_id, chart=alarm.chart, title=title_of(alarm.chart), icon=icon, letter=letter,

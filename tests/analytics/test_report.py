@@ -225,6 +225,16 @@ def test_segments_have_their_own_verdict(tmp_path: Path) -> None:
     assert chart.count == 90
 
 
+def test_an_alarm_of_an_earlier_version_is_told_as_such(tmp_path: Path, biased: Report) -> None:
+    records = [*exams(), replace(exam(EXAMS), application_version="1.5.0")]
+    earlier = report_of(tmp_path, records)
+    assert [alarm.what for alarm in earlier.alarms] == [
+        f"{each.what}, under an earlier version" for each in biased.alarms
+    ]
+    assert not any("version" in alarm.what for alarm in biased.alarms)
+    assert "alarm" not in {chart.state for chart in earlier.charts}
+
+
 def test_the_digest_is_of_all_else_and_nobody_is_named(biased: Report) -> None:
     rest = msgspec.json.encode(replace(biased, digest=""), order="deterministic")
     assert biased.digest == sha256(rest).hexdigest()

@@ -135,6 +135,8 @@ def test_the_regulators_page_has_all_versions_whole_and_figures_are_told_alike(s
             jinja2, replace(made, segments=tuple(replace(segment, words=each) for each in versions)), "regulator"
         )
         assert [page.count(each) for each in versions] == [1] * count
+        assert "stand in full in the details" in page
+    assert "stand in full" not in (sites["empty"] / "report.html").read_text()
     charts = tuple(replace(chart, limit=37_174.2) for chart in made.charts)
     page = _page(jinja2, replace(made, charts=charts, readings=1), "clinician")
     assert '<td class="n">37,174</td>' in page

@@ -32,6 +32,7 @@ bench: $(VENV)/.bench $(VENV)-drift/.installed servers ## speed, side by side wi
 
 simulate: $(VENV)/.dev        ## what the charts do on data of which the truth is known: some minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.run_lengths
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sites
 
 servers:                      ## Debian's servers that the tests run against
 	@scripts/install-test-servers

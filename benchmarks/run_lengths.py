@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from benchmarks import places
 from benchmarks.comparisons import cusum_run_length
 from monitoring.analytics import charting, limits
 from monitoring.analytics.charting import Charting, Progress
@@ -249,6 +250,12 @@ def detectable(pool: Pool) -> None:  # type: ignore[valid-type]
             row(before, *(f"{shift:.2f}" for shift in found[number * len(within) : (number + 1) * len(within)]))
 
 
+def where_alarms_sit(pool: Pool) -> None:  # type: ignore[valid-type]
+    head("Where an alarm is said to sit", *places.COLUMNS)
+    for cells in places.rows(pool):
+        row(*cells)
+
+
 # --- events ---------------------------------------------------------------------------------------
 
 
@@ -421,6 +428,7 @@ def main() -> int:
             "run_lengths": lambda: run_lengths(pool),
             "delays": lambda: delays(pool),
             "detectable": lambda: detectable(pool),
+            "places": lambda: where_alarms_sit(pool),
             "events": events,
             "sites": lambda: whole_sites(pool),
         }

@@ -19,9 +19,10 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct, field
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from monitoring.analytics import charts, telling
+from monitoring.analytics.changes import WINDOW
 from monitoring.analytics.charting import Charting, Progress, Where
 from monitoring.analytics.charts import DAY_NS, Chart, Crossing, EventChart, NumberChart, SilenceChart
 from monitoring.analytics.limits import MULTIPLES, WITHIN, exams_to_alarm
@@ -45,7 +46,7 @@ from monitoring.store.analysis import Action, Analysed, Reference, Seen
 from monitoring.store.database import Database
 from monitoring.store.sessions import Store
 
-CHECKPOINT_VERSION: Final = 9
+CHECKPOINT_VERSION: Final = 10
 """Raised when a chart says another thing of the same sessions, or its fields change."""
 NO_BACKENDS: Final = SessionWritesBuilder()
 ACKNOWLEDGE, REBASE = "acknowledge", "rebase"
@@ -263,32 +264,36 @@ def _alarms(
     key: str, series: Series, chart: Chart, crossings: Iterable[Crossing], done: Sequence[Action]
 ) -> list[Alarm]:
     """A chart's crossings as alarms: one lasts until people acknowledge it, or re-base the chart."""
-    found: list[Alarm] = []
+    firsts: list[tuple[Crossing, int]] = []
     for crossing in crossings:
-        if found and not any(found[-1].raised_ns <= action.instant_ns < crossing.time_ns for action in done):
-            found[-1] = replace(found[-1], crossings=found[-1].crossings + 1)
-            continue
-        name, _, code = key.partition("@")
-        found.append(
-            Alarm(
-                # Not by chance, so that a look from the start finds the same; eight digits, since people type them.
-                alarm_id=sha256(f"{key} {crossing.time_ns}".encode()).hexdigest()[:8], chart=name, segment=code,
-                raised_ns=crossing.time_ns, change_ns=crossing.change_ns, earliest_ns=crossing.earliest_ns,
-                latest_ns=crossing.latest_ns, size=crossing.size, unit=series.unit, exams=crossing.exams,
-                score=crossing.score, limit=crossing.limit, once_in=crossing.every, since_ns=chart.first_ns,
-                strata=crossing.strata, by_days=crossing.by_days,
-            )
-        )  # fmt: skip
+        if firsts and not any(firsts[-1][0].time_ns <= action.instant_ns < crossing.time_ns for action in done):
+            firsts[-1] = firsts[-1][0], firsts[-1][1] + 1
+        else:
+            firsts.append((crossing, 1))
     # What was done before the next alarm, or about this one by name: a later one's re-basing is no answer to it, and a
     # session from a clock that is ahead can be answered, too.
-    ends = [*(alarm.raised_ns for alarm in found[1:]), _NEVER_NS]
-    return [
-        _after(
-            alarm,
-            [each for each in done if each.alarm_id == alarm.alarm_id or alarm.raised_ns <= each.instant_ns < end_ns],
-        )
-        for alarm, end_ns in zip(found, ends, strict=False)
-    ]
+    ends = [*(crossing.time_ns for crossing, _ in firsts[1:]), _NEVER_NS]
+    alarms = []
+    for (first, times), end_ns in zip(firsts, ends, strict=False):
+        # Not by chance, so that a look from the start finds the same; eight digits, since people type them.
+        alarm_id = sha256(f"{key} {first.time_ns}".encode()).hexdigest()[:8]
+        its = [each for each in done if each.alarm_id == alarm_id or first.time_ns <= each.instant_ns < end_ns]
+        size, exams, strata = first.size, first.since, first.strata
+        if answered := [each for each in its if each.alarm_id == alarm_id]:
+            told = msgspec.json.decode(answered[0].document, type=Alarm)  # as people answered it
+            size, exams, strata = told.size, told.size_exams, told.strata
+        elif end_ns == _NEVER_NS and first.before:
+            since = [point for point in chart.past[-WINDOW:] if point[0] >= first.change_ns]
+            size, exams, strata = astuple(chart.extent(first.before, since, first.score))
+        name, _, code = key.partition("@")
+        alarm = Alarm(
+            alarm_id=alarm_id, chart=name, segment=code, raised_ns=first.time_ns, change_ns=first.change_ns,
+            earliest_ns=first.earliest_ns, latest_ns=first.latest_ns, size=size, unit=series.unit, exams=first.exams,
+            score=first.score, limit=first.limit, once_in=first.every, since_ns=chart.first_ns, strata=strata,
+            by_days=first.by_days, size_exams=exams, first_size=first.size, crossings=times,
+        )  # fmt: skip
+        alarms.append(_after(alarm, its))
+    return alarms
 
 
 def _after(alarm: Alarm, done: Sequence[Action]) -> Alarm:
@@ -435,7 +440,7 @@ class _References:
         """A checkpoint without them, and those that are to be kept beside it."""
         grown, numbers = [], {}
         for key, chart in made.progress.numbers.items():
-            numbers[key] = replace(chart, earlier={}, past=chart.past[-charts.WINDOW :])
+            numbers[key] = replace(chart, earlier={}, past=chart.past[-WINDOW:])
             for stratum in chart.strata:
                 name, values = f"{key} {stratum}", chart.earlier.get(stratum)
                 before, length = self._read.get(name, (None, 0))

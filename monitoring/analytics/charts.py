@@ -18,86 +18,31 @@ Days are UTC days. What the methods can and can't find is told in ``docs/analyti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import ceil, fsum, inf, log, sqrt
-from operator import mul
-from statistics import median
+from operator import itemgetter, mul
 from typing import Final, NamedTuple
 
 from msgspec import Struct, field
 
-from monitoring.analytics import limits
+from monitoring.analytics import changes, limits
+from monitoring.analytics.changes import WINDOW, Before, Extent, Gain, Past, change_point, rate_gain, shift_gain
 from monitoring.analytics.limits import DAYS_WEIGHT, WEIGHT, alarm_once_in, detectable_shift, limit
 from monitoring.analytics.ranks import Summary, Values, score_among, summary
 from monitoring.domain.statistics import mean
 
 LEARNING_UNTIL, LIMITED_UNTIL = 20, 100
-FEWEST_BEFORE: Final = 5
-WINDOW: Final = 500
-"""A change is looked for in so many points before its alarm."""
 DAY_NS: Final = 86_400_000_000_000
 _YEAR_NS: Final = 365.25 * DAY_NS
 _SHORTEST_SPAN_NS: Final = 28 * DAY_NS  # how many exams a year brings can't be told from less
 _USUAL_YEAR: Final = 360.0
 _LOOKS: Final = (LEARNING_UNTIL, 50, LIMITED_UNTIL)  # then at each doubling
-_PROBABLE: Final = 5.94  # -2 ln(1 - sqrt(.9)): see `change_point`
 
 _LARGEST: Final = 1e300
 FEWEST_SILENT_DAYS: Final = 3.0
 """Silence is no alarm before so many working days: public holidays come in twos."""
-
-
-# --- a change, once an alarm is there -----------------------------------------------------------
-
-
-class Change(NamedTuple):
-    """So many points lie before the change; it is at ``earliest`` to ``latest`` with about 90 %."""
-
-    after: int
-    earliest: int
-    latest: int
-
-
-Gain = Callable[[float, int, float, int], float]
-"""Twice the log likelihood that a change after k points gains: of the sums and numbers before it, and in all."""
-
-
-def shift_gain(before: float, k: int, total: float, count: int) -> float:
-    """Of a shift in the mean of normal scores: (mean before - mean after)^2 k (n - k) / n."""
-    return float((before / k - (total - before) / (count - k)) ** 2 * k * (count - k) / count)
-
-
-def rate_gain(before: float, k: int, total: float, count: int) -> float:
-    """Of another rate of events."""
-    found = 0.0
-    for events, exams in ((before, k), (total - before, count - k)):
-        found += sum(part * log(part / exams) for part in (events, exams - events) if part)
-    return 2 * found  # without the part that is the same for every k
-
-
-def change_point(values: Sequence[float], gain: Gain = shift_gain, direction: float = 0.0) -> Change | None:
-    """Where the mean changed: after the k of 5 and more points that gains most; None for less than 6 values.
-
-    With a ``direction`` other than 0, where it rose (or fell, below 0); None where it nowhere did.
-    The range holds each k whose log likelihood is at most 2.97 below the largest: on either side of the true one the
-    ratio is a random walk that ever exceeds x with a probability of exp(-x) or less, and (1 - exp(-2.97))^2 = 0.90.
-    """
-    count, total, before = len(values), fsum(values), 0.0
-    gains = {}
-    for k, value in enumerate(values[: count - 1], 1):
-        before += value
-        if k >= FEWEST_BEFORE and (not direction or ((total - before) / (count - k) - before / k) * direction > 0):
-            gains[k] = gain(before, k, total, count)
-    if not gains:
-        return None
-    best = max(gains, key=gains.__getitem__)
-    probable = [k for k in gains if gains[k] >= gains[best] - _PROBABLE]
-    return Change(best, probable[0], probable[-1])
-
-
-Past = tuple[int, float, float, str]
-"""One point of a chart's last :data:`WINDOW`: its instant (UTC ns), score, value and stratum."""
 
 
 class Crossing(Struct, frozen=True):
@@ -106,8 +51,9 @@ class Crossing(Struct, frozen=True):
     The change is estimated: it lies at ``change_ns``, the first point after it, with about 90 % within ``earliest_ns``
     to ``latest_ns``, and is ``size`` large in the series' unit: of numbers the median difference (Hodges-Lehmann), of
     events that of the shares; against the reference or the accepted share where the change is older than what is
-    remembered. ``strata`` are where it sits, none where in all. The sign of ``score`` is its direction. ``every`` is in
-    clinic days where the chart counted them then (``by_days``).
+    remembered. ``strata`` are where it sits, none where not in some alone. Both are as they were at the crossing, over
+    ``since`` exams; :meth:`Chart.extent` says it of later ones, from what is kept of ``before``. The sign of ``score``
+    is its direction. ``every`` is in clinic days where the chart counted them then (``by_days``).
     """
 
     time_ns: int
@@ -121,47 +67,8 @@ class Crossing(Struct, frozen=True):
     size: float
     strata: tuple[str, ...] = ()
     by_days: bool = False
-
-
-def _crossing(chart: Chart, score: float, at: float) -> Crossing:
-    """What a chart says where it crosses its limit ``at``; it goes on remembering what lies after the change."""
-    past, accepted = chart.past[-WINDOW:], chart.accepted if isinstance(chart, EventChart) else None
-    all_scores = [its_score for _, its_score, _, _ in past]
-    gain = shift_gain if accepted is None else rate_gain
-    by_days = isinstance(chart, NumberChart) and chart.by_days
-    inflation = chart.dependence.inflation if isinstance(chart, NumberChart) and by_days else 1.0
-    change = change_point(all_scores, lambda *sums: gain(*sums) / inflation, score)
-    cut, first, last = change.after if change else 0, past[0][0], past[-1][0]
-    before, after = _by_stratum(past[:cut]), _by_stratum(past[cut:])
-    if change is None and isinstance(chart, NumberChart):  # a change that is as old as what is remembered
-        before = {of: ([0.0], chart.summary(of).spread) for of in after}
-    chart.past[:] = past[cut:]
-    size, weight, moved = 0.0, 0, []
-    for stratum in sorted(before.keys() & after.keys()):
-        (old_scores, old_values), (scores, values) = before[stratum], after[stratum]
-        # Not of the means: one hung session among the earlier ones would make a slower machine a faster one.
-        size += median(value - old for value in values for old in old_values) * len(values)
-        weight += len(values)
-        rise = mean(scores) - mean(old_scores)
-        if rise * score > 0 and abs(rise) * sqrt(len(scores)) > 2.0:
-            moved.append(stratum)
-    if len(moved) == len(before.keys() | after.keys()):
-        moved = []
-    size /= max(weight, 1)
-    if accepted is not None:
-        size = mean(all_scores[cut:]) - (mean(all_scores[:cut]) if cut else accepted)
-    first, earliest, latest = (past[k][0] for k in change) if change else (first, first, last)
-    return Crossing(last, chart.exams, score, at, chart.every, first, earliest, latest, size, tuple(moved), by_days)
-
-
-def _by_stratum(past: Sequence[Past]) -> dict[str, tuple[list[float], list[float]]]:
-    """Scores and values."""
-    found: dict[str, tuple[list[float], list[float]]] = {}
-    for _, score, value, stratum in past:
-        scores, values = found.setdefault(stratum, ([], []))
-        scores.append(score)
-        values.append(value)
-    return found
+    since: int = 0
+    before: dict[str, Before] = {}
 
 
 # --- what all charts share ----------------------------------------------------------------------
@@ -182,6 +89,8 @@ class Chart(Struct, kw_only=True):
     every: float = 0.0
     next_look: int = 0
     past: list[Past] = field(default_factory=list)
+    changed_ns: int = 0
+    """The last estimated change, before which no other one is looked for."""
 
     @property
     def points(self) -> int:
@@ -200,6 +109,28 @@ class Chart(Struct, kw_only=True):
         if self.exams:
             a_year = points * _YEAR_NS / max(self.last_ns - self.first_ns, _SHORTEST_SPAN_NS)
         return alarm_once_in(budget.charts_at(self.last_ns or self.first_ns), a_year, budget.false_alarms_a_year)
+
+    def extent(self, before: Mapping[str, Before], since: Sequence[Past], direction: float) -> Extent:
+        """How large a change is, and where it sits, by the points since."""
+        raise NotImplementedError
+
+    def _before(self, past: Sequence[Past]) -> dict[str, Before]:
+        raise NotImplementedError
+
+    def _crossing(self, score: float, at: float, gain: Gain, by_days: bool = False) -> Crossing:
+        """What the chart says where it crosses its limit ``at``."""
+        past = self.past[-WINDOW:]
+        past = past[bisect_left(past, self.changed_ns, key=itemgetter(0)) :]
+        change = change_point([its_score for _, its_score, _, _ in past], gain, score)
+        cut, first, last = change.after if change else 0, past[0][0], past[-1][0]
+        before = self._before(past[:cut])
+        found = self.extent(before, past[cut:], score)
+        first, earliest, latest = (past[k][0] for k in change) if change else (first, first, last)
+        self.changed_ns = first
+        return Crossing(
+            last, self.exams, score, at, self.every, first, earliest, latest, found.size, found.strata, by_days,
+            found.exams, before,
+        )  # fmt: skip
 
     def _forget(self) -> None:
         """Let the past be not much longer than it is looked at."""
@@ -352,9 +283,25 @@ class NumberChart(Chart, kw_only=True):
         self.limit = limit(self.every, weight) * sqrt(weight / (2 - weight))
 
     def _alarm(self, at: float) -> Crossing:
-        found = _crossing(self, self.z, at)
+        inflation = self._inflation
+        found = self._crossing(self.z, at, lambda *sums: shift_gain(*sums) / inflation, self.by_days)
         self.z = 0.0
         return found
+
+    @property
+    def _inflation(self) -> float:
+        return self.dependence.inflation if self.by_days else 1.0
+
+    def extent(self, before: Mapping[str, Before], since: Sequence[Past], direction: float) -> Extent:
+        """How large a shift is, and where it sits, by the exams since."""
+        return changes.extent_of_numbers(before, since, direction, self._inflation)
+
+    def _before(self, past: Sequence[Past]) -> dict[str, Before]:
+        if past:
+            return changes.of_numbers(past)
+        # The change is as old as what is remembered, so that all of what is ranked among stands for before.
+        known = {stratum: self.summary(stratum) for stratum in self.strata}
+        return {stratum: Before(each.count, changes.evenly(each.spread)) for stratum, each in known.items()}
 
     def detectable_sd(self, within: int) -> float | None:
         """The smallest shift, in SD of the exams, that is found with 80 % within so many exams, or clinic days."""
@@ -421,11 +368,19 @@ class EventChart(Chart, kw_only=True):
             if is_event:  # without one they only shrink towards what they began with
                 running = [min(each, _LARGEST) for each in running]
             if (score := sum(statistics) / len(statistics)) >= self.every:
-                yield _crossing(self, score, self.every)
+                yield self._crossing(score, self.every, rate_gain)
                 statistics[:] = [0.0] * len(ratios)
             if len(self.past) >= 2 * WINDOW:
                 self._forget()
         self.statistics, self.running = statistics, running
+
+    def extent(self, before: Mapping[str, Before], since: Sequence[Past], direction: float) -> Extent:
+        """How much more often the event came, and where, by the exams since."""
+        del direction  # none alarms where it comes less often
+        return changes.extent_of_events(before, since, self.accepted)
+
+    def _before(self, past: Sequence[Past]) -> dict[str, Before]:
+        return changes.of_events(past)
 
     @property
     def e_value(self) -> float:

@@ -175,7 +175,7 @@ def _alarm(alarm: Alarm, material: Material) -> ReportedAlarm:
     icon, letter = icon_of(series, alarm.score)
     return ReportedAlarm(
         alarm_id=alarm.alarm_id, chart=alarm.chart, title=title_of(alarm.chart), icon=icon, letter=letter,
-        size=alarm.size, unit=alarm.unit, strata=alarm.strata, what=what, since=since,
+        size=alarm.size, size_exams=alarm.size_exams, unit=alarm.unit, strata=alarm.strata, what=what, since=since,
         between=between, found=day(alarm.raised_ns),
         sure=f"for nothing once in {alarm.once_in:,.0f} points", status=alarm.status,
         answer=f"{alarm.person}: {alarm.words}" if alarm.person else "", segment=alarm.segment,

@@ -29,6 +29,7 @@ class ReportedAlarm(Struct, frozen=True):
     icon: str
     letter: str
     size: float
+    size_exams: int
     unit: str
     strata: tuple[str, ...]
     what: str

@@ -20,7 +20,10 @@ class Alarm(Struct, frozen=True):
 
     ``chart`` is ``series`` or ``series/part``; instants are UTC ns: of the exam that crossed the limit, of the first
     one after the change as it is estimated, and the range that holds the change with about 90 %. ``size`` is in
-    ``unit``, ``since_ns`` the chart's first exam. ``once_in`` counts clinic days where the chart did
+    ``unit``, over the ``size_exams`` exams since the change, the last 500 at most (0: not known, as in documents of
+    before), of the ``strata`` in which the change sits, or of all (). All three are kept up to date until the alarm is
+    answered, or is found again and left behind; ``first_size`` is as it was estimated when it was found.
+    ``since_ns`` is the chart's first exam. ``once_in`` counts clinic days where the chart did
     (``by_days``), which documents of before don't say. ``status`` is ``open``, or what people did: ``acknowledged``,
     ``rebased``, by ``person`` with their ``words``.
     """
@@ -41,6 +44,8 @@ class Alarm(Struct, frozen=True):
     since_ns: int
     strata: tuple[str, ...] = ()
     by_days: bool | None = None
+    size_exams: int = 0
+    first_size: float | None = None
     crossings: int = 1
     status: str = "open"
     person: str = ""

@@ -182,7 +182,9 @@ def _present(found: Analysis) -> list[ChartState]:
 
 def _alarm_samples(alarm: Alarm, is_withdrawn: bool) -> Iterator[Sample]:
     labels = _alarm_labels(alarm.chart, alarm.unit)
-    values = {"size": alarm.size, "exams": float(alarm.exams), "withdrawn": float(is_withdrawn)}
+    # Of a point that is sent once: the size as it is now would be another one each day.
+    first_size = alarm.size if alarm.first_size is None else alarm.first_size
+    values = {"size": first_size, "exams": float(alarm.exams), "withdrawn": float(is_withdrawn)}
     for key, value in values.items():
         yield Sample(chart_metrics.ALARM[key], value, labels)
 

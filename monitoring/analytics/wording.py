@@ -155,7 +155,14 @@ def change(alarm: Alarm) -> tuple[str, str, str]:
     where = f", in {alarm.strata[0]}" if alarm.strata else ""
     if len(alarm.strata) > 1:
         where = f", in {len(alarm.strata)} kinds of device, view and spacing"
-    return f"changed by {in_unit(alarm.size, alarm.unit, is_change=True)}{where}", day(alarm.change_ns), between
+    return f"changed by {size_of(alarm)}{where}", day(alarm.change_ns), between
+
+
+def size_of(alarm: Alarm) -> str:
+    """How large a change is, and over how many exams since: the fewer they are, the less is known of it."""
+    size = in_unit(alarm.size, alarm.unit, is_change=True)
+    unit = "session" if _OF.get(alarm.chart.partition("/")[0]) is Of.SESSION else "exam"
+    return f"{size} over {counted(alarm.size_exams, unit)}" if alarm.size_exams else size
 
 
 def first_sentence(found: Analysis, audience: str) -> str:

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from monitoring.analytics.rederivation import Summary
 from monitoring.analytics.states import DIFFERENCE, look_first
-from monitoring.analytics.wording import in_unit, machine_words, noticed
+from monitoring.analytics.wording import in_unit, machine_words, noticed, size_of
 from monitoring.cli.words import counted, instant, rfc3339_nano, why_stopped
 from monitoring.domain import agreement
 from monitoring.domain.agreement import SHOWN_FROM_PAIRS, VERDICT_FROM_PAIRS, Verdict
@@ -420,12 +420,11 @@ def _answer(alarm: Alarm) -> str:
 def _sentence(alarm: Alarm) -> str:
     if alarm.chart == "silence":
         return f"silence: no session for {alarm.size:g} working days after {instant(alarm.change_ns)}"
-    size = in_unit(alarm.size, alarm.unit, is_change=True)
     first, last = (instant(when)[:10] for when in (alarm.earliest_ns, alarm.latest_ns))
     where = f" ({'; '.join(alarm.strata)})" if alarm.strata else ""
     between = f" (between {first} and {last})" if first != last else ""
     times = f", and again, {alarm.crossings} times in all" if alarm.crossings > 1 else ""
     return (
-        f"{alarm.chart}: {size}{where} since {instant(alarm.change_ns)[:10]}{between},"
+        f"{alarm.chart}: {size_of(alarm)}{where} since {instant(alarm.change_ns)[:10]}{between},"
         f" found {instant(alarm.raised_ns)[:10]}{times}"
     )

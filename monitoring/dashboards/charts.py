@@ -141,9 +141,10 @@ def _began(audience: Audience, what: str, number: int) -> Panel:
     return Panel(
         id=number, title="Alarms by when they began", shown=Shown.TABLE, unit=Unit.COUNT, width=24, height=7,
         decimals=2,
-        description=f"Alarms of {what} by the estimated day on which the change began: how large it is, in its unit,"
-        " and of how many exams the chart was. Withdrawn: an exam or a reading came late, and took it back."
-        " `leglength-monitor alarms` has the range of dates and what people answered.",
+        description=f"Alarms of {what} by the estimated day on which the change began: how large it was when it was"
+        " found, in its unit, and of how many exams the chart was. Withdrawn: an exam or a reading came late, and took"
+        " it back."
+        " `leglength-monitor alarms` has the size as it is now, the range of dates, and what people answered.",
         answers=(asked(began),),
         order=("Time", "chart", "size", "unit", "exams", "withdrawn", "instance"), units={"exams": Unit.COUNT},
         words={0: ("no", QUIET), 1: ("yes", QUIET)}, words_in="withdrawn",

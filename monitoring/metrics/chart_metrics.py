@@ -79,7 +79,7 @@ ALARM = {
         "leglength_analysis_alarm", key, source=_SOURCE, is_pushed=False,
     )
     for key, unit, words in (
-        ("size", "the label's", "How far the chart's values have changed, as estimated when the alarm was found."),
+        ("size", "the label's", "How far the chart's values had changed by when the alarm was found."),
         ("exams", "1", "Exams that the chart had when it alarmed."),
         ("withdrawn", "1", "1 once a late exam or reading took the alarm back, else 0."),
     )

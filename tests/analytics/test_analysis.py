@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from monitoring.analytics import analysis as module
 from monitoring.analytics.analysis import ACKNOWLEDGE, REBASE, Alarm, Analysis, ChartState, act, analyse
+from monitoring.analytics.changes import of_numbers
 from monitoring.analytics.charting import Charting
 from monitoring.analytics.charts import DAY_NS, Crossing, NumberChart
 from monitoring.analytics.material import Period, gather
@@ -59,7 +60,10 @@ def test_the_model_that_is_off_raises_an_alarm_with_its_date_and_size(once: Anal
     # What is 8 mm off is 4 mm away from either of the others.
     assert set(alarms) <= {BIAS, *(f"model_difference/{model}/{BONE}" for model in MODELS)}
     alarm = alarms[BIAS]
-    assert alarm.size == pytest.approx(8.0, abs=2.5)  # an exam from before the change may be counted in
+    assert alarm.first_size == pytest.approx(8.0, abs=2.5)  # an exam from before the change may be counted in
+    # Of all exams since, up to the last one.
+    assert alarm.size == pytest.approx(8.0, abs=0.5)
+    assert alarm.size_exams == pytest.approx(EXAMS - SINCE, abs=10)
     assert alarm.raised_ns <= exam(SINCE + 10).ended_ns
     assert alarm.earliest_ns <= alarm.change_ns <= alarm.latest_ns
     assert abs(alarm.change_ns - exam(SINCE).ended_ns) <= 3 * DAY_NS
@@ -480,18 +484,31 @@ def test_an_answer_is_to_its_own_alarm() -> None:
     """Of two alarms of one chart the first was acknowledged; the second is re-based."""
     series, chart_of, key = watched()[0], NumberChart(), f"{BIAS}@abc"
     crossings = [Crossing(at, 100, 0.6, 0.5, 3600.0, at, at, at, 8.0) for at in (10, 30)]
-    ids = [
-        alarm.alarm_id for alarm in module._alarms(key, series, chart_of, crossings, [Action("", key, "", 20, *"   ")])
-    ]
+    both = module._alarms(key, series, chart_of, crossings, [Action("", key, "", 20, *"   ")])
+    documents = [msgspec.json.encode(replace(alarm, size=9.0, size_exams=50)).decode() for alarm in both]
     done = [
-        Action(ids[0], key, ACKNOWLEDGE, 20, "first", "looked at", ""),
-        Action(ids[1], key, REBASE, 40, "second", "new weights", ""),
+        Action(both[0].alarm_id, key, ACKNOWLEDGE, 20, "first", "looked at", documents[0]),
+        Action(both[1].alarm_id, key, REBASE, 40, "second", "new weights", documents[1]),
     ]
     found = module._alarms(key, series, chart_of, crossings, done)
     assert [(alarm.status, alarm.person) for alarm in found] == [("acknowledged", "first"), ("rebased", "second")]
+    assert [(alarm.size, alarm.size_exams, alarm.first_size) for alarm in found] == [(9.0, 50, 8.0)] * 2
     # A clock was ahead when the exam was measured: its alarm can be answered all the same.
     ahead = module._alarms(key, series, chart_of, crossings[1:], [done[1]._replace(instant_ns=20)])
     assert [alarm.status for alarm in ahead] == ["rebased"]
+
+
+def test_the_size_of_an_open_alarm_is_of_the_last_500_exams_however_many_are_remembered() -> None:
+    points = [(number, 0.0, float(number >= 250), "") for number in range(700)]
+    [crossing] = [Crossing(105, 100, 0.6, 0.5, 3600.0, 100, 100, 100, 8.0, before=of_numbers(points[:100]))]
+    key = f"{BIAS}@abc"
+    [alarm] = module._alarms(key, watched()[0], NumberChart(past=points), [crossing], [])
+    assert (alarm.size, alarm.size_exams, alarm.first_size) == (1.0, 500, 8.0)
+    # As it was found again after an answer, the earlier one stays as it was.
+    again = Crossing(600, 600, 0.6, 0.5, 3600.0, 595, 595, 595, 1.0, before=crossing.before)
+    answer = Action("", key, ACKNOWLEDGE, 300, "physicist", "seen", "")
+    found = module._alarms(key, watched()[0], NumberChart(past=points), [crossing, again], [answer])
+    assert [(each.size, each.size_exams) for each in found] == [(8.0, 0), (1.0, 105)]
 
 
 def test_an_answer_needs_a_name_and_words(once: Analysis, tmp_path: Path) -> None:
@@ -612,6 +629,7 @@ def test_another_fault_of_a_chart_that_lost_its_first_exams_is_another_alarm(onc
 def test_the_document_of_an_alarm_is_read_back(once: Analysis) -> None:
     assert all(msgspec.json.decode(msgspec.json.encode(alarm), type=Alarm) == alarm for alarm in once.alarms)
     fields = msgspec.to_builtins(once.alarms[0])
-    del fields["by_days"]  # as of before
-    assert msgspec.convert(fields, Alarm).by_days is None
-    assert module.CHECKPOINT_VERSION == 9
+    del fields["by_days"], fields["size_exams"], fields["first_size"]  # as of before
+    before = msgspec.convert(fields, Alarm)
+    assert (before.by_days, before.size_exams, before.first_size) == (None, 0, None)
+    assert module.CHECKPOINT_VERSION == 10

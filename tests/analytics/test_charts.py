@@ -6,17 +6,15 @@ from statistics import NormalDist
 
 import pytest
 
+from monitoring.analytics.changes import WINDOW, change_point, rate_gain
 from monitoring.analytics.charts import (
     DAY_NS,
-    WINDOW,
     Budget,
     Crossing,
     Dependence,
     EventChart,
     NumberChart,
     SilenceChart,
-    change_point,
-    rate_gain,
     working_days_before,
 )
 from monitoring.analytics.limits import (
@@ -178,8 +176,12 @@ def test_after_an_alarm_z_begins_at_0_and_what_lies_before_the_change_is_past():
             break
     [alarm] = found
     assert chart.z == 0.0
-    assert next(point[0] for point in chart.past) == alarm.change_ns
-    assert len(chart.past) == (alarm.time_ns - alarm.change_ns) // DAY_NS + 1
+    assert chart.changed_ns == alarm.change_ns
+    assert alarm.since == (alarm.time_ns - alarm.change_ns) // DAY_NS + 1
+    later = daily([generator.gauss(3 if number >= 200 else 0, 1) for number in range(260)])
+    again = list(chart.extend([point for point in later if point[0] > alarm.time_ns], a_budget()))
+    assert again
+    assert all(found.earliest_ns >= alarm.change_ns for found in again)
 
 
 def test_in_pieces_it_is_the_same_chart():
@@ -210,7 +212,8 @@ def test_exams_are_ranked_within_their_stratum():
     assert list(chart.extend(points[:400], a_budget())) == []
     [found, *_] = chart.extend(points[400:], a_budget())
     assert found.strata == ("b",)
-    assert found.size == pytest.approx(3 * 0.3, abs=0.9)  # over all exams after it, a third of which are b's
+    assert found.size == pytest.approx(3, abs=0.9)  # of b's exams alone
+    assert found.since < 0.6 * (found.exams - 400)
     assert chart.sd() == pytest.approx(1.2, abs=0.3)
 
 
@@ -223,6 +226,82 @@ def test_a_stratum_that_moves_the_other_way_is_not_where_the_alarm_sits():
     [found, *_] = [alarm for alarm in NumberChart().extend(points, a_budget()) if alarm.exams > 200]
     assert found.score < 0
     assert found.strata == ("a",)
+
+
+def placed(shares: list[float], shift: float, on: tuple[int, ...], seed: int) -> list[tuple[str, ...]]:
+    """Where an alarm of a fault on some of the strata is said to sit: when it is found, and each time later."""
+    generator, chart, points = random.Random(seed), NumberChart(), []
+    for number in range(440):
+        [which] = generator.choices(range(len(shares)), shares)
+        moved = shift if number >= 240 and which in on else 0.0
+        points.append((MONDAY_NS + number * DAY_NS, generator.gauss(10 * which + moved, 1), "abcde"[which]))
+    for crossing in chart.extend(points[:340], a_budget()):
+        if crossing.exams > 240:
+            list(chart.extend(points[340:], a_budget()))
+            since = [point for point in chart.past if point[0] >= crossing.change_ns]
+            ends = [end for end in (30, 100, len(since)) if end <= len(since)]
+            return [
+                crossing.strata,
+                *(chart.extent(crossing.before, since[:end], crossing.score).strata for end in ends),
+            ]
+    return []
+
+
+@pytest.mark.parametrize("shares", [[1, 1, 1, 1], [1, 1, 1, 1, 0.08]])
+@pytest.mark.parametrize("shift", [1.0, 2.0])
+def test_a_fault_on_all_devices_is_said_to_sit_on_none_alone(shares, shift):
+    found = [placed(shares, shift, tuple(range(5)), seed) for seed in range(40)]
+    said = [where for each in found for where in each]
+    assert len(said) > 100
+    assert sum(where != () for where in said) <= 0.05 * len(said)
+
+
+@pytest.mark.parametrize(("on", "names"), [((0,), ("a",)), ((1, 2), ("b", "c")), ((0, 1, 3), ("a", "b", "d"))])
+def test_a_fault_on_some_devices_is_said_to_sit_there_once_exams_show_it(on, names):
+    found = [each for seed in range(40) if (each := placed([1, 1, 1, 1], 2.0, on, seed))]
+    assert len(found) >= 10
+    assert sum(each[-1] == names for each in found) >= 0.9 * len(found)
+    assert sum(where not in ((), names) for each in found for where in each) <= 0.05 * sum(map(len, found))
+
+
+def test_events_sit_where_they_came_more_often_than_there_before():
+    """Twice in ten at one device as always, and in six of ten exams instead of one at another."""
+    chart, generator, points = EventChart(accepted=0.2), random.Random(2), []
+    for number in range(600):
+        device = "ab"[number % 2]
+        rate = {"a": 0.2, "b": 0.1 if number < 400 else 0.6}[device]
+        points.append((MONDAY_NS + number * DAY_NS, generator.random() < rate, device))
+    [found, *_] = [each for each in chart.extend(points, a_budget()) if each.exams > 400]
+    since = [point for point in chart.past if point[0] >= found.change_ns]
+    extent = chart.extent(found.before, since, found.score)
+    assert extent.strata == ("b",)
+    assert extent.size == pytest.approx(0.5, abs=0.15)
+    assert extent.exams == sum(stratum == "b" for *_, stratum in since)
+
+
+def test_events_that_come_more_often_everywhere_are_said_to_sit_nowhere_alone():
+    said = []
+    for seed in range(40):
+        chart, generator = EventChart(accepted=0.05), random.Random(seed)
+        fails = [generator.random() < (0.2 if number >= 240 else 0.05) for number in range(400)]
+        points = [(at, fail, generator.choice("abcd")) for at, fail, _ in daily(fails)]
+        crossings = [each for each in chart.extend(points, a_budget()) if each.exams > 240]
+        for found in crossings[:1]:
+            since = [point for point in chart.past if point[0] >= found.change_ns]
+            said += [found.strata, chart.extent(found.before, since, found.score).strata]
+    assert len(said) >= 60
+    assert sum(where != () for where in said) <= 0.1 * len(said)
+
+
+def test_the_size_of_more_frequent_events_is_of_all_exams_since():
+    """The first five fail, which raises the alarm; of those after them every other one."""
+    chart = EventChart(accepted=0.05)
+    fails = [*[False] * 100, *[True] * 5, *[number % 2 == 0 for number in range(58)]]
+    [found, *_] = chart.extend([(at, fail, "") for at, fail, _ in daily(fails)], a_budget())
+    assert found.size == pytest.approx(1.0)
+    since = [point for point in chart.past if point[0] >= found.change_ns]
+    extent = chart.extent(found.before, since, found.score)
+    assert (extent.exams, extent.size) == (63, pytest.approx(34 / 63))
 
 
 def test_before_exam_21_nothing_is_charted_and_no_alarm_can_come():

@@ -59,8 +59,8 @@ def at(month: int, day: int, hour: int = 9) -> int:
 def test_the_first_sentence_is_the_verdict_with_what_where_how_much_and_since_when(biased: Report) -> None:
     assert biased.verdict.startswith("3 alarms to answer: one model's length less the mean of the others': middle, ")
     assert "left tibia changed by +" in biased.verdict
-    assert " mm since 2026-08-" in biased.verdict
     [alarm] = [alarm for alarm in biased.alarms if alarm.chart == BIAS]
+    assert f" mm over {alarm.size_exams} exams since 2026-08-" in biased.verdict
     assert (alarm.icon, alarm.status, alarm.audience) == ("neither", "open", "clinician")
 
 

@@ -203,7 +203,8 @@ def test_an_alarm_is_a_point_on_the_day_where_it_began(store: Store) -> None:
     assert point.tags == {
         "instance": "w", "application": "app", "chart": BIAS, "audience": "clinical", "unit": "mm",
     }  # fmt: skip
-    assert point.fields == {"size": alarm.size, "exams": alarm.exams, "withdrawn": 0.0}
+    assert point.fields == {"size": alarm.first_size, "exams": alarm.exams, "withdrawn": 0.0}
+    assert alarm.size != alarm.first_size  # which has become known better since
 
 
 def test_an_alarm_is_told_once_and_once_more_when_it_is_withdrawn(tmp_path: Path) -> None:
@@ -232,7 +233,7 @@ def test_a_withdrawn_alarm_hides_none_of_the_same_chart_and_day(store: Store) ->
     """A late exam moves the one that raises an alarm; where the change began stays, and so does the point."""
     found = look(store)
     [alarm] = [alarm for alarm in found.alarms if alarm.chart == BIAS]
-    other = replace(alarm, alarm_id="elsewhere", size=9.0)
+    other = replace(alarm, alarm_id="elsewhere", first_size=9.0)
     for withdrawn in (alarm, other, alarm, other):
         taken(store)
         with store.database.transaction() as connection:
@@ -240,7 +241,7 @@ def test_a_withdrawn_alarm_hides_none_of_the_same_chart_and_day(store: Store) ->
             tell(connection, found, told, [], BUILD, NOW_NS)
         stands = other if withdrawn is alarm else alarm
         *_, point = [point for point, _ in waiting(store) if point.measurement == CHANGED]
-        assert (point.fields["withdrawn"], point.fields["size"]) == (0.0, stands.size)
+        assert (point.fields["withdrawn"], point.fields["size"]) == (0.0, stands.first_size)
     with store.database.transaction() as connection:
         tell(connection, found, [(alarm, True), (other, True)], [], BUILD, NOW_NS)
     *_, point = [point for point, _ in waiting(store) if point.measurement == CHANGED]

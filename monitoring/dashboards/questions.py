@@ -172,10 +172,12 @@ class Question(Struct, frozen=True, kw_only=True):
 
     def _images(self, points: Iterable[TimedPoint], time_range: TimeRange) -> Iterator[tuple[tuple[str, ...], Row]]:
         """The points that are asked of, as rows with all of their tags; each with its group's values of ``by``."""
+        measurement, (start_ns, end_ns) = self.measurement, (time_range.start_ns, time_range.end_ns)
+        asked = [
+            timed for timed in points if timed.point.measurement == measurement and start_ns <= timed.time_ns <= end_ns
+        ]
         # Both servers answer in the order of time.
-        for point, time_ns in sorted(points, key=lambda timed: timed.time_ns):
-            if point.measurement != self.measurement or not time_range.start_ns <= time_ns <= time_range.end_ns:
-                continue
+        for point, time_ns in sorted(asked, key=lambda timed: timed.time_ns):
             if all(point.tags.get(name, "") in values for name, values in self.where.items()):
                 values = {
                     column: float(point.fields[field])

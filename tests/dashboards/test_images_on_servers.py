@@ -231,11 +231,12 @@ Answer = dict[tuple[str, ...], float]
 
 def series_of(question: Question, column: str, points: Iterable[TimedPoint]) -> Series:
     """The values of each series in order of time (ms), by its group and all of its tags."""
-    metric = question.metrics[column]
+    metric, measurement = question.metrics[column], question.measurement
     found: Series = {}
-    for point, time_ns in sorted(points, key=lambda timed: timed.time_ns):
+    images = [timed for timed in points if timed.point.measurement == measurement]
+    for point, time_ns in sorted(images, key=lambda timed: timed.time_ns):
         is_asked = all(point.tags.get(name, "") in values for name, values in question.where.items())
-        if point.measurement == question.measurement and is_asked and metric.field in point.fields:
+        if is_asked and metric.field in point.fields:
             key = tuple(point.tags.get(name, "") for name in question.by), repr(sorted(point.tags.items()))
             found.setdefault(key, []).append((time_ns // 1_000_000, float(point.fields[metric.field])))
     return found

@@ -71,6 +71,8 @@ class Truth:
     new_store_ms: int
     grown: dict[str, list[Step]] = field(default_factory=dict)
     became: dict[str, list[Step]] = field(default_factory=dict)
+    chosen: dict[tuple[Any, ...], list[tuple[frozenset[tuple[str, str]], Step]]] = field(default_factory=dict)
+    """What became of the series that were asked for, by metric and labels, once everything is known."""
 
     @property
     def end_ms(self) -> int:
@@ -93,11 +95,11 @@ class Truth:
 
     def values(self, metric: Metric, at_ms: int, **where: str) -> list[tuple[Mapping[str, str], float]]:
         """What each series was then."""
-        latest = {
-            frozenset(one.labels.items()): one
-            for one in self.became[metric.name]
-            if one.at_ms <= at_ms and _matches(one.labels, where)
-        }
+        place = metric.name, *where.items()
+        if place not in self.chosen:
+            steps = [one for one in self.became[metric.name] if _matches(one.labels, where)]
+            self.chosen[place] = [(frozenset(one.labels.items()), one) for one in steps]
+        latest = {labels: one for labels, one in self.chosen[place] if one.at_ms <= at_ms}
         begins_anew = self.site.instances[0].instance if at_ms >= self.new_store_ms else ""
         known = [one for one in latest.values() if one.store != 0 or one.labels["instance"] != begins_anew]
         return [(one.labels, one.value) for one in known]

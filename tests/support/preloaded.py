@@ -24,7 +24,10 @@ from typing import Any
 
 from tests.support import REPOSITORY
 
-LIBRARIES = ("highdicom", "numpy", "pydicom", "scipy.ndimage", "scipy.signal")
+LIBRARIES = (
+    "highdicom", "numpy", "pydicom", "scipy.ndimage", "scipy.signal",
+    "msgspec", "psutil", "pydantic.fields", "pynvml", "rich.console", "rich.table", "typer", "urllib3",
+)  # fmt: skip
 
 
 class Child:

@@ -139,7 +139,11 @@ def extent_of_numbers(
 
 
 def extent_of_events(before: Mapping[str, Before], since: Iterable[Past], accepted: float) -> Extent:
-    """The size is the difference of the shares; the accepted one stands for what wasn't before."""
+    """The size is the difference of the shares; the accepted one stands for what wasn't before.
+
+    It is of all exams, wherever the change sits: how a session ends may decide of which stratum it is, since one whose
+    header nobody could read is of none that is known, so that a stratum's own share may be 1 before and since.
+    """
     after = _by_stratum(since)
     usual = _share(before.values(), accepted, 1)
     found = {}
@@ -147,10 +151,9 @@ def extent_of_events(before: Mapping[str, Before], since: Iterable[Past], accept
         # Few exams say little of a share: one event more, in as many exams as usually bring one.
         share = _share([before[stratum]] if stratum in before else [], usual, 1 / usual)
         found[stratum] = _Since(len(values), fsum(values), share)
-    strata = _strata(found, _rate_evidence, 0.5)
-    events = [value for stratum in strata or after for value in after[stratum]]
-    known = [before[stratum] for stratum in strata if stratum in before] or list(before.values())
-    return Extent(mean(events) - (_share(known, 0.0, 0) if known else accepted), len(events), strata)
+    events = [value for values in after.values() for value in values]
+    share = _share(before.values(), 0.0, 0) if before else accepted
+    return Extent(mean(events) - share, len(events), _strata(found, _rate_evidence, 0.5))
 
 
 def _share(of: Iterable[Before], prior: float, weight: float) -> float:

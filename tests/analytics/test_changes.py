@@ -61,6 +61,13 @@ def test_the_size_of_events_is_against_the_accepted_share_where_nothing_was_befo
 def test_events_in_every_exam_of_one_device_and_in_none_of_another_are_of_that_one():
     known = of_events(points("a", [0.0] * 50) + points("b", [0.0] * 50))
     found = extent_of_events(known, points("a", [1.0] * 6) + points("b", [0.0] * 6), 0.05)
-    assert (found.size, found.exams, found.strata) == (pytest.approx(1.0), 6, ("a",))
+    assert (found.size, found.exams, found.strata) == (pytest.approx(0.5), 12, ("a",))
     # One more exam of another device says nothing yet.
     assert extent_of_events(known, points("a", [1.0] * 6) + points("b", [0.0]), 0.05).strata == ()
+
+
+def test_failures_that_leave_no_device_in_the_record_are_counted_among_all_sessions():
+    """Whoever fails is of a stratum of its own, in which all failed before, too."""
+    known = of_events(points("leg", [0.0] * 97) + points("not told", [1.0] * 3))
+    found = extent_of_events(known, points("leg", [0.0] * 10) + points("not told", [1.0] * 10), 0.05)
+    assert (found.size, found.exams) == (pytest.approx(0.47), 20)

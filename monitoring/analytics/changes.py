@@ -145,10 +145,10 @@ def extent_of_events(before: Mapping[str, Before], since: Iterable[Past], accept
     header nobody could read is of none that is known, so that a stratum's own share may be 1 before and since.
     """
     after = _by_stratum(since)
-    usual = _share(before.values(), accepted, 1)
+    # Few exams say little of a share: one event more, in as many exams as usually bring one.
+    usual = _share(before.values(), accepted, 1 / accepted)
     found = {}
     for stratum, values in after.items():
-        # Few exams say little of a share: one event more, in as many exams as usually bring one.
         share = _share([before[stratum]] if stratum in before else [], usual, 1 / usual)
         found[stratum] = _Since(len(values), fsum(values), share)
     events = [value for values in after.values() for value in values]

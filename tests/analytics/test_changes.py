@@ -71,3 +71,12 @@ def test_failures_that_leave_no_device_in_the_record_are_counted_among_all_sessi
     known = of_events(points("leg", [0.0] * 97) + points("not told", [1.0] * 3))
     found = extent_of_events(known, points("leg", [0.0] * 10) + points("not told", [1.0] * 10), 0.05)
     assert (found.size, found.exams) == (pytest.approx(0.47), 20)
+
+
+def test_one_failure_at_a_device_of_which_little_is_known_does_not_say_that_the_fault_is_there():
+    known = of_events(
+        [point for device in ("a", "b", "c") for point in points(device, [0.0] * (10 if device == "b" else 50))]
+    )
+    since = points("a", [1.0] * 8 + [0.0] * 4) + points("c", [0.0] * 12)
+    assert extent_of_events(known, since, 0.05).strata == ("a",)
+    assert extent_of_events(known, since + points("b", [1.0, 0.0, 0.0]), 0.05).strata == ()

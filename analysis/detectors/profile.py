@@ -6,7 +6,7 @@ brightness; how deep it dips is the score. The femoral head is a disc brighter t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -21,8 +21,8 @@ from analysis.detectors.working import (
     Grid,
     Half,
     Leg,
+    Spectrum,
     best_chain,
-    convolve,
     detect_legs,
     peaks,
     size_of,
@@ -35,6 +35,8 @@ _DEEPEST_DIP: Final = 1.2
 """A joint's dip ends at soft tissue; what goes on to the dark is the image's or the foot's end."""
 _LEAST_CONTRAST: Final = 0.05
 _HEAD_RADII_MM: Final = range(8, 29, 2)
+_RING_MM: Final = 5
+"""Room for the ring round a disc."""
 _Profile = npt.NDArray[np.float32]
 _LEAST_SCORE: Final = 0.3
 """Dips and discs of a clear film score 0.45 to 0.6."""
@@ -97,7 +99,7 @@ def _dips(pixels: Grid, axis: npt.NDArray[np.int64]) -> list[Candidate]:
 def _maxima(values: npt.NDArray[np.floating[Any]], lowest: float, highest: float, apart: int) -> list[int]:
     """Where there are local maxima of such heights, none closer than that to a higher one; of a plateau its middle.
 
-    As `scipy.signal.find_peaks`, without what that brings with it (see `convolve`).
+    As `scipy.signal.find_peaks`, without what that brings with it (see `Spectrum`).
     """
     values = values.astype(np.float64)
     steps = np.flatnonzero(np.diff(values))
@@ -128,28 +130,29 @@ def _soft_tissue(pixels: Grid, axis: npt.NDArray[np.int64]) -> _Profile:
 def _discs(pixels: Grid) -> list[Candidate]:
     """Discs of femoral-head size, scored by how far they outshine the ring round them."""
     top = pixels[: pixels.shape[0] // 2]
+    reach = max(_HEAD_RADII_MM) + _RING_MM
+    spectra = [Spectrum(np.pad(values, reach, mode="reflect")) for values in (top, top**2)]
     found = []
     for radius in _HEAD_RADII_MM:
-        discs = peaks(_disc_contrast(top, radius), 6, radius, 0.05)
+        discs = peaks(_disc_contrast(spectra, radius, reach), 6, radius, 0.05)
         found += [replace(disc, radius=float(radius)) for disc in discs]
     return found
 
 
-def _disc_contrast(pixels: Grid, radius: int) -> Grid:
-    """Disc minus ring, against how uneven disc and ring are: 0 to 1."""
-    y, x = np.mgrid[-radius - 5 : radius + 6, -radius - 5 : radius + 6]
+def _disc_contrast(spectra: Sequence[Spectrum], radius: int, reach: int) -> Grid:
+    """Disc minus ring, against how uneven disc and ring are: 0 to 1.
+
+    The spectra are those of brightness and of its square, `reach` mm wider on each side than the result.
+    """
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     distance = np.hypot(x, y)
     disc, ring = distance <= radius, (distance > radius) & (distance <= radius + 3.5)
-    means, squares = _means_over(pixels, disc, ring), _means_over(pixels**2, disc, ring)
+    areas = [(area / area.sum()).astype(np.float32) for area in (disc, ring)]
+    means, squares = ([spectrum.convolved(area) for area in areas] for spectrum in spectra)
     contrast = np.maximum(means[0] - means[1], 0)
     spread = sum(np.sqrt(np.maximum(square - mean**2, 0)) for mean, square in zip(means, squares, strict=True))
     result: Grid = (contrast / (contrast + spread + 0.02)).astype(np.float32)
     return result
-
-
-def _means_over(pixels: Grid, *areas: npt.NDArray[np.bool_]) -> list[Grid]:
-    padded = np.pad(pixels, areas[0].shape[0] // 2, mode="reflect")
-    return convolve(padded, *((area / area.sum()).astype(np.float32) for area in areas))
 
 
 def _points(pixels: Grid, head: Candidate, knee: Candidate, ankle: Candidate, size: float) -> Mapping[Joint, Candidate]:

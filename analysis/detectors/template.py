@@ -23,8 +23,8 @@ from analysis.detectors.working import (
     Grid,
     Half,
     Leg,
+    Spectrum,
     best_chain,
-    convolve,
     detect_legs,
     peaks,
 )
@@ -96,6 +96,13 @@ _DRAWINGS: Final = {
 }
 
 
+class _View:
+    """A grid as all drawings are compared with it."""
+
+    def __init__(self, pixels: Grid) -> None:
+        self.pixels, self.squares, self.spectrum = pixels, pixels**2, Spectrum(pixels)
+
+
 @cache
 def _template(joint: Joint, size: float, step: int) -> tuple[Grid, int, int]:
     """A drawing at one size, with the landmark's row and column in it."""
@@ -106,14 +113,15 @@ def _template(joint: Joint, size: float, step: int) -> tuple[Grid, int, int]:
     return ndimage.gaussian_filter(painted, 1.2 / step), up, left
 
 
-def _correlation(pixels: Grid, joint: Joint, size: float, step: int) -> Grid:
+def _correlation(view: _View, joint: Joint, size: float, step: int) -> Grid:
     """Normalised cross-correlation with the landmark at each pixel; 0 where the drawing doesn't fit in."""
     template, up, left = _template(joint, size, step)
+    pixels = view.pixels
     if any(t > p for t, p in zip(template.shape, pixels.shape, strict=True)):
         return np.zeros_like(pixels)
     zero_mean = template - template.mean()
-    (raw,) = convolve(pixels, zero_mean[::-1, ::-1])
-    mean, mean_square = (_mean_under(template, values) for values in (pixels, pixels**2))
+    raw = view.spectrum.convolved(zero_mean[::-1, ::-1])
+    mean, mean_square = (_mean_under(template, values) for values in (pixels, view.squares))
     variance = np.maximum(mean_square - mean**2, 1e-5)
     values = raw / (np.sqrt(variance * template.size) * np.linalg.norm(zero_mean))
     result = np.zeros_like(pixels)
@@ -135,7 +143,7 @@ def _mean_under(template: Grid, pixels: Grid) -> Grid:
 def _find_leg(half: Half) -> Leg | None:
     smooth = ndimage.gaussian_filter(half.pixels, 0.8)
     flat = smooth - ndimage.gaussian_filter(half.pixels, _DETREND_MM)  # no drawing has soft tissue's slow changes
-    coarse = flat[::_STEP_MM, ::_STEP_MM]
+    coarse = _View(flat[::_STEP_MM, ::_STEP_MM])
     chains = [(size, chain) for size in _SIZES if (chain := _chain(coarse, float(size))) is not None]
     if not chains:
         return None
@@ -143,7 +151,7 @@ def _find_leg(half: Half) -> Leg | None:
     return _points(flat, chain, float(size)), chain[1].y - chain[0].y
 
 
-def _chain(coarse: Grid, size: float) -> tuple[Candidate, Candidate, Candidate] | None:
+def _chain(coarse: _View, size: float) -> tuple[Candidate, Candidate, Candidate] | None:
     """The best head, knee and ankle at one size, in mm."""
     heads, knees, ankles = (
         [
@@ -152,7 +160,7 @@ def _chain(coarse: Grid, size: float) -> tuple[Candidate, Candidate, Candidate] 
         ]
         for joint in _DRAWINGS
     )
-    chain = best_chain(heads, knees, ankles, coarse.shape[0] * _STEP_MM)
+    chain = best_chain(heads, knees, ankles, coarse.pixels.shape[0] * _STEP_MM)
     if chain is None or abs((chain[1].y - chain[0].y) / (_FEMUR_MM * size) - 1) > _FIT:
         return None
     return chain
@@ -175,6 +183,6 @@ def _best_near(flat: Grid, joint: Joint, near: Candidate, size: float) -> Candid
     top = max(int(near.y - drawing.up * size) - reach, 0)
     left = max(int(near.x - drawing.left * size) - reach, 0)
     bottom, right = int(near.y + drawing.down * size) + reach, int(near.x + drawing.right * size) + reach
-    fit = _correlation(flat[top:bottom, left:right], joint, round(size, 4), 1)
+    fit = _correlation(_View(flat[top:bottom, left:right]), joint, round(size, 4), 1)
     row, column = np.unravel_index(int(fit.argmax()), fit.shape)
     return Candidate(float(left + column), float(top + row), float(fit[row, column]))

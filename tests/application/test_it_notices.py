@@ -192,7 +192,10 @@ def test_a_detector_that_is_off_by_5_mm_is_named_with_its_bones_and_the_date(cou
         assert alarm["size"] == pytest.approx(BIAS_MM, abs=0.5)
         assert abs(instants.index(alarm["change_ns"]) - FIRST_BIASED) <= 5
         assert alarm["earliest_ns"] <= instants[FIRST_BIASED] <= alarm["latest_ns"]
-        assert f"{chart}: +{alarm['size']:.1f} mm since {date_of(alarm['change_ns'])}" in said
+        # Of every exam since, and of all strata: the fault is on each of them.
+        since = len(instants) - instants.index(alarm["change_ns"])
+        assert (alarm["size_exams"], alarm["strata"]) == (since, [])
+        assert f"{chart}: +{alarm['size']:.1f} mm over {since} exams since {date_of(alarm['change_ns'])}" in said
         # The others are held against it, too, and seem to be off by half as much, to the other side.
         others = [alarms[chart]["size"] for chart in alarms if chart.endswith(bone) and MODEL not in chart]
         assert all(-0.75 * alarm["size"] < size < 0 for size in others)

@@ -19,22 +19,23 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct, field
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
-from monitoring.analytics import charts, telling
+from monitoring.analytics import telling
+from monitoring.analytics.alarms import ACKNOWLEDGE as ACKNOWLEDGE
+from monitoring.analytics.alarms import NEVER_NS, alarms_of, chart_state, state_of, with_answer
+from monitoring.analytics.alarms import REBASE as REBASE
 from monitoring.analytics.changes import WINDOW
 from monitoring.analytics.charting import Charting, Progress, Where
-from monitoring.analytics.charts import DAY_NS, Chart, Crossing, EventChart, NumberChart, SilenceChart
-from monitoring.analytics.limits import MULTIPLES, WITHIN, exams_to_alarm
+from monitoring.analytics.charts import DAY_NS, Chart, SilenceChart
 from monitoring.analytics.machines import Ending, Machines, disk, memory
 from monitoring.analytics.ranks import ENCODER, Values, decoder
-from monitoring.analytics.series import MEMORY, Series
+from monitoring.analytics.series import MEMORY
 from monitoring.analytics.states import Alarm as Alarm
 from monitoring.analytics.states import Analysis as Analysis
 from monitoring.analytics.states import ChartState as ChartState
 from monitoring.analytics.states import each_once
 from monitoring.domain.derivation import FORMULA_VERSION
-from monitoring.domain.statistics import mean
 from monitoring.exceptions import ConfigurationError, StoreCorruptError, StoreError, StoreReadError
 from monitoring.metrics import catalogue
 from monitoring.metrics.samples import NANOSECONDS
@@ -49,9 +50,7 @@ from monitoring.store.sessions import Store
 CHECKPOINT_VERSION: Final = 10
 """Raised when a chart says another thing of the same sessions, or its fields change."""
 NO_BACKENDS: Final = SessionWritesBuilder()
-ACKNOWLEDGE, REBASE = "acknowledge", "rebase"
 _PAGE: Final = 500
-_NEVER_NS: Final = 2**63
 _IDENTITY: Final = re.compile(r"\^|\d{6}|(\d+\.){4}")  # a DICOM name, a number or compact date, a UID; no version
 
 
@@ -143,7 +142,7 @@ def nightly(store: Store, config: AnalyticsConfig, until_ns: int) -> Iterator[tu
         yield from looks(night, until_ns // DAY_NS)
 
 
-def _sessions(store: Store, after_ns: int | None = Seen().until_ns, until_ns: int = _NEVER_NS) -> Iterator[Analysed]:
+def _sessions(store: Store, after_ns: int | None = Seen().until_ns, until_ns: int = NEVER_NS) -> Iterator[Analysed]:
     """Those after an instant until another, in the order of time; no view of the store is held while they are used."""
     while after_ns is not None and after_ns < until_ns:
         with store.database.read_transaction() as connection:
@@ -212,10 +211,10 @@ def _analysis(charting: Charting, config: AnalyticsConfig, actions: Sequence[Act
         # Silence is of today's date, so it isn't kept but asked each time.
         crossings = [*progress.crossings[key], *(chart.until(now_ns) if isinstance(chart, SilenceChart) else ())]
         done = [action for action in actions if action.chart == key]
-        its_alarms = _alarms(key, series, chart, crossings, done)
+        its_alarms = alarms_of(key, series, chart, crossings, done)
         alarms += its_alarms
-        state = _state(chart, its_alarms, done)
-        states.append(_chart_state(name, code, series, chart, state, now_ns, code in ("", progress.segment)))
+        state = state_of(chart, its_alarms, done)
+        states.append(chart_state(name, code, series, chart, state, now_ns, code in ("", progress.segment)))
     # Those that people did something about and that aren't computed any more, as after a re-basing.
     computed_ids = {alarm.alarm_id for alarm in alarms}
     answered = {action.alarm_id for action in actions}
@@ -228,7 +227,7 @@ def _analysis(charting: Charting, config: AnalyticsConfig, actions: Sequence[Act
     for alarm_id in answered - computed_ids:
         done = [action for action in actions if action.alarm_id == alarm_id]
         if any((action.chart, action.kind, action.person, action.words) not in taken for action in done):
-            alarms.append(_after(msgspec.json.decode(done[0].document, type=Alarm), done))
+            alarms.append(with_answer(msgspec.json.decode(done[0].document, type=Alarm), done))
     order = {name: number for number, name in enumerate(charting.by_name)}
     states.sort(key=lambda state: (not state.is_current, order[state.series], state.chart, state.segment))
     return Analysis(
@@ -258,98 +257,6 @@ def _machines(charting: Charting, today: int) -> Machines:
 
 def _newest_last(alarm: Alarm) -> tuple[int, str]:
     return alarm.raised_ns, alarm.alarm_id
-
-
-def _alarms(
-    key: str, series: Series, chart: Chart, crossings: Iterable[Crossing], done: Sequence[Action]
-) -> list[Alarm]:
-    """A chart's crossings as alarms: one lasts until people acknowledge it, or re-base the chart."""
-    firsts: list[tuple[Crossing, int]] = []
-    for crossing in crossings:
-        if firsts and not any(firsts[-1][0].time_ns <= action.instant_ns < crossing.time_ns for action in done):
-            firsts[-1] = firsts[-1][0], firsts[-1][1] + 1
-        else:
-            firsts.append((crossing, 1))
-    # What was done before the next alarm, or about this one by name: a later one's re-basing is no answer to it, and a
-    # session from a clock that is ahead can be answered, too.
-    ends = [*(crossing.time_ns for crossing, _ in firsts[1:]), _NEVER_NS]
-    alarms = []
-    for (first, times), end_ns in zip(firsts, ends, strict=False):
-        # Not by chance, so that a look from the start finds the same; eight digits, since people type them.
-        alarm_id = sha256(f"{key} {first.time_ns}".encode()).hexdigest()[:8]
-        its = [each for each in done if each.alarm_id == alarm_id or first.time_ns <= each.instant_ns < end_ns]
-        size, exams, strata = first.size, first.since, first.strata
-        if answered := [each for each in its if each.alarm_id == alarm_id]:
-            told = msgspec.json.decode(answered[0].document, type=Alarm)  # as people answered it
-            size, exams, strata = told.size, told.size_exams, told.strata
-        elif end_ns == _NEVER_NS and first.before:
-            since = [point for point in chart.past[-WINDOW:] if point[0] >= first.change_ns]
-            size, exams, strata = astuple(chart.extent(first.before, since, first.score))
-        name, _, code = key.partition("@")
-        alarm = Alarm(
-            alarm_id=alarm_id, chart=name, segment=code, raised_ns=first.time_ns, change_ns=first.change_ns,
-            earliest_ns=first.earliest_ns, latest_ns=first.latest_ns, size=size, unit=series.unit, exams=first.exams,
-            score=first.score, limit=first.limit, once_in=first.every, since_ns=chart.first_ns, strata=strata,
-            by_days=first.by_days, size_exams=exams, first_size=first.size, crossings=times,
-        )  # fmt: skip
-        alarms.append(_after(alarm, its))
-    return alarms
-
-
-def _after(alarm: Alarm, done: Sequence[Action]) -> Alarm:
-    """An alarm once people have done something about it."""
-    if not done:
-        return alarm
-    # A chart that is re-based says more than that somebody has seen it.
-    # The first of several acknowledgements: who answered first stands in the report.
-    action = next((each for each in done if each.kind == REBASE), done[0])
-    status = "rebased" if action.kind == REBASE else "acknowledged"
-    return replace(alarm, status=status, person=action.person, words=action.words)
-
-
-def _state(chart: Chart, alarms: Sequence[Alarm], done: Sequence[Action]) -> str:
-    if any(alarm.status == "open" for alarm in alarms):
-        return "alarm"
-    last_ns = max((action.instant_ns for action in done if action.kind == ACKNOWLEDGE), default=None)
-    if last_ns is not None and sum(time_ns > last_ns for time_ns, *_ in chart.past) < charts.LIMITED_UNTIL:
-        return ACKNOWLEDGE + "d"
-    # Events need no baseline: what is accepted is set, and holds from the first exam.
-    if isinstance(chart, EventChart) or chart.points >= charts.LIMITED_UNTIL:
-        return "watching"
-    return "learning" if chart.points < charts.LEARNING_UNTIL else "limited"
-
-
-def _chart_state(
-    name: str, code: str, series: Series, chart: Chart, state: str, now_ns: int, is_current: bool
-) -> ChartState:
-    found = ChartState(
-        chart=name, series=series.name, title=series.title, unit=series.unit, kind=series.kind.value, segment=code,
-        is_current=is_current, state=state, exams=chart.exams, first_ns=chart.first_ns, last_ns=chart.last_ns,
-        points=chart.points, score=0.0, limit=None, once_in=chart.every or None, notices=series.notices,
-        misses=series.misses,
-    )  # fmt: skip
-    if isinstance(chart, NumberChart):
-        sd, shift = chart.sd() or None, chart.detectable_sd(WITHIN)  # of equal values no SD is known
-        return replace(
-            found, score=chart.z, limit=chart.limit if chart.every else None, by_days=chart.by_days,
-            detectable=None if sd is None or shift is None else sd * shift, detectable_sd=shift,
-            neighbours=chart.dependence.neighbours, day_share=chart.dependence.day_share, strata=len(chart.strata),
-            rebased_ns=chart.rebased_ns or None,
-        )  # fmt: skip
-    if isinstance(chart, EventChart):
-        score, delay = mean(chart.statistics), exams_to_alarm(chart.accepted, MULTIPLES[0], chart.every)
-        return replace(
-            found,
-            score=score,
-            limit=chart.every,
-            detectable=delay,
-            events=chart.events,
-            accepted=chart.accepted,
-            e_value=chart.e_value,
-        )
-    assert isinstance(chart, SilenceChart)  # noqa: S101
-    days = chart.allowed_days if chart.every else None
-    return replace(found, score=float(chart.silent_days(now_ns)), limit=days, detectable=days)
 
 
 # --- the checkpoint -----------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from monitoring.analytics import analysis as module
+from monitoring.analytics.alarms import alarms_of
 from monitoring.analytics.analysis import ACKNOWLEDGE, REBASE, Alarm, Analysis, ChartState, act, analyse
 from monitoring.analytics.changes import of_numbers
 from monitoring.analytics.charting import Charting
@@ -484,17 +485,17 @@ def test_an_answer_is_to_its_own_alarm() -> None:
     """Of two alarms of one chart the first was acknowledged; the second is re-based."""
     series, chart_of, key = watched()[0], NumberChart(), f"{BIAS}@abc"
     crossings = [Crossing(at, 100, 0.6, 0.5, 3600.0, at, at, at, 8.0) for at in (10, 30)]
-    both = module._alarms(key, series, chart_of, crossings, [Action("", key, "", 20, *"   ")])
+    both = alarms_of(key, series, chart_of, crossings, [Action("", key, "", 20, *"   ")])
     documents = [msgspec.json.encode(replace(alarm, size=9.0, size_exams=50)).decode() for alarm in both]
     done = [
         Action(both[0].alarm_id, key, ACKNOWLEDGE, 20, "first", "looked at", documents[0]),
         Action(both[1].alarm_id, key, REBASE, 40, "second", "new weights", documents[1]),
     ]
-    found = module._alarms(key, series, chart_of, crossings, done)
+    found = alarms_of(key, series, chart_of, crossings, done)
     assert [(alarm.status, alarm.person) for alarm in found] == [("acknowledged", "first"), ("rebased", "second")]
     assert [(alarm.size, alarm.size_exams, alarm.first_size) for alarm in found] == [(9.0, 50, 8.0)] * 2
     # A clock was ahead when the exam was measured: its alarm can be answered all the same.
-    ahead = module._alarms(key, series, chart_of, crossings[1:], [done[1]._replace(instant_ns=20)])
+    ahead = alarms_of(key, series, chart_of, crossings[1:], [done[1]._replace(instant_ns=20)])
     assert [alarm.status for alarm in ahead] == ["rebased"]
 
 
@@ -502,12 +503,12 @@ def test_the_size_of_an_open_alarm_is_of_the_last_500_exams_however_many_are_rem
     points = [(number, 0.0, float(number >= 250), "") for number in range(700)]
     [crossing] = [Crossing(105, 100, 0.6, 0.5, 3600.0, 100, 100, 100, 8.0, before=of_numbers(points[:100]))]
     key = f"{BIAS}@abc"
-    [alarm] = module._alarms(key, watched()[0], NumberChart(past=points), [crossing], [])
+    [alarm] = alarms_of(key, watched()[0], NumberChart(past=points), [crossing], [])
     assert (alarm.size, alarm.size_exams, alarm.first_size) == (1.0, 500, 8.0)
     # As it was found again after an answer, the earlier one stays as it was.
     again = Crossing(600, 600, 0.6, 0.5, 3600.0, 595, 595, 595, 1.0, before=crossing.before)
     answer = Action("", key, ACKNOWLEDGE, 300, "physicist", "seen", "")
-    found = module._alarms(key, watched()[0], NumberChart(past=points), [crossing, again], [answer])
+    found = alarms_of(key, watched()[0], NumberChart(past=points), [crossing, again], [answer])
     assert [(each.size, each.size_exams) for each in found] == [(8.0, 0), (1.0, 105)]
 
 

@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# One more than the cores of a small machine: some tests wait.
-WORKERS ?= 3
+# Two for each core of a small machine: many tests wait, for a server or for one another.
+WORKERS ?= 4
 
 .PHONY: demo stack test lint house bench simulate servers docs clean say-demo say-stack say-test
 
@@ -75,7 +75,7 @@ say-stack:
 	@echo "make stack: half a minute the first time, once $(VENV) and Debian's servers are there; then until Ctrl-C. Writes stack/ only."
 
 say-test:
-	@echo "make test: the whole suite, about 8 minutes on two cores; the first time some minutes more, to set up $(VENV)."
+	@echo "make test: the whole suite, about 6 minutes on two cores; the first time some minutes more, to set up $(VENV)."
 	@echo "It installs Debian's InfluxDB, VictoriaMetrics, Pushgateway and Prometheus with apt-get where they are missing"
 	@echo "and it may; without them their tests are skipped. One room: $(BIN)/python -m pytest tests/store (then no server"
 	@echo "is installed). More processes: make test WORKERS=8"

@@ -138,7 +138,11 @@ def test_the_module_is_installed_and_used_as_the_first_page_says(tmp_path: Path,
     page = (REPOSITORY / "README.md").read_text()
     assert "`pip install .` from a checkout" in page
     assert "`'.[cli]'`" in page
-    natural, by_id = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (natural,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert "(docs/api.md#the-id-based-way)" in page
+    _, _, section = (REPOSITORY / "docs/api.md").read_text().partition("## The id-based way\n")
+    (by_id, *_) = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    assert "monitor.start_session(" in by_id
     (settings,) = (
         text for text in re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL) if "process" in text
     )

@@ -74,10 +74,14 @@ def test_a_missing_leg_stays_missing(detector, one_legged):
     assert set(found.labels) == {1, 3, 5, 7}
 
 
+@pytest.fixture(scope="module")
+def chests() -> list[Phantom]:
+    return [make_chest(np.random.default_rng(seed)) for seed in range(3)]
+
+
 @pytest.mark.parametrize("detector", each(DETECTORS))
-def test_a_chest_has_no_confident_leg_in_it(detector):
-    for seed in range(3):
-        chest = make_chest(np.random.default_rng(seed))
+def test_a_chest_has_no_confident_leg_in_it(detector, chests):
+    for chest in chests:
         found = detector.detect(bright_bones(chest), chest.spacing)
         assert found.scores.mean() < 0.3 if found.scores.size else True
 

@@ -108,7 +108,7 @@ def _pushed(text: str) -> list[Metric]:
 
 
 def _may_be_of(name: str, line: str) -> bool:
-    """Whether it is a sample of that name, which the parser gives to a counter without `_total`, too; or tells a type."""
+    """Whether it tells a type, or is a sample of that name, which the parser gives to a counter without `_total`."""
     if line.startswith("#"):
         return line.startswith("# TYPE ") and name.startswith(line.split(" ")[2])
     return line.startswith(tuple(f"{told}{end}" for told in (name, name.removesuffix("_total")) for end in "{ "))

@@ -55,7 +55,7 @@ def alarms_of(
         if by_name := [each for each in its if each.alarm_id == alarm_id]:
             told = msgspec.json.decode(by_name[0].document, type=Alarm)  # as people answered it
             size, exams, strata = told.size, told.size_exams, told.strata
-        elif end_ns == NEVER_NS and first.before:
+        elif end_ns == NEVER_NS and (first.before or isinstance(chart, EventChart)):
             since = [point for point in chart.past[-WINDOW:] if point[0] >= first.change_ns]
             size, exams, strata = astuple(chart.extent(first.before, since, first.score))
         name, _, code = key.partition("@")

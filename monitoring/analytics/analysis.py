@@ -47,7 +47,7 @@ from monitoring.store.analysis import Action, Analysed, Reference, Seen
 from monitoring.store.database import Database
 from monitoring.store.sessions import Store
 
-CHECKPOINT_VERSION: Final = 10
+CHECKPOINT_VERSION: Final = 11
 """Raised when a chart says another thing of the same sessions, or its fields change."""
 NO_BACKENDS: Final = SessionWritesBuilder()
 _PAGE: Final = 500

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
-from math import isfinite, log, nan
+from math import log, nan
 from typing import Final, NamedTuple
 
 from msgspec import Struct
@@ -351,6 +351,9 @@ class _ChartNames(dict[str, str]):
 class Points:
     """Takes the points of some series from sessions: what is the same for each is looked up once."""
 
+    LARGEST: Final = 1e100
+    """Beyond it, as a host's "no value" may be (1.8e308), squares overflow, so that no chart could be computed."""
+
     def __init__(self, series: Iterable[Series]) -> None:
         self._derived: list[tuple[str, str]] = []
         self._made: list[tuple[_ChartNames, Callable[[Look], Iterable[Part]]]] = []
@@ -362,12 +365,12 @@ class Points:
                 self._derived += [(key, names[part]) for part, key in each.parts.items()]
 
     def of(self, look: Look) -> list[tuple[str, float]]:
-        """A session's: the chart's name, and the value; without what is not finite."""
-        value_of = look.derived.get
-        found = [(name, value) for key, name in self._derived if isfinite(value := value_of(key, nan))]
+        """A session's: the chart's name, and the value; without what is not finite, or beyond :attr:`LARGEST`."""
+        value_of, most = look.derived.get, self.LARGEST
+        found = [(name, value) for key, name in self._derived if -most <= (value := value_of(key, nan)) <= most]
         for names, parts in self._made:
             for part, value in parts(look):
-                if isfinite(value):
+                if -most <= value <= most:
                     found.append((names[part], value))
         return found
 

@@ -16,7 +16,7 @@ from monitoring.analytics.alarms import alarms_of
 from monitoring.analytics.analysis import ACKNOWLEDGE, REBASE, Alarm, Analysis, ChartState, act, analyse
 from monitoring.analytics.changes import of_numbers
 from monitoring.analytics.charting import Charting
-from monitoring.analytics.charts import DAY_NS, Crossing, NumberChart
+from monitoring.analytics.charts import DAY_NS, Budget, Crossing, EventChart, NumberChart
 from monitoring.analytics.material import Period, gather
 from monitoring.analytics.series import LATER_STRATA, watched
 from monitoring.analytics.states import each_once
@@ -512,6 +512,17 @@ def test_the_size_of_an_open_alarm_is_of_the_last_500_exams_however_many_are_rem
     assert [(each.size, each.size_exams) for each in found] == [(8.0, 0), (1.0, 105)]
 
 
+def test_what_failed_from_the_first_session_on_is_told_of_all_sessions_since() -> None:
+    """With nothing before it the size is against the accepted rate, which stands also at later looks."""
+    points = [(number, float(number < 7 or not number % 10), "") for number in range(1, 301)]
+    events, budget = EventChart(accepted=0.02), Budget(1.0, lambda _: 30)
+    crossings = list(events.extend(points, budget))
+    assert (crossings[0].before, crossings[0].since) == ({}, 5)
+    failed = next(series for series in watched() if series.name == "failed")
+    [alarm] = alarms_of("failed@", failed, events, crossings, [])
+    assert (alarm.size_exams, alarm.size) == (300, pytest.approx(36 / 300 - 0.02))
+
+
 def test_an_answer_needs_a_name_and_words(once: Analysis, tmp_path: Path) -> None:
     with a_store(tmp_path) as store:
         for person, words in ((" ", "seen"), ("dr", "")):
@@ -633,4 +644,4 @@ def test_the_document_of_an_alarm_is_read_back(once: Analysis) -> None:
     del fields["by_days"], fields["size_exams"], fields["first_size"]  # as of before
     before = msgspec.convert(fields, Alarm)
     assert (before.by_days, before.size_exams, before.first_size) == (None, 0, None)
-    assert module.CHECKPOINT_VERSION == 10
+    assert module.CHECKPOINT_VERSION == 11

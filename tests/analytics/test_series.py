@@ -121,6 +121,8 @@ def test_a_hosts_own_metrics_are_watched_where_the_settings_name_them():
     assert len(own) == 2
     look = Look(record(custom={"dose": 2.5}), {}, {})
     assert Points(own).of(look) == [("custom_dose", 2.5)]
+    # What stands for "no value" would make sums of squares overflow, and with them the analysis end.
+    assert all(Points(own).of(Look(record(custom={"dose": none}), {}, {})) == [] for none in (1.8e308, -1e200))
 
 
 def test_what_is_no_number_is_no_point():

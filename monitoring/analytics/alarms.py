@@ -6,8 +6,9 @@ how large its change is and where it sits, until it is answered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -34,23 +35,28 @@ NEVER_NS: Final = 2**63
 
 
 def alarms_of(
-    key: str, series: Series, chart: Chart, crossings: Iterable[Crossing], done: Sequence[Action]
+    key: str,
+    series: Series,
+    chart: Chart,
+    crossings: Iterable[Crossing],
+    done: Sequence[Action],
+    listed: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Alarm]:
-    """A chart's crossings as alarms: one lasts until people acknowledge it, or re-base the chart."""
+    """A chart's crossings as alarms: one lasts until people acknowledge it, or re-base the chart.
+
+    ``listed`` are the instants (UTC ns) since when alarms have been listed, by ID.
+    """
     firsts: list[tuple[Crossing, int]] = []
     for crossing in crossings:
-        if firsts and not any(firsts[-1][0].time_ns <= action.instant_ns < crossing.time_ns for action in done):
+        its = _answers(firsts[-1][0], key, crossing.time_ns, done, listed) if firsts and done else []
+        if firsts and not any(firsts[-1][0].time_ns <= action.instant_ns < crossing.time_ns for action in its):
             firsts[-1] = firsts[-1][0], firsts[-1][1] + 1
         else:
             firsts.append((crossing, 1))
-    # What was done before the next alarm, or about this one by name: a later one's re-basing is no answer to it, and a
-    # session from a clock that is ahead can be answered, too.
     ends = [*(crossing.time_ns for crossing, _ in firsts[1:]), NEVER_NS]
     alarms = []
     for (first, times), end_ns in zip(firsts, ends, strict=False):
-        # Not by chance, so that a look from the start finds the same; eight digits, since people type them.
-        alarm_id = sha256(f"{key} {first.time_ns}".encode()).hexdigest()[:8]
-        its = [each for each in done if each.alarm_id == alarm_id or first.time_ns <= each.instant_ns < end_ns]
+        alarm_id, its = _id_of(key, first), _answers(first, key, end_ns, done, listed)
         size, exams, strata = first.size, first.since, first.strata
         if by_name := [each for each in its if each.alarm_id == alarm_id]:
             told = msgspec.json.decode(by_name[0].document, type=Alarm)  # as people answered it
@@ -67,6 +73,22 @@ def alarms_of(
         )  # fmt: skip
         alarms.append(with_answer(alarm, its))
     return alarms
+
+
+def _id_of(key: str, first: Crossing) -> str:
+    # Not by chance, so that a look from the start finds the same; eight digits, since people type them.
+    return sha256(f"{key} {first.time_ns}".encode()).hexdigest()[:8]
+
+
+def _answers(first: Crossing, key: str, end_ns: int, done: Iterable[Action], listed: Mapping[str, int]) -> list[Action]:
+    """What was done about an alarm by name, or before the next one at ``end_ns`` and before it was listed itself.
+
+    The latter was an answer to the same alarm under another ID. A later one's re-basing is no answer to it, nor is one
+    to another alarm that stood beside it; and a session from a clock that is ahead can be answered, too.
+    """
+    alarm_id = _id_of(key, first)
+    end_ns = min(end_ns, listed.get(alarm_id, NEVER_NS))
+    return [each for each in done if each.alarm_id == alarm_id or first.time_ns <= each.instant_ns < end_ns]
 
 
 def with_answer(alarm: Alarm, done: Sequence[Action]) -> Alarm:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from itertools import groupby
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -82,12 +83,13 @@ def _look(
         before, anew, which = _last(connection, config, today, useless)
         seen, actions, readings = kept.seen(connection), kept.actions(connection), kept.changed_readings(connection)
         expiry = totals.values(connection, catalogue.CERTIFICATE_EXPIRY)
+        listed = {alarm_id: alarm.found_ns for alarm_id, alarm in kept.kept_alarms(connection).items()}
     references = _References(database, before.references, which)
     charting = Charting(before.progress, config, rebasings(actions), references.read)
     charting.take(_sessions(store, before.seen.until_ns, seen.until_ns))
     # A day counts once it is over: today's exams may still become more.
     charting.end_day(today)
-    found = _analysis(charting, config, actions, now_ns)
+    found = _analysis(charting, config, actions, now_ns, listed)
     made, grown = references.left_out(Checkpoint(before.made_by, seen, today, charting.progress))
     endings = tuple(
         Ending(name, kind, round(end * NANOSECONDS))
@@ -165,7 +167,14 @@ def _beside_earlier(connection: sqlite3.Connection, found: Analysis) -> Analysis
     computed = {alarm.alarm_id for alarm in found.alarms}
     stood = {alarm_id: alarm.document for alarm_id, alarm in earlier.items() if alarm.withdrawn_ns is None}
     # An alarm that is gone though all of its exams are there is withdrawn: a late exam or reading took it back.
-    lost = (msgspec.json.decode(stood[alarm_id], type=Alarm) for alarm_id in stood if alarm_id not in computed)
+    answers = kept.actions(connection)
+    lost = (
+        with_answer(
+            msgspec.json.decode(stood[alarm_id], type=Alarm), [each for each in answers if each.alarm_id == alarm_id]
+        )
+        for alarm_id in stood
+        if alarm_id not in computed
+    )
     staying = (alarm for alarm in lost if oldest_ns is None or alarm.since_ns < oldest_ns)
     alarms = sorted(each_once((*found.alarms, *staying)), key=_newest_last)
     there = [alarm.alarm_id for alarm in alarms]
@@ -200,7 +209,13 @@ def _keep(connection: sqlite3.Connection, found: Analysis, now_ns: int, build: S
     return found
 
 
-def _analysis(charting: Charting, config: AnalyticsConfig, actions: Sequence[Action], now_ns: int) -> Analysis:
+def _analysis(
+    charting: Charting,
+    config: AnalyticsConfig,
+    actions: Sequence[Action],
+    now_ns: int,
+    listed: Mapping[str, int] = MappingProxyType({}),
+) -> Analysis:
     progress = charting.progress
     states, alarms = [], []
     # By name and segment: an old segment's charts stay as they were, and can still be answered.
@@ -211,7 +226,7 @@ def _analysis(charting: Charting, config: AnalyticsConfig, actions: Sequence[Act
         # Silence is of today's date, so it isn't kept but asked each time.
         crossings = [*progress.crossings[key], *(chart.until(now_ns) if isinstance(chart, SilenceChart) else ())]
         done = [action for action in actions if action.chart == key]
-        its_alarms = alarms_of(key, series, chart, crossings, done)
+        its_alarms = alarms_of(key, series, chart, crossings, done, listed)
         alarms += its_alarms
         state = state_of(chart, its_alarms, done)
         states.append(chart_state(name, code, series, chart, state, now_ns, code in ("", progress.segment)))

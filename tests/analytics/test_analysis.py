@@ -523,6 +523,22 @@ def test_what_failed_from_the_first_session_on_is_told_of_all_sessions_since() -
     assert (alarm.size_exams, alarm.size) == (300, pytest.approx(36 / 300 - 0.02))
 
 
+def test_an_answer_to_an_alarm_whose_exams_left_is_none_to_the_one_beside_it(tmp_path: Path) -> None:
+    with a_store(tmp_path, exams()) as store:
+        [alarm] = [each for each in analyse(store, CONFIG, NOW_NS).alarms if each.chart == BIAS]
+        older = replace(
+            alarm, alarm_id="01de1a1a", raised_ns=100, change_ns=90, earliest_ns=80, latest_ns=95, since_ns=1
+        )
+        with store.database.transaction() as connection:
+            kept.keep_alarms(connection, [(older.alarm_id, msgspec.json.encode(older).decode())], NOW_NS)
+        assert act(store, CONFIG, older.alarm_id, ACKNOWLEDGE, "dr", "the older one", NOW_NS).status == "acknowledged"
+        for _ in range(2):
+            found = {each.alarm_id: each.status for each in analyse(store, CONFIG, NOW_NS).alarms if each.chart == BIAS}
+            assert found == {older.alarm_id: "acknowledged", alarm.alarm_id: "open"}
+            with store.database.transaction() as connection:
+                kept.forget_checkpoint(connection)
+
+
 def test_an_answer_needs_a_name_and_words(once: Analysis, tmp_path: Path) -> None:
     with a_store(tmp_path) as store:
         for person, words in ((" ", "seen"), ("dr", "")):

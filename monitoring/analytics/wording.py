@@ -170,10 +170,11 @@ def first_sentence(found: Analysis, audience: str) -> str:
 
     A regulator's is of all charts.
     """
-    if not found.sessions:
-        return "Nothing can be said yet: no session is stored."
     # The newest first, where nothing else decides.
     opened = [alarm for alarm in reversed(found.alarms) if alarm.status == "open"]
+    # An alarm outlasts its sessions until somebody answers it.
+    if not found.sessions and not opened:
+        return "Nothing can be said yet: no session is stored."
     charts = [state for state in found.charts if state.is_current]
     others = ""
     if audience != REGULATOR:

@@ -31,6 +31,7 @@ from monitoring.analytics.wording import icon_of, in_unit, title_of
 from monitoring.records.session_record import SessionRecord
 from monitoring.settings import AnalyticsConfig
 from monitoring.store import readings
+from monitoring.store.analysis import forget_checkpoint
 from tests.support.exams import BIAS, BONE, EXAMS, MONDAY_NS, a_store, exam, exams
 
 PERIOD = Period(date(2026, 6, 1), date(2026, 9, 14))
@@ -105,6 +106,19 @@ def test_few_exams_or_none_are_told_as_such(tmp_path: Path) -> None:
     assert three.verdict_for["operator"].startswith("Too early to say whether durations and memory change: ")
     assert " of 20 clinic days; " in three.verdict_for["operator"]
     assert set(nothing.verdict_for.values()) == {nothing.verdict}
+
+
+def test_an_open_alarm_is_told_though_all_sessions_have_left_the_store(tmp_path: Path) -> None:
+    with a_store(tmp_path, exams()) as store:
+        stood = [alarm.alarm_id for alarm in analyse(store, AnalyticsConfig(), NOW_NS).alarms]
+        with store.database.transaction() as connection:
+            connection.execute("DELETE FROM sessions")
+            forget_checkpoint(connection)
+        found = reports.make(gather(store, AnalyticsConfig(), PERIOD, NOW_NS))
+    assert (found.sessions, found.charts) == (0, ())
+    assert sorted(alarm.alarm_id for alarm in found.alarms) == sorted(stood)
+    assert f"{len(stood)} alarm" in found.verdict
+    assert "to answer" in found.verdict_for["clinician"]
 
 
 def test_sessions_are_counted_by_how_they_ended_and_failures_have_an_interval(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from monitoring.analytics import telling
 from monitoring.analytics.alarms import ACKNOWLEDGE as ACKNOWLEDGE
-from monitoring.analytics.alarms import NEVER_NS, alarms_of, chart_state, state_of, with_answer
+from monitoring.analytics.alarms import NEVER_NS, alarms_of, chart_state, state_of, with_answer, without_repeats
 from monitoring.analytics.alarms import REBASE as REBASE
 from monitoring.analytics.changes import WINDOW
 from monitoring.analytics.charting import Charting, Progress, Where
@@ -90,7 +90,7 @@ def _look(
     # A day counts once it is over: today's exams may still become more.
     charting.end_day(today)
     found = _analysis(charting, config, actions, now_ns, listed)
-    made, grown = references.left_out(Checkpoint(before.made_by, seen, today, charting.progress))
+    made, grown = references.left_out(Checkpoint(before.made_by, seen, today, charting.progress), actions)
     endings = tuple(
         Ending(name, kind, round(end * NANOSECONDS))
         for (name, kind), end in sorted(expiry.items())
@@ -358,7 +358,7 @@ class _References:
                 found.append(values)
         return found
 
-    def left_out(self, made: Checkpoint) -> tuple[Checkpoint, list[Reference]]:
+    def left_out(self, made: Checkpoint, actions: Sequence[Action]) -> tuple[Checkpoint, list[Reference]]:
         """A checkpoint without them, and those that are to be kept beside it."""
         grown, numbers = [], {}
         for key, chart in made.progress.numbers.items():
@@ -371,7 +371,11 @@ class _References:
                 else:
                     grown.append(Reference.of(name, ENCODER.encode(values)))
                     made.references[name] = grown[-1].checksum
-        return replace(made, progress=replace(made.progress, numbers=numbers)), grown
+        crossings = {
+            key: without_repeats(its, [action for action in actions if action.chart == key])
+            for key, its in made.progress.crossings.items()
+        }
+        return replace(made, progress=replace(made.progress, numbers=numbers, crossings=crossings)), grown
 
 
 # --- what people do -----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from monitoring.analytics import analysis as module
-from monitoring.analytics.alarms import alarms_of
+from monitoring.analytics.alarms import alarms_of, without_repeats
 from monitoring.analytics.analysis import ACKNOWLEDGE, REBASE, Alarm, Analysis, ChartState, act, analyse
 from monitoring.analytics.changes import of_numbers
 from monitoring.analytics.charting import Charting
@@ -510,6 +510,21 @@ def test_the_size_of_an_open_alarm_is_of_the_last_500_exams_however_many_are_rem
     answer = Action("", key, ACKNOWLEDGE, 300, "physicist", "seen", "")
     found = alarms_of(key, watched()[0], NumberChart(past=points), [crossing, again], [answer])
     assert [(each.size, each.size_exams) for each in found] == [(8.0, 0), (1.0, 105)]
+
+
+def test_of_crossings_that_repeat_an_alarm_a_checkpoint_keeps_nothing_of_before() -> None:
+    points = [(number, 0.0, float(number >= 100), "") for number in range(700)]
+    before, key, numbers = of_numbers(points[:100]), f"{BIAS}@abc", NumberChart(past=points)
+    first = Crossing(105, 100, 0.6, 0.5, 3600.0, 100, 100, 100, 8.0, before=before)
+    crossings = [first, *(replace(first, time_ns=at, change_ns=at - 5) for at in (130, 155, 600, 625))]
+    document = msgspec.json.encode(alarms_of(key, watched()[0], numbers, crossings[:3], [])[0]).decode()
+    for done in ([], [Action("", key, ACKNOWLEDGE, 300, "physicist", "seen", document)]):
+        left = without_repeats(crossings, done)
+        assert [bool(crossing.before) for crossing in left] == [True, False, False, bool(done), False]
+        # What it says goes on as it would without a checkpoint.
+        assert alarms_of(key, watched()[0], numbers, left, done) == alarms_of(
+            key, watched()[0], numbers, crossings, done
+        )
 
 
 def test_what_failed_from_the_first_session_on_is_told_of_all_sessions_since() -> None:

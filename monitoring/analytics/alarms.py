@@ -59,8 +59,9 @@ def alarms_of(
     for (first, times), end_ns in zip(firsts, ends, strict=False):
         alarm_id, its = _id_of(key, first), _answers(first, key, end_ns, done, listed)
         size, exams, strata = first.size, first.since, first.strata
-        if by_name := [each for each in its if each.alarm_id == alarm_id]:
-            told = msgspec.json.decode(by_name[0].document, type=Alarm)  # as people answered it
+        # As people answered it, be it under another ID, since an erased exam had raised it.
+        if answers := [each for each in its if each.alarm_id == alarm_id] or its:
+            told = msgspec.json.decode(answers[0].document, type=Alarm)
             size, exams, strata = told.size, told.size_exams, told.strata
         elif end_ns == NEVER_NS and (first.before or isinstance(chart, EventChart)):
             since = [point for point in chart.past[-WINDOW:] if point[0] >= first.change_ns]

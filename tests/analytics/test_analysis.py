@@ -485,7 +485,9 @@ def test_an_answer_is_to_its_own_alarm() -> None:
     """Of two alarms of one chart the first was acknowledged; the second is re-based."""
     series, chart_of, key = watched()[0], NumberChart(), f"{BIAS}@abc"
     crossings = [Crossing(at, 100, 0.6, 0.5, 3600.0, at, at, at, 8.0) for at in (10, 30)]
-    both = alarms_of(key, series, chart_of, crossings, [Action("", key, "", 20, *"   ")])
+    [one] = alarms_of(key, series, chart_of, crossings, [])
+    between = Action("", key, "", 20, "", "", msgspec.json.encode(one).decode())
+    both = alarms_of(key, series, chart_of, crossings, [between])
     documents = [msgspec.json.encode(replace(alarm, size=9.0, size_exams=50)).decode() for alarm in both]
     done = [
         Action(both[0].alarm_id, key, ACKNOWLEDGE, 20, "first", "looked at", documents[0]),
@@ -507,9 +509,13 @@ def test_the_size_of_an_open_alarm_is_of_the_last_500_exams_however_many_are_rem
     assert (alarm.size, alarm.size_exams, alarm.first_size) == (1.0, 500, 8.0)
     # As it was found again after an answer, the earlier one stays as it was.
     again = Crossing(600, 600, 0.6, 0.5, 3600.0, 595, 595, 595, 1.0, before=crossing.before)
-    answer = Action("", key, ACKNOWLEDGE, 300, "physicist", "seen", "")
+    as_answered = msgspec.json.encode(replace(alarm, size=0.9, size_exams=200)).decode()
+    answer = Action("", key, ACKNOWLEDGE, 300, "physicist", "seen", as_answered)
     found = alarms_of(key, watched()[0], NumberChart(past=points), [crossing, again], [answer])
-    assert [(each.size, each.size_exams) for each in found] == [(8.0, 0), (1.0, 105)]
+    assert [(each.size, each.size_exams) for each in found] == [(0.9, 200), (1.0, 105)]
+    # Also where the answer was under an ID that an erased exam had given, and no later alarm was found.
+    [alone] = alarms_of(key, watched()[0], NumberChart(past=points), [crossing], [answer])
+    assert (alone.size, alone.size_exams, alone.status) == (0.9, 200, "acknowledged")
 
 
 def test_of_crossings_that_repeat_an_alarm_a_checkpoint_keeps_nothing_of_before() -> None:

@@ -201,21 +201,24 @@ def _of_alarms(opened: Sequence[Alarm]) -> str:
         ),
     )
     alike = [alarm for alarm in opened if series_of(alarm) == series_of(first)]
-    lead = max(alike, key=lambda alarm: abs(alarm.size))
-    what, since, _ = change(lead)
-    told = what if lead.chart == "silence" else f"{title_of(lead.chart, in_sentence=True)} {what}"
+    told, since = _told(max(alike, key=lambda alarm: abs(alarm.size)))
     more = f"; {len(opened) - 1} more open" if len(opened) > 1 else ""
     return f"{counted(len(opened), 'alarm')} to answer: {told} since {since}{more}"
 
 
+def _told(alarm: Alarm) -> tuple[str, str]:
+    what, since, _ = change(alarm)
+    return what if alarm.chart == "silence" else f"{title_of(alarm.chart, in_sentence=True)} {what}", since
+
+
 def _without_alarm(found: Analysis, charts: Sequence[ChartState], audience: str) -> str:
     if answered := [state for state in charts if state.state == "acknowledged"]:
-        of = answered[0]
-        its = [alarm for alarm in found.alarms if (alarm.chart, alarm.segment) == (of.chart, of.segment)]
-        what, since, _ = change(its[-1])
+        # Each chart's newest; of the first series the largest, as of those that are open.
+        newest = {(alarm.chart, alarm.segment): alarm for alarm in found.alarms}
+        alike = [newest[one.chart, one.segment] for one in answered if one.series == answered[0].series]
+        told, since = _told(max(alike, key=lambda alarm: abs(alarm.size)))
         more = f"; {len(answered) - 1} more" if len(answered) > 1 else ""
-        title = title_of(of.chart, in_sentence=True)
-        return f"No alarm is open; acknowledged, and perhaps not over: {title} {what} since {since}{more}"
+        return f"No alarm is open; acknowledged, and perhaps not over: {told} since {since}{more}"
     # Events can alarm from the first exam on, so that they say nothing of whether what is measured was learnt.
     numbers = [state for state in charts if state.kind == "number"]
     if all(state.state == "learning" for state in numbers):

@@ -483,12 +483,21 @@ def test_equal_values_are_not_odd() -> None:
 
 def test_what_is_acknowledged_is_not_told_as_unchanged(tmp_path: Path) -> None:
     config = AnalyticsConfig()
+    (tmp_path / "silent").mkdir()
     with a_store(tmp_path, exams()) as store:
         for alarm in analyse(store, config, NOW_NS).alarms:
             act(store, config, alarm.alarm_id, ACKNOWLEDGE, "physicist", "known", NOW_NS)
         found = reports.make(gather(store, config, PERIOD, NOW_NS))
     assert found.verdict.startswith("No alarm is open; acknowledged, and perhaps not over: ")
     assert " changed by " in found.verdict
+    # The model that is off, and not one that differs from the mean of the others with it.
+    assert title_of(BIAS, in_sentence=True) in found.verdict
+    late_ns = NOW_NS + 30 * DAY_NS
+    with a_store(tmp_path / "silent", exams(range(30))) as store:
+        for alarm in analyse(store, config, late_ns).alarms:
+            act(store, config, alarm.alarm_id, ACKNOWLEDGE, "physicist", "closed", late_ns)
+        found = reports.make(gather(store, config, PERIOD, late_ns))
+    assert "not over: no session for " in found.verdict_for["operator"]
 
 
 def test_exams_that_were_read_are_counted_as_exams_and_events_in_their_own_points(tmp_path: Path) -> None:

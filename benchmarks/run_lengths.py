@@ -27,7 +27,7 @@ from monitoring.analytics.charting import Charting, Progress
 from monitoring.analytics.charts import DAY_NS, Budget, Crossing, NumberChart
 from monitoring.analytics.limits import DAYS_WEIGHT, MULTIPLES, WEIGHT, likelihood_ratios, limit
 from monitoring.analytics.series import BONES, DERIVED
-from monitoring.records.session_record import ModelPerformance, RecordOutline, SessionRecord
+from monitoring.records.session_record import ModelPerformance, RecordOutline, SessionRecord, Usage
 from monitoring.settings import ACCEPTED_RATES, AnalyticsConfig
 from monitoring.store.analysis import Analysed
 from monitoring.store.rows import OutlinedSession
@@ -331,6 +331,10 @@ def _poisson(generator: random.Random, rate: float) -> int:
     return count
 
 
+# Of one GPU, as most sites have.
+_MEMORY = ("process_resident_memory_bytes", "process_resident_memory_growth_bytes", "torch_memory_reserved_bytes/0")
+
+
 def _session(generator: random.Random, kind: str, share: float, common: float, day: int, number: int) -> Analysed:
     """Rates as accepted; a sixth of the exams is read; numbers share the clinic day's part of their variance."""
 
@@ -366,6 +370,7 @@ def _session(generator: random.Random, kind: str, share: float, common: float, d
         reason=None if which is None else reasons[which],
         stages_seconds={name: value() for name in ("load", "inference", "measurement", "dicom_generation")},
         measurements_mm=ours, models=models,
+        system={name: Usage(0.0, value()) for name in _MEMORY},
     )  # fmt: skip
     stored = OutlinedSession(time_ns, RecordOutline.from_json(record.to_json()), derived, "")
     reader_mm = {bone: mm - _error(generator) for bone, mm in ours.items()} if generator.random() < 1 / 6 else {}

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from monitoring.analytics.changes import Extent
 from monitoring.analytics.charts import DAY_NS, Budget, EventChart, NumberChart
 
-START_NS = 20_605 * DAY_NS
+START_NS = 20_605 * DAY_NS  # a Monday
 BUDGET = Budget(2.0, lambda _: 50)
 BEFORE, WITH = 240, 400
 LATER = (0, 30, 100)
@@ -94,7 +94,7 @@ def alarm(task: tuple[Case, int]) -> tuple[int, list[Extent]] | None:
     case, seed = task
     chart = EventChart(accepted=0.05) if case.is_event else NumberChart(by_days=case.day_share > 0)
     every = points(case, seed)
-    for crossing in chart.extend(every, BUDGET):  # type: ignore[arg-type]
+    for crossing in chart.extend(every, BUDGET):
         if crossing.exams <= BEFORE or crossing.score < 0:
             continue
         first = next(at for at, point in enumerate(every) if point[0] == crossing.change_ns)

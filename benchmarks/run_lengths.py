@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from math import exp, sqrt
-from multiprocessing import Pool
+from multiprocessing.pool import Pool
 from statistics import NormalDist, median
 
 import numpy as np
@@ -22,6 +22,7 @@ from scipy.stats import norm
 
 from benchmarks import places
 from benchmarks.comparisons import cusum_run_length
+from benchmarks.places import START_NS
 from monitoring.analytics import charting, limits
 from monitoring.analytics.charting import Charting, Progress
 from monitoring.analytics.charts import DAY_NS, Budget, Crossing, NumberChart
@@ -34,7 +35,6 @@ from monitoring.store.rows import OutlinedSession
 
 Floats = NDArray[np.float64]
 Draw = Callable[[random.Random], float]
-START_NS = 20_605 * DAY_NS  # a Monday
 NEVER = 10**12
 SHIFTS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 BEFORE = (100, 200, 400)
@@ -102,12 +102,10 @@ def draws(kind: str) -> Draw:
     }[kind]
 
 
-def chart(every: float, by_days: bool = False) -> NumberChart:
+def chart(every: float, by_days: bool = False, kind: type[NumberChart] = NumberChart) -> NumberChart:
     """One that keeps its limit and its unit, whatever a year brings."""
     weight = DAYS_WEIGHT if by_days else WEIGHT
-    return NumberChart(
-        by_days=by_days, limit=limit(every, weight) * sqrt(weight / (2 - weight)), every=every, next_look=NEVER
-    )
+    return kind(by_days=by_days, limit=limit(every, weight) * sqrt(weight / (2 - weight)), every=every, next_look=NEVER)
 
 
 def points(
@@ -136,7 +134,7 @@ def crossings(task: tuple[str, float, bool, int, float, int, int, int]) -> tuple
 _BUDGET = Budget(2.0, lambda _: 25)
 
 
-def run_lengths(pool: Pool) -> None:  # type: ignore[valid-type]
+def run_lengths(pool: Pool) -> None:
     head("Exams (or days) to a false alarm", "data", "A", "measured", "+- (2 SE)")
     every_exam = [
         (kind, 3_600.0, False, 1, 0.0, 1, 5_000) for kind in ("normal", "exponential", "t4", "tied (60 % zeros)")
@@ -176,7 +174,7 @@ def fault(task: tuple[int, float, float, int]) -> tuple[int, float, bool, float]
     return found.exams - before, error, alarm.earliest_ns <= truth <= alarm.latest_ns, alarm.size
 
 
-def delays(pool: Pool) -> None:  # type: ignore[valid-type]
+def delays(pool: Pool) -> None:
     runs = 300
     head("Median exams to the alarm, one false alarm in 4,500", "after exams", *(f"{shift:g} SD" for shift in SHIFTS))
     dates: dict[float, list[tuple[int, float, bool, float]]] = {}
@@ -236,7 +234,7 @@ def smallest(task: tuple[int, int, float, float, int]) -> float:
     return (low + high) / 2
 
 
-def detectable(pool: Pool) -> None:  # type: ignore[valid-type]
+def detectable(pool: Pool) -> None:
     within = (15, 30, 60, 90)
     cases = [(weight, every) for weight in (WEIGHT, DAYS_WEIGHT) for every in (3_600.0, 36_000.0)]
     for weight, every in cases:
@@ -250,7 +248,7 @@ def detectable(pool: Pool) -> None:  # type: ignore[valid-type]
             row(before, *(f"{shift:.2f}" for shift in found[number * len(within) : (number + 1) * len(within)]))
 
 
-def where_alarms_sit(pool: Pool) -> None:  # type: ignore[valid-type]
+def where_alarms_sit(pool: Pool) -> None:
     head("Where an alarm is said to sit", *places.COLUMNS)
     for cells in places.rows(pool):
         row(*cells)
@@ -386,7 +384,7 @@ def _error(generator: random.Random) -> float:
     return generator.gauss(0, _READER_SD)
 
 
-def whole_sites(pool: Pool) -> None:  # type: ignore[valid-type]
+def whole_sites(pool: Pool) -> None:
     head(
         "A site without a fault, budget 2 a year",
         "data",

@@ -13,15 +13,16 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from multiprocessing import Pool
+from multiprocessing.pool import Pool
 from pathlib import Path
-from typing import Any
 
-from benchmarks.run_lengths import START_NS, chart, draws, head, points, row
+from benchmarks.places import START_NS
+from benchmarks.run_lengths import chart, draws, head, points, row
 from monitoring.analytics import drill as drills
 from monitoring.analytics.analysis import NO_BACKENDS
-from monitoring.analytics.charts import DAY_NS, Budget, Dependence, NumberChart
-from monitoring.analytics.drill import Drill, Finding, drill, faults, slower
+from monitoring.analytics.charts import DAY_NS, Budget, NumberChart
+from monitoring.analytics.drill import Drill, Finding, drill
+from monitoring.analytics.faults import faults, slower
 from monitoring.analytics.machines import disk
 from monitoring.settings import AnalyticsConfig
 from monitoring.store.database import Database
@@ -54,7 +55,7 @@ def firsts(findings: Sequence[Finding], which: str, of: str = "") -> list[str]:
     return [", ".join(str(one.exams) if one else "–" for one in alarms), ", ".join(series)]
 
 
-def drills_of_sites(pool: Any) -> None:
+def drills_of_sites(pool: Pool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         base_records(Path(folder))  # once, before the processes share them
         found = pool.map(drilled, [(Path(folder), seed) for seed in range(1, 6)], chunksize=1)
@@ -108,11 +109,11 @@ def volumes() -> None:
         for seed in range(RUNS):
             days = free_space(kind, scatter, random.Random(seed))
             found = disk("", {day: days[day] for day in CLINIC_DAYS}, 40)
-            if found.full_ns is None:
+            if found.full_ns is None or found.earliest_ns is None or found.latest_ns is None:
                 continue
             told += 1
             is_full = 60 if kind == "line" else next((day for day, free in enumerate(days) if free <= 0), 10**6)
-            held += found.earliest_ns <= is_full * DAY_NS <= found.latest_ns  # type: ignore[operator]
+            held += found.earliest_ns <= is_full * DAY_NS <= found.latest_ns
         # Where nothing fills there is no day to hold.
         is_filling = kind in ("line", "walk")
         row(kind, f"{scatter:g}", f"{told / RUNS:.1%}", f"{held / max(told, 1):.0%}" if is_filling else "")
@@ -121,12 +122,19 @@ def volumes() -> None:
 # --- exams that share their day -------------------------------------------------------------------
 
 
+class AsOfSingleExams(NumberChart):
+    """One whose ranges of dates are as of exams that have nothing in common."""
+
+    _inflation = 1.0
+
+
 def range_by_days(task: tuple[float, bool, int]) -> bool | None:
     """Whether the range holds a step of an SD after 100 clinic days of 6 exams; None where none was noticed."""
     share, is_inflated, seed = task
-    if not is_inflated:
-        Dependence.inflation = 1.0  # type: ignore[method-assign,assignment]
-    found, truth = chart(900.0, by_days=True), START_NS + 100 * DAY_NS
+    found, truth = (
+        chart(900.0, by_days=True, kind=NumberChart if is_inflated else AsOfSingleExams),
+        START_NS + 100 * DAY_NS,
+    )
     every = points(6 * 300, draws("normal"), random.Random(seed), 6, share, 1)
     shifted = ((time_ns, value + (time_ns >= truth), where) for time_ns, value, where in every)
     alarms = (one for one in found.extend(shifted, Budget(2.0, lambda _: 25)) if one.time_ns >= truth)
@@ -143,7 +151,7 @@ def goes_over(seed: int) -> bool:
     return found.by_days
 
 
-def shared_days(pool: Any) -> None:
+def shared_days(pool: Pool) -> None:
     head("The range of a change by clinic days holds a step of an SD", "day share", "range", "held")
     for is_inflated in (True, False):
         for share in (0.0, 0.25, 0.4):
@@ -157,14 +165,14 @@ def shared_days(pool: Any) -> None:
 
 def main() -> int:
     began = time.perf_counter()
-    parts: dict[str, Callable[[Any], None]] = {
+    parts: dict[str, Callable[[Pool], None]] = {
         "drills": drills_of_sites,
         "volumes": lambda _: volumes(),
         "days": shared_days,
     }
     for name, part in parts.items():
         if not sys.argv[1:] or name in sys.argv[1:]:
-            # New processes for each: a part may have changed what it measures.
+            # New processes for each: the drills' have another list of faults.
             with Pool(2) as pool:
                 part(pool)
     print(f"\n{time.perf_counter() - began:.0f} s")

@@ -111,7 +111,7 @@ class Chart(Struct, kw_only=True):
         return alarm_once_in(budget.charts_at(self.last_ns or self.first_ns), a_year, budget.false_alarms_a_year)
 
     def extent(self, before: Mapping[str, Before], since: Sequence[Past], direction: float) -> Extent:
-        """How large a change is, and where it sits, by the points since."""
+        """How large a change is, and where it sits, by the points since. Silence has neither: nothing is since."""
         raise NotImplementedError
 
     def _before(self, past: Sequence[Past]) -> dict[str, Before]:

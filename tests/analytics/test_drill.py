@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from monitoring.analytics import drill as drills
 from monitoring.analytics.analysis import REBASE, act, analyse
-from monitoring.analytics.drill import Drill, Fault, drill, faults, lengths_mm, present_sessions, shuffled, with_fault
+from monitoring.analytics.drill import Drill, drill, present_sessions, shuffled
+from monitoring.analytics.faults import Fault, carried, faults, is_usable, lengths_mm, spacing_mm, with_fault
 from monitoring.analytics.states import Alarm
 from monitoring.cli.commands import app
 from monitoring.exceptions import StoreError
@@ -37,7 +38,7 @@ def months(simulated: Callable[..., History]) -> History:
 
 @pytest.fixture(scope="module")
 def measured(months: History) -> list[SessionRecord]:
-    return [record for record in months.records if drills.is_usable(record)]
+    return [record for record in months.records if is_usable(record)]
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +124,9 @@ def test_faults_are_as_large_as_they_say(measured: Sequence[SessionRecord]) -> N
 def test_a_host_with_a_way_of_its_own_to_measure_keeps_it(measured: Sequence[SessionRecord]) -> None:
     record = measured[0]
     stated = {"a": 11.0, "gone": 1.0, "other": 3.0}
-    now = drills.carried(stated, {"a": 10.0, "gone": 1.0}, {"a": 12.0, "new": 5.0})
+    now = carried(stated, {"a": 10.0, "gone": 1.0}, {"a": 12.0, "new": 5.0})
     assert now == {"a": 13.0, "other": 3.0, "new": 5.0}
-    assert lengths_mm(record.predictions, drills.spacing_mm(record)) == pytest.approx(dict(record.measurements_mm))
+    assert lengths_mm(record.predictions, spacing_mm(record)) == pytest.approx(dict(record.measurements_mm))
 
 
 # --- what the charts say --------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from monitoring.analytics.charting import Charting, Progress, Where
 from monitoring.analytics.charts import DAY_NS, Chart, SilenceChart
 from monitoring.analytics.machines import Ending, Machines, disk, memory
 from monitoring.analytics.ranks import ENCODER, Values, decoder
-from monitoring.analytics.series import MEMORY
+from monitoring.analytics.series import MEMORY, series_of
 from monitoring.analytics.states import Alarm as Alarm
 from monitoring.analytics.states import Analysis as Analysis
 from monitoring.analytics.states import ChartState as ChartState
@@ -222,7 +222,7 @@ def _analysis(
     everything: dict[str, Chart] = {**progress.numbers, **progress.events, **progress.silence}
     for key, chart in everything.items():
         name, _, code = key.partition("@")
-        series = charting.by_name[name.partition("/")[0]]
+        series = charting.by_name[series_of(name)]
         # Silence is of today's date, so it isn't kept but asked each time.
         crossings = [*progress.crossings[key], *(chart.until(now_ns) if isinstance(chart, SilenceChart) else ())]
         done = [action for action in actions if action.chart == key]
@@ -260,7 +260,7 @@ def _machines(charting: Charting, today: int) -> Machines:
     progress = charting.progress
     in_order = sorted(progress.segments, key=lambda code: progress.segments[code].last_ns)
     names = [key.partition("@")[0] for key in sorted(progress.numbers) if key.endswith(f"@{progress.segment}")]
-    names = [name for name in names if name.partition("/")[0] in MEMORY]
+    names = [name for name in names if series_of(name) in MEMORY]
     present = [(f"{name}@{progress.segment}", progress.numbers[f"{name}@{progress.segment}"]) for name in names]
     charting.bring((key, stratum) for key, chart in present for stratum in chart.strata)
     of_memory = [

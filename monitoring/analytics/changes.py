@@ -7,14 +7,14 @@ more exams have come since: so it is asked at every look, of what was kept of th
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import fsum, log
-from statistics import NormalDist, median
+from statistics import median
 from typing import Final, NamedTuple
 
 from msgspec import Struct
 
+from monitoring.analytics.ranks import score_beside
 from monitoring.domain.statistics import mean
 
 FEWEST_BEFORE: Final = 5
@@ -23,7 +23,6 @@ WINDOW: Final = 500
 _PROBABLE: Final = 5.94  # -2 ln(1 - sqrt(.9)): see `change_point`
 _KEPT: Final = 40  # so many values, evenly spread, stand for all: 500 before and 500 after would be 250,000 pairs
 _SURELY: Final = 20.0  # times likelier, for each stratum: see `_strata`
-_QUANTILE: Final = NormalDist().inv_cdf
 
 Past = tuple[int, float, float, str]
 """One point of a chart's last :data:`WINDOW`: its instant (UTC ns), score, value and stratum."""
@@ -126,7 +125,7 @@ def extent_of_numbers(
     after = {stratum: values for stratum, values in _by_stratum(since).items() if stratum in before}
     shifts = {}
     for stratum, values in after.items():
-        rise = mean([_score(before[stratum].values, value) for value in values]) * (1 if direction > 0 else -1)
+        rise = mean([score_beside(before[stratum].values, value) for value in values]) * (1 if direction > 0 else -1)
         weight = 1 / (1 / before[stratum].exams + 1 / len(values)) / inflation
         shifts[stratum] = _Since(weight, weight * rise, 0.0)
     strata = _strata(shifts, _shift_evidence)
@@ -167,12 +166,6 @@ def _by_stratum(past: Iterable[Past]) -> dict[str, list[float]]:
     for _, _, value, stratum in past:
         found.setdefault(stratum, []).append(value)
     return dict(sorted(found.items()))  # so that sums are the same to the last digit, whoever came first
-
-
-def _score(earlier: Sequence[float], value: float) -> float:
-    """A normal score among values that further ones don't join."""
-    low, high = bisect_left(earlier, value), bisect_right(earlier, value)
-    return _QUANTILE((low + high + 1) / (2 * len(earlier) + 2))
 
 
 class _Since(NamedTuple):

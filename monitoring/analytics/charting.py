@@ -29,6 +29,7 @@ from monitoring.analytics.series import (
     least_free,
     reader_errors,
     segment,
+    series_of,
     watched,
 )
 from monitoring.analytics.series import stratum as stratum_of
@@ -117,7 +118,7 @@ class Charting:
         by_key: dict[str, list[Point]] = {}
         for code, by_name in found.items():
             for name, its_points in by_name.items():
-                is_number = name.partition("/")[0] in self._numbers
+                is_number = series_of(name) in self._numbers
                 by_key.setdefault(f"{name}@{code if is_number else NO_SEGMENT}", []).extend(its_points)
         for key, its_points in by_key.items():
             if len(found) > 1:
@@ -176,7 +177,7 @@ class Charting:
 
     def _extend(self, key: str, its_points: Sequence[Point]) -> Iterator[Crossing]:
         progress, budget = self.progress, Budget(self._config.false_alarms_per_year, self._charts_at(key))
-        series = self.by_name[key.partition("@")[0].partition("/")[0]]
+        series = self.by_name[series_of(key.partition("@")[0])]
         if series.kind is Kind.SILENCE:
             yield from progress.silence.setdefault(key, SilenceChart()).extend(its_points, budget)
         elif series.kind is Kind.EVENT:

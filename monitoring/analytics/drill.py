@@ -31,7 +31,7 @@ from monitoring.analytics.charting import Charting, Point, Progress
 from monitoring.analytics.charts import DAY_NS, Crossing
 from monitoring.analytics.faults import derived_again, faults, is_usable, with_fault
 from monitoring.analytics.ranks import ENCODER, decoder
-from monitoring.analytics.series import Kind, Measuring, segment
+from monitoring.analytics.series import Kind, Measuring, segment, series_of
 from monitoring.analytics.wording import counted
 from monitoring.domain.derivation import FORMULA_VERSION
 from monitoring.exceptions import StoreError
@@ -282,7 +282,7 @@ def shuffled(sessions: Sequence[Analysed], config: AnalyticsConfig, shuffles: in
             code: {
                 name: sorted((goes_to[at // DAY_NS] * DAY_NS + at % DAY_NS, *rest) for at, *rest in points)
                 for name, points in by_name.items()
-                if sorting.by_name[name.partition("/")[0]].kind is not Kind.SILENCE
+                if sorting.by_name[series_of(name)].kind is not Kind.SILENCE
             }
             for code, by_name in found.items()
         }

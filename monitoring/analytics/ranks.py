@@ -53,6 +53,11 @@ def score_among(earlier: MutableSequence[float], value: float) -> float:
     return _QUANTILE((low + high + 1) / (2 * count))
 
 
+def score_beside(earlier: Sequence[float], value: float) -> float:
+    """The same of a value that doesn't become one of them."""
+    return _QUANTILE((bisect_left(earlier, value) + bisect_right(earlier, value) + 1) / (2 * len(earlier) + 2))
+
+
 @lru_cache
 def _scores_of_full() -> list[float]:
     """Every score that there is among a full reference: busy sites would compute each of them for ever."""

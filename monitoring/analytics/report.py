@@ -45,6 +45,7 @@ from monitoring.analytics.reported import (
     Strange,
     Year,
 )
+from monitoring.analytics.series import series_of
 from monitoring.analytics.states import look_first
 from monitoring.analytics.wording import (
     AUDIENCES,
@@ -64,7 +65,6 @@ from monitoring.analytics.wording import (
     machine_words,
     noticed,
     points_of,
-    series_of,
     title_of,
     trait_of,
 )
@@ -168,7 +168,7 @@ def tables(report: Report) -> dict[str, list[dict[str, object]]]:
 def _alarm(alarm: Alarm, material: Material) -> ReportedAlarm:
     what, since, between = change(alarm)
     first = look_first(alarm, material.found.alarms)
-    series = series_of(alarm)
+    series = series_of(alarm.chart)
     # Its chart has ended: that of what is in use now, in the same report, has no alarm.
     present = {"", *(state.segment for state in material.found.charts if state.is_current)}
     what += "" if alarm.segment in present else ", under an earlier version"
@@ -248,7 +248,7 @@ def _to_do(alarm: Alarm, material: Material) -> str:
     if alarm.status != "open":
         return f"Answered by {alarm.person}: {alarm.words}"
     if (first := look_first(alarm, material.found.alarms)) is None:
-        return trait_of(series_of(alarm)).to_do
+        return trait_of(series_of(alarm.chart)).to_do
     title = title_of(first.chart, in_sentence=True)
     return f"Look first at {title} ({first.alarm_id}): a model that is off moves this chart, too."
 
@@ -272,7 +272,7 @@ def alarm_groups(alarms: Iterable[ReportedAlarm]) -> list[AlarmGroup]:
     alike: dict[tuple[str, ...], list[ReportedAlarm]] = {}
     order = sorted(alarms, key=lambda each: (each.status != "open", each.audience != CLINICIAN, bool(each.look_first)))
     for alarm in order:
-        key = (alarm.chart.partition("/")[0], alarm.segment, alarm.status, alarm.answer)
+        key = (series_of(alarm.chart), alarm.segment, alarm.status, alarm.answer)
         alike.setdefault(key, []).append(alarm)
     return [AlarmGroup(max(its, key=lambda alarm: abs(alarm.size)), len(its)) for its in alike.values()]
 
@@ -430,7 +430,7 @@ def _strange(material: Material) -> Iterable[Strange]:
     """
     reasons: dict[int, dict[str, str]] = {}
     for chart, points in material.points.items():
-        series = chart.partition("/")[0]
+        series = series_of(chart)
         trait = trait_of(series)
         # Durations say nothing of an exam's measurement, and events have no extremes.
         if trait.audience != CLINICIAN or all(point.value in (0.0, 1.0) for point in points):

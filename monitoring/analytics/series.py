@@ -337,6 +337,11 @@ def _custom(name: str) -> Series:
     )  # fmt: skip
 
 
+def series_of(chart: str) -> str:
+    """The series of a chart's name."""
+    return chart.partition("/")[0]
+
+
 class _ChartNames(dict[str, str]):
     """By part the chart's name, ``series`` or ``series/part``: the same string at each session, which has a hash."""
 

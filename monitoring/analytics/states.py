@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from monitoring.analytics.charting import FirstSeen
 from monitoring.analytics.machines import Machines
+from monitoring.analytics.series import series_of
 
 
 class Alarm(Struct, frozen=True):
@@ -96,7 +97,7 @@ def look_first(alarm: Alarm, among: Iterable[Alarm]) -> Alarm | None:
     Each model's length is held against the mean of the others, which one that is off moves as well, by less: of one
     bone the largest difference is its own. Spread, agreement and quality follow.
     """
-    series, bone = alarm.chart.partition("/")[0], alarm.chart.rpartition("/")[2]
+    series, bone = series_of(alarm.chart), alarm.chart.rpartition("/")[2]
     if series != DIFFERENCE and series not in _FOLLOW:
         return None
     alike = [

@@ -17,6 +17,7 @@ import msgspec
 
 from monitoring.analytics.charts import DAY_NS
 from monitoring.analytics.series import Kind as ChartKind
+from monitoring.analytics.series import series_of
 from monitoring.analytics.states import Alarm, Analysis, ChartState
 from monitoring.analytics.wording import CLINICIAN, points_of, trait_of
 from monitoring.metrics import catalogue, chart_metrics
@@ -195,7 +196,7 @@ def _alarm_labels(chart: str, unit: str) -> dict[str, str]:
 
 def audience_of(chart: str) -> str:
     """Whom an alarm of a chart, or of a series, is for."""
-    return "clinical" if trait_of(chart.partition("/")[0]).audience == CLINICIAN else "operator"
+    return "clinical" if trait_of(series_of(chart)).audience == CLINICIAN else "operator"
 
 
 def _unit(chart: ChartState) -> str:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from monitoring.analytics.charts import LEARNING_UNTIL
 from monitoring.analytics.limits import WITHIN
 from monitoring.analytics.machines import HORIZON_DAYS, Disk, Machines, MemoryOfSegment
-from monitoring.analytics.series import SERIES, Of
+from monitoring.analytics.series import SERIES, Of, series_of
 from monitoring.analytics.states import Alarm, Analysis, ChartState
 from monitoring.domain.anatomy import MEASUREMENTS
 from monitoring.metrics import catalogue
@@ -161,7 +161,7 @@ def change(alarm: Alarm) -> tuple[str, str, str]:
 def size_of(alarm: Alarm) -> str:
     """How large a change is, and over how many exams since: the fewer they are, the less is known of it."""
     size = in_unit(alarm.size, alarm.unit, is_change=True)
-    unit = "session" if _OF.get(alarm.chart.partition("/")[0]) is Of.SESSION else "exam"
+    unit = "session" if _OF.get(series_of(alarm.chart)) is Of.SESSION else "exam"
     return f"{size} over {counted(alarm.size_exams, unit)}" if alarm.size_exams else size
 
 
@@ -178,7 +178,7 @@ def first_sentence(found: Analysis, audience: str) -> str:
     charts = [state for state in found.charts if state.is_current]
     others = ""
     if audience != REGULATOR:
-        its = [alarm for alarm in opened if trait_of(series_of(alarm)).audience == audience]
+        its = [alarm for alarm in opened if trait_of(series_of(alarm.chart)).audience == audience]
         charts = [state for state in charts if trait_of(state.series).audience == audience]
         if len(its) < len(opened):
             other = CLINICIAN if audience == OPERATOR else OPERATOR
@@ -195,12 +195,12 @@ def _of_alarms(opened: Sequence[Alarm]) -> str:
     first = min(
         opened,
         key=lambda alarm: (
-            trait_of(series_of(alarm)).audience != CLINICIAN,
-            order.index(series_of(alarm)) if series_of(alarm) in TRAITS else len(order),
+            trait_of(series_of(alarm.chart)).audience != CLINICIAN,
+            order.index(series_of(alarm.chart)) if series_of(alarm.chart) in TRAITS else len(order),
             alarm.raised_ns,
         ),
     )
-    alike = [alarm for alarm in opened if series_of(alarm) == series_of(first)]
+    alike = [alarm for alarm in opened if series_of(alarm.chart) == series_of(first.chart)]
     told, since = _told(max(alike, key=lambda alarm: abs(alarm.size)))
     more = f"; {len(opened) - 1} more open" if len(opened) > 1 else ""
     return f"{counted(len(opened), 'alarm')} to answer: {told} since {since}{more}"
@@ -241,11 +241,6 @@ _LEARNT: Final = {
     OPERATOR: ("durations and memory", "sessions and their ends"),
     REGULATOR: ("measurements", "sessions and their ends"),
 }
-
-
-def series_of(alarm: Alarm) -> str:
-    """The series of an alarm's chart."""
-    return alarm.chart.partition("/")[0]
 
 
 def counted(number: int, unit: str) -> str:

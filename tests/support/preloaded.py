@@ -25,7 +25,7 @@ from typing import Any
 from tests.support import REPOSITORY
 
 LIBRARIES = (
-    "highdicom", "numpy", "pydicom", "scipy.ndimage", "scipy.signal",
+    "highdicom", "numpy", "pydicom", "scipy.ndimage",
     "msgspec", "psutil", "pydantic.fields", "pynvml", "rich.console", "rich.table", "typer", "urllib3",
 )  # fmt: skip
 
